@@ -1,0 +1,194 @@
+"""Corpora in the Hugging Face hub's layout, from the hub or a local folder, through `datasets`.
+
+Without a network `load_dataset` retries for 23 seconds before it fails, so the hub is asked first whether it answers.
+"""
+
+import http.client
+import os
+import re
+import ssl
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from src.data.readers import SUFFIXES, RawSplit, Row
+from src.utils.errors import DataError, notice
+
+PROBE_SECONDS = 4.0
+REMEDY = "check the network, or name a folder (--dataset FOLDER, SST2_DIR), or take --dataset sample"
+_HUB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9._-]+")
+
+
+def existing_path(source: str) -> Path | None:
+    """Tells a path from a hub id, so that a mistyped path never becomes a look-up in the hub.
+
+    Args:
+        source: what the user named.
+
+    Returns:
+        The path, which exists; None for a hub id.
+
+    Raises:
+        DataError: neither.
+    """
+    path = Path(source).expanduser() if source.startswith("~/") else Path(source)
+    with suppress(OSError):  # too long for a file name, or behind a door that is closed to us
+        if source and path.exists():
+            return path
+    if _HUB_ID.fullmatch(source) and path.suffix.lower() not in SUFFIXES:
+        return None
+    raise DataError(f"{source!r} does not exist, and is no hub id like stanfordnlp/sst2; check the spelling")
+
+
+def load_folder(folder: Path) -> dict[str, Any]:
+    """Opens a folder in the hub's layout without touching the network.
+
+    Args:
+        folder: existing folder with parquet (or other) files, as a hub repository holds them.
+
+    Returns:
+        `datasets.Dataset` by split name; rows stay on disk until they are read.
+
+    Raises:
+        DataError: `datasets` cannot make a corpus of the folder.
+    """
+    # Resolved, because `datasets` would take a relative "a/b" that it cannot use for a hub id.
+    with _offline():
+        return _load(str(folder.resolve()), f"name a folder in the hub's layout instead of {folder}")
+
+
+def load_hub(dataset_id: str) -> dict[str, Any]:
+    """Opens a corpus of the hub, or its copy in the local cache when the hub does not answer.
+
+    Args:
+        dataset_id: "owner/name".
+
+    Returns:
+        `datasets.Dataset` by split name; rows stay on disk until they are read.
+
+    Raises:
+        DataError: the hub does not answer within seconds and nothing is cached, or the corpus cannot be loaded.
+    """
+    if hub_answers(dataset_id):
+        return _load(dataset_id, REMEDY)
+    with _offline():
+        try:
+            corpus = _load(dataset_id, REMEDY)
+        except DataError:
+            state = "is switched off by HF_HUB_OFFLINE" if _switched_off() else "does not answer"
+            raise DataError(f"{_endpoint()} {state} and {dataset_id} is not cached here; {REMEDY}") from None
+    notice(f"{_endpoint()} is not asked or does not answer; reading the cached copy of {dataset_id}")
+    return corpus
+
+
+def read_split(corpus: dict[str, Any], name: str, split: str) -> RawSplit:
+    """Reads one split into memory; the test split stands in for a validation split that is not there.
+
+    Args:
+        corpus: `datasets.Dataset` by split name.
+        name: the corpus, as messages name it.
+        split: the split to read.
+
+    Returns:
+        The rows, numbered from 1, class ids replaced by their names, and by None where they are -1.
+
+    Raises:
+        DataError: there is no such split.
+    """
+    origin, dataset = f"{name}, split {split}", corpus.get(split)
+    if dataset is None and split == "validation" and "test" in corpus:
+        origin, dataset = f"{name}, split test (it has no validation split)", corpus["test"]
+    if not dataset:
+        there = ", ".join(corpus)
+        raise DataError(f"{name} has no split {split} with rows in it; it has {there} (--holdout takes some of train)")
+    names = {column: tuple(kind.names) for column, kind in dataset.features.items() if hasattr(kind, "names")}
+    rows = [Row(number, cells) for number, cells in enumerate(dataset.to_list(), start=1)]
+    for column in names:
+        for row in rows:
+            index = row.cells[column]
+            row.cells[column] = None if index is None or index < 0 else names[column][index]
+    return RawSplit(origin, f"{origin}, row ", rows, names)
+
+
+def hub_answers(dataset_id: str, timeout: float = PROBE_SECONDS) -> bool:
+    """Asks the hub (environment variable HF_ENDPOINT) for a corpus, through the proxies the environment names.
+
+    Args:
+        dataset_id: "owner/name".
+        timeout: seconds until silence counts as no, name resolution included.
+
+    Returns:
+        Whether the hub answered, be it that it knows no such corpus; always False under HF_HUB_OFFLINE.
+    """
+    if _switched_off():
+        return False
+    deadline = time.monotonic() + timeout
+    answers: list[bool] = []
+    url = f"{_endpoint()}/api/datasets/{dataset_id}"
+    # A thread, because no timeout of urllib covers name resolution.
+    probe = threading.Thread(target=lambda: answers.append(_request_succeeds(url, timeout)), daemon=True)
+    probe.start()
+    import datasets  # noqa: F401  # costs a second that passes while the hub thinks
+
+    probe.join(max(0.0, deadline - time.monotonic()))
+    return answers == [True]
+
+
+def _request_succeeds(url: str, timeout: float) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=timeout):
+            return True
+    except urllib.error.HTTPError as error:
+        # So the hub answers for a corpus that is private or does not exist; `datasets` says it better than we can.
+        with error:
+            return error.code in (401, 404)
+    except urllib.error.URLError as error:
+        # Somebody is there; `datasets` brings certificates of its own, which this Python may lack.
+        return isinstance(error.reason, ssl.SSLCertVerificationError)
+    except (OSError, ValueError, http.client.HTTPException):
+        return False
+
+
+def _switched_off() -> bool:
+    return os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
+
+
+def _endpoint() -> str:
+    return (os.environ.get("HF_ENDPOINT") or "https://huggingface.co").rstrip("/")
+
+
+@contextmanager
+def _offline() -> Iterator[None]:
+    """Keeps `datasets` off the network; it reads HF_HUB_OFFLINE only when imported, which may long be past."""
+    import datasets.config
+    import huggingface_hub.constants
+
+    modules: tuple[Any, ...] = (datasets.config, huggingface_hub.constants)
+    before = [module.HF_HUB_OFFLINE for module in modules]
+    for module in modules:
+        module.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        for module, value in zip(modules, before, strict=True):
+            module.HF_HUB_OFFLINE = value
+
+
+def _load(path: str, remedy: str) -> dict[str, Any]:
+    import datasets
+    import huggingface_hub.utils
+
+    libraries: tuple[Any, ...] = (datasets, huggingface_hub.utils)
+    for library in libraries:
+        library.disable_progress_bars()
+    datasets.logging.set_verbosity_error()
+    try:
+        return dict(datasets.load_dataset(path))
+    except Exception as error:  # whatever a corpus, a cache or a server does wrong
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        raise DataError(f"cannot load {path}: {reason}; {remedy}") from None

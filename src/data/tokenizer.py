@@ -1,0 +1,89 @@
+"""Text to token ids: a word-level and a WordPiece tokenizer, both built with `tokenizers` on the training text.
+
+Everything done to text lives in `tokenizer.json` as normalizers and a pre-tokenizer, so any program that reads the file
+reads text as the model was trained to.
+"""
+
+from collections.abc import Iterable
+
+from tokenizers import Regex, Tokenizer, normalizers, pre_tokenizers
+from tokenizers.models import WordLevel, WordPiece
+from tokenizers.normalizers import NFD, Lowercase, Normalizer, Replace, StripAccents
+from tokenizers.processors import TemplateProcessing
+from tokenizers.trainers import WordLevelTrainer, WordPieceTrainer
+
+from src.utils.config import TokenizerConfig
+from src.utils.errors import DataError
+
+PAD, UNK, CLS, SEP, MASK = SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+
+# Penn Treebank tokenization splits clitics and punctuation off and spells brackets and quotes out. Joining them again
+# makes SST-2 look like ordinary text. The patterns only ever delete a blank or replace a spelled-out sign.
+TREEBANK_SPELLINGS = {"-lrb-": "(", "-rrb-": ")", "-lsb-": "[", "-rsb-": "]", "``": '"', "''": '"'}
+TREEBANK_BLANKS = (
+    r"(?i) (?=n't\b)",  # ca n't
+    r"(?i) (?='(s|m|d|re|ve|ll)\b)",  # it 's
+    r"(?i)(?<=\bcan) (?=not\b)|(?<=\b(gon|wan)) (?=na\b)|(?<=\bgot) (?=ta\b)",  # can not, gon na
+    r" (?=[.,;:!?%)\]])",  # good .
+    r"(?<=[(\[$]) ",  # ( good
+)
+
+# A word, a clitic or one sign. "can't" gives "ca" + "n't" whether the text came joined or split, and hyphens separate,
+# so fewer words are unknown.
+WORD_PATTERN = r"\w+?(?=n't\b)|n't\b|'(?:s|m|d|re|ve|ll)\b|\w+|[^\w\s]"
+
+
+def build_tokenizer(texts: Iterable[str], config: TokenizerConfig, vocab_size: int) -> Tokenizer:
+    """Builds a tokenizer whose vocabulary is learned from `texts`.
+
+    Args:
+        texts: the training texts, and nothing else.
+        config: kind of tokenizer, normalization, minimum frequency, maximum length.
+        vocab_size: largest number of tokens, special tokens included.
+
+    Returns:
+        A tokenizer that frames each text as [CLS] ... [SEP] and truncates it to `config.seq_len`.
+
+    Raises:
+        DataError: the texts hold no word that is frequent enough.
+    """
+    common = {"special_tokens": list(SPECIAL_TOKENS), "vocab_size": vocab_size, "min_frequency": config.min_frequency}
+    if config.tokenizer == "wordlevel":
+        tokenizer = Tokenizer(WordLevel(unk_token=UNK))
+        tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(WORD_PATTERN), behavior="removed", invert=True)
+        trainer = WordLevelTrainer(show_progress=False, **common)
+    else:
+        tokenizer = Tokenizer(WordPiece(unk_token=UNK, max_input_chars_per_word=100))
+        tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+        trainer = WordPieceTrainer(show_progress=False, continuing_subword_prefix="##", **common)
+    tokenizer.normalizer = _normalizer(config)
+    tokenizer.train_from_iterator(texts, trainer)
+    if tokenizer.get_vocab_size() == len(SPECIAL_TOKENS):
+        raise DataError(f"no word occurs {config.min_frequency} times in the training text; lower --min-frequency")
+    frame_and_truncate(tokenizer, config.seq_len)
+    return tokenizer
+
+
+def frame_and_truncate(tokenizer: Tokenizer, seq_len: int) -> None:
+    """Makes a tokenizer write [CLS] text [SEP], or [CLS] text [SEP] pair [SEP], in at most `seq_len` tokens.
+
+    Args:
+        tokenizer: changed in place.
+        seq_len: most tokens, special ones included, which truncation keeps.
+    """
+    ids = [(token, tokenizer.token_to_id(token)) for token in (CLS, SEP)]
+    tokenizer.post_processor = TemplateProcessing(
+        single=f"{CLS} $A {SEP}", pair=f"{CLS} $A {SEP} $B:1 {SEP}:1", special_tokens=ids
+    )
+    tokenizer.enable_truncation(seq_len)
+
+
+def _normalizer(config: TokenizerConfig) -> Normalizer:
+    steps: list[Normalizer] = []
+    if config.undo_treebank:
+        steps += [Replace(spelled, sign) for spelled, sign in TREEBANK_SPELLINGS.items()]
+        steps += [Replace(Regex(pattern), "") for pattern in TREEBANK_BLANKS]
+    if config.lowercase:
+        steps += [NFD(), StripAccents(), Lowercase()]
+    steps += [Replace(Regex("[\u2018\u2019]"), "'"), Replace(Regex("[\u201c\u201d]"), '"')]
+    return normalizers.Sequence(steps)

@@ -1,0 +1,174 @@
+"""Model folders in Hugging Face's layout: what this project writes, `transformers` reads, and the other way round."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer
+from torch import Tensor, nn
+
+from src.interop.configs import from_hugging_face_config, to_hugging_face_config
+from src.interop.key_tables import canonical_names, from_hugging_face, their_names, to_hugging_face
+from src.model.bert import BertForSequenceClassification
+from src.utils.config import SENTIMENT_LABELS, BertConfig
+from src.utils.errors import CheckpointError
+from src.utils.folder import read_json, verify, write_json
+
+CONFIG, WEIGHTS, TOKENIZER, TOKENIZER_CONFIG = (
+    "config.json",
+    "model.safetensors",
+    "tokenizer.json",
+    "tokenizer_config.json",
+)
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """A sentence classifier with all it needs to read text: what a model folder holds."""
+
+    model: BertForSequenceClassification
+    tokenizer: Tokenizer
+    label_names: tuple[str, ...]
+    seq_len: int  # most tokens of a text, [CLS] and [SEP] included
+
+
+def save_classifier(folder: Path, classifier: Classifier, dtype: torch.dtype = torch.float32) -> None:
+    """Writes a classifier into an existing folder.
+
+    Args:
+        folder: where to; files of the same names are replaced.
+        classifier: what to write.
+        dtype: of the weights on disk; readers compute in float32 whatever it is.
+    """
+    config = classifier.model.config
+    write_json(folder / CONFIG, to_hugging_face_config(config, "classifier", classifier.label_names))
+    state = to_hugging_face(classifier.model.state_dict(), config.model_type)
+    save_file({name: tensor.to("cpu", dtype) for name, tensor in state.items()}, folder / WEIGHTS, {"format": "pt"})
+    classifier.tokenizer.save(str(folder / TOKENIZER))
+    # Without this class `transformers` would replace a word-level tokenizer by WordPiece in a BERT folder, and without
+    # the length its pipeline could not truncate.
+    special = {f"{name}_token": f"[{name.upper()}]" for name in ("pad", "unk", "cls", "sep", "mask")}
+    write_json(
+        folder / TOKENIZER_CONFIG,
+        {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": classifier.seq_len} | special,
+    )
+
+
+def load_classifier(folder: Path) -> Classifier:
+    """Reads a classifier from a folder that this project or `transformers` wrote.
+
+    Args:
+        folder: holds config.json, model.safetensors, tokenizer.json and perhaps tokenizer_config.json.
+
+    Returns:
+        The classifier, in float32 on the CPU, in evaluation mode.
+
+    Raises:
+        CheckpointError: a file is missing, damaged or of another kind of model, or files do not fit each other.
+    """
+    if not folder.is_dir():
+        raise CheckpointError(f"{folder} is not a folder; name one that training or transformers wrote")
+    config, label_names = from_hugging_face_config(read_json(folder / CONFIG), str(folder / CONFIG))
+    verify(folder)
+    tokenizer = read_tokenizer(folder, config)
+    state = from_checkpoint(folder, config)
+    model = _build(config, state, label_names, folder / WEIGHTS)
+    if not label_names:
+        label_names = SENTIMENT_LABELS if model.num_labels == 2 else tuple(map(str, range(model.num_labels)))
+    return Classifier(model.eval(), tokenizer, label_names, _seq_len(folder, config))
+
+
+def from_checkpoint(folder: Path, config: BertConfig) -> dict[str, Tensor]:
+    """Reads model.safetensors into canonical Hugging Face names and float32.
+
+    Raises:
+        CheckpointError: the file is missing or damaged, or only a pickle is there.
+    """
+    path = folder / WEIGHTS
+    if not path.exists():
+        if (folder / "pytorch_model.bin").exists():
+            raise CheckpointError(
+                f"{folder} holds pytorch_model.bin, a pickle that could run code; convert it: load it with transformers "
+                "and call save_pretrained(folder), which writes model.safetensors"
+            )
+        raise CheckpointError(f"{path} is missing; is {folder} a model folder?")
+    try:
+        tensors = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path} cannot be read ({error}); restore or download it again") from None
+    tensors = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
+    return canonical_names(tensors, config.model_type)
+
+
+def read_tokenizer(folder: Path, config: BertConfig) -> Tokenizer:
+    """Reads tokenizer.json.
+
+    Raises:
+        CheckpointError: it is missing or damaged, or has ids the model has no embedding for.
+    """
+    path = folder / TOKENIZER
+    if not path.exists():
+        raise CheckpointError(f"{path} is missing; restore it from where the model came")
+    try:
+        tokenizer: Tokenizer = Tokenizer.from_file(str(path))
+    except Exception as error:  # the library raises bare Exception
+        raise CheckpointError(f"{path} cannot be read ({error}); restore it") from None
+    largest = max(tokenizer.get_vocab().values())
+    if largest >= config.vocab_size:
+        raise CheckpointError(
+            f"{path} does not fit the model: its largest id is {largest}, config.json says vocab_size = "
+            f"{config.vocab_size}; restore the pair that was saved together"
+        )
+    return tokenizer
+
+
+def _build(
+    config: BertConfig, state: dict[str, Tensor], labels: Sequence[str], path: Path
+) -> BertForSequenceClassification:
+    classifier = state.get(their_names("classifier.weight", config.model_type)[0])
+    if classifier is None:
+        raise CheckpointError(f"{path} holds no classifier; fine-tune this encoder first with python -m src.train")
+    if labels and len(labels) != len(classifier):
+        raise CheckpointError(f"{path} scores {len(classifier)} classes, config.json names {len(labels)}; restore both")
+    model = BertForSequenceClassification(config, num_labels=len(classifier))
+    load_parameters(model, from_hugging_face(state, model.state_dict(), config.model_type), path)
+    return model
+
+
+def load_parameters(model: nn.Module, found: dict[str, Tensor], path: Path) -> None:
+    """Fills a model with tensors under our names.
+
+    Args:
+        model: filled in place.
+        found: our keys to tensors.
+        path: the file they come from, for messages.
+
+    Raises:
+        CheckpointError: a parameter is missing or has another shape; both shapes are named.
+    """
+    for key, parameter in model.state_dict().items():
+        theirs = " + ".join(their_names(key, getattr(model, "config").model_type))
+        if key not in found:
+            raise CheckpointError(f"{path} lacks {theirs}, shape {tuple(parameter.shape)}; is config.json its own?")
+        if found[key].shape != parameter.shape:
+            raise CheckpointError(
+                f"{path}: {theirs} has shape {tuple(found[key].shape)}, config.json makes it {tuple(parameter.shape)}; "
+                "restore the pair that was saved together"
+            )
+    model.load_state_dict(found)
+
+
+def _seq_len(folder: Path, config: BertConfig) -> int:
+    path = folder / TOKENIZER_CONFIG
+    declared: Any = read_json(path).get("model_max_length") if path.exists() else None
+    # transformers writes 1e30 where no length was set
+    return min(int(declared), config.longest_sequence) if declared else config.longest_sequence
+
+
+def with_vocabulary(config: BertConfig, tokenizer: Tokenizer) -> BertConfig:
+    """Returns the config with the tokenizer's number of ids and its padding id."""
+    return replace(config, vocab_size=tokenizer.get_vocab_size(), pad_token_id=tokenizer.token_to_id("[PAD]"))

@@ -1,0 +1,62 @@
+"""README.md of a model folder: the model card, in the Hugging Face hub's format."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from src.utils.config import SAMPLE
+
+SAMPLE_WARNING = """> **Trained on the bundled sample, not on SST-2.** A few hundred sentences, good for trying the program only.
+"""
+
+
+def model_card(run: Mapping[str, Any], evaluation: Mapping[str, Any]) -> str:
+    """Writes the model card of a run.
+
+    Args:
+        run: the content of run.json.
+        evaluation: the numbers of the delivered model on the validation split, fractions in [0, 1].
+
+    Returns:
+        Markdown with a YAML header.
+    """
+    data, model, training = run["data"], run["config"]["model"], run["config"]["optimization"]
+    header = {
+        "language": "en",
+        "pipeline_tag": "text-classification",
+        "tags": ["bert", "sentiment-analysis"],
+        "datasets": [data["name"]],
+        "metrics": ["accuracy"],
+    }
+    yaml = "\n".join(f"{key}: {json.dumps(value)}" for key, value in header.items())
+    low, high = (100 * bound for bound in evaluation["interval"])
+    return f"""---
+{yaml}
+---
+
+# BERT {model["num_hidden_layers"]}/{model["hidden_size"]} on {data["name"]}
+
+{SAMPLE_WARNING if data["name"] == SAMPLE else ""}
+A BERT encoder of {run["parameters"]:,} parameters ({model["num_hidden_layers"]} layers, {model["hidden_size"]} wide), trained \
+from random weights on {data["train"]:,} examples of {data["name"]}: {training["epochs"]} epochs, batches of \
+{training["batch_size"]} sentences, learning rate {training["learning_rate"]}, seed {run["config"]["run"]["seed"]}.
+
+| {data["validation_origin"]} | |
+|---|---|
+| examples | {evaluation["n"]} |
+| accuracy | {100 * evaluation["accuracy"]:.1f} % (95 % interval {low:.1f}-{high:.1f}) |
+| macro F1 | {100 * evaluation["f1"]:.1f} % |
+| Matthews correlation | {evaluation["mcc"]:.3f} |
+| loss | {evaluation["loss"]:.4f} nats |
+
+Labels: {", ".join(data["label_names"])}. Texts of more than {run["config"]["tokenization"]["seq_len"]} tokens are cut.
+
+```python
+from transformers import pipeline
+
+classify = pipeline("text-classification", model="path/to/this/folder")
+print(classify("a gripping film"))
+```
+
+Every setting is in `run.json`, the training curve in `metrics.jsonl` where they were kept.
+"""

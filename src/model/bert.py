@@ -1,0 +1,210 @@
+"""BERT itself and what stands on it: the pooler, the sentence classifier and the masked-language-model head."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from src.model.attention import MultiHeadAttention
+from src.model.embedding import BertEmbedding
+from src.model.encoder import Encoder, EncoderLayer
+from src.model.feed_forward import FeedForward
+from src.model.positional_encoding import LearnedPositionalEncoding, SinusoidalPositionalEncoding
+from src.utils.config import BertConfig
+
+
+@dataclass(frozen=True)
+class BertOutput:
+    """What BERT computed: hidden states of all layers, and attention weights if they were asked for."""
+
+    hidden_states: list[Tensor]  # num_hidden_layers + 1 of (B, T, D), embeddings first
+    attentions: list[Tensor]  # num_hidden_layers of (B, H, T, T), or empty
+
+    @property
+    def last_hidden_state(self) -> Tensor:
+        """The last layer's output, shape (B, T, D)."""
+        return self.hidden_states[-1]
+
+
+class Bert(nn.Module):
+    """Embeddings and encoder (Devlin et al. 2019, section 3).
+
+    Args:
+        config: the model's shape.
+    """
+
+    def __init__(self, config: BertConfig):
+        super().__init__()
+        D, eps, dropout = config.hidden_size, config.layer_norm_eps, config.hidden_dropout_prob
+        positional_encoding = {"learned": LearnedPositionalEncoding, "sinusoidal": SinusoidalPositionalEncoding}
+        self.embedding = BertEmbedding(
+            config.vocab_size,
+            D,
+            config.type_vocab_size,
+            positional_encoding[config.positional_encoding](config.max_position_embeddings, D, config.position_offset),
+            config.pad_token_id,
+            eps,
+            dropout,
+        )
+        self.encoder = Encoder(
+            [
+                EncoderLayer(
+                    MultiHeadAttention(D, config.num_attention_heads, config.attention_probs_dropout_prob),
+                    FeedForward(D, config.intermediate_size),
+                    D,
+                    eps,
+                    dropout,
+                )
+                for _ in range(config.num_hidden_layers)
+            ]
+        )
+        initialize(self, config.initializer_range)
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        return_attentions: bool = False,
+    ) -> BertOutput:
+        """Encodes a batch of token ids.
+
+        Args:
+            input_ids: int64, shape (B, T).
+            attention_mask: 1 or True at real tokens, 0 or False at padding, shape (B, T); None: nothing is padded.
+            token_type_ids: segment of every token, int64, shape (B, T); None: one segment.
+            return_attentions: also return every layer's attention weights.
+
+        Returns:
+            The hidden states and, if asked for, the attention weights.
+
+        Raises:
+            IndexError: T exceeds the position table, or an id the vocabulary.
+        """
+        mask = None if attention_mask is None else attention_mask.bool()[:, None, None, :]  # (B, 1, 1, T)
+        x = self.embedding(input_ids, token_type_ids)  # (B, T, D)
+        return BertOutput(*self.encoder(x, mask, return_attentions))
+
+
+class Pooler(nn.Module):
+    """Reads the sentence off its first token: tanh(W h_[CLS] + b).
+
+    Args:
+        hidden_size: D.
+        activation: tanh in BERT and RoBERTa, relu in DistilBERT.
+    """
+
+    def __init__(self, hidden_size: int, activation: Callable[[Tensor], Tensor] = torch.tanh):
+        super().__init__()
+        self.dense = nn.Linear(hidden_size, hidden_size)
+        self.activation = activation
+
+    def forward(self, last_hidden_state: Tensor) -> Tensor:
+        """Maps float (B, T, D) to (B, D)."""
+        return self.activation(self.dense(last_hidden_state[:, 0]))
+
+
+class BertForSequenceClassification(nn.Module):
+    """BERT, pooler, dropout and one linear layer to the classes (Devlin et al. 2019, section 4.1).
+
+    Args:
+        config: the model's shape.
+        num_labels: C.
+    """
+
+    def __init__(self, config: BertConfig, num_labels: int):
+        super().__init__()
+        self.config = config
+        self.num_labels = num_labels
+        self.bert = Bert(config)
+        self.pooler = Pooler(config.hidden_size, torch.relu if config.model_type == "distilbert" else torch.tanh)
+        self.dropout = nn.Dropout(config.classifier_dropout)
+        self.classifier = nn.Linear(config.hidden_size, num_labels)
+        initialize(self.pooler, config.initializer_range)
+        initialize(self.classifier, config.initializer_range)
+
+    def forward(
+        self, input_ids: Tensor, attention_mask: Tensor | None = None, token_type_ids: Tensor | None = None
+    ) -> Tensor:
+        """Maps token ids, int64 (B, T), to logits, float (B, C); the masks are those of `Bert.forward`."""
+        x = self.bert(input_ids, attention_mask, token_type_ids).last_hidden_state  # (B, T, D)
+        return self.classifier(self.dropout(self.pooler(x)))  # (B, D) -> (B, C)
+
+
+class MaskedLMHead(nn.Module):
+    """Turns hidden states into scores for every word; the decoding matrix is the token embedding (Devlin et al., 3.1).
+
+    Args:
+        hidden_size: D.
+        vocab_size: V.
+        layer_norm_eps: added to the variance.
+    """
+
+    def __init__(self, hidden_size: int, vocab_size: int, layer_norm_eps: float):
+        super().__init__()
+        self.transform = nn.Linear(hidden_size, hidden_size)
+        self.norm = nn.LayerNorm(hidden_size, eps=layer_norm_eps)
+        self.decoder = nn.ParameterDict({"bias": torch.zeros(vocab_size)})
+
+    def forward(self, x: Tensor, token_embedding: Tensor) -> Tensor:
+        """Maps float (..., D) to logits (..., V), given the token embedding (V, D)."""
+        x = self.norm(F.gelu(self.transform(x)))
+        return F.linear(x, token_embedding, self.decoder["bias"])
+
+
+class BertForMaskedLM(nn.Module):
+    """BERT that names masked words (Devlin et al. 2019, section 3.1, task 1).
+
+    Args:
+        config: the model's shape.
+    """
+
+    def __init__(self, config: BertConfig):
+        super().__init__()
+        self.config = config
+        self.bert = Bert(config)
+        self.masked_lm = MaskedLMHead(config.hidden_size, config.vocab_size, config.layer_norm_eps)
+        initialize(self.masked_lm, config.initializer_range)
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        positions: Tensor | None = None,
+    ) -> Tensor:
+        """Predicts tokens.
+
+        Args:
+            input_ids: int64, shape (B, T).
+            attention_mask: as in `Bert.forward`.
+            token_type_ids: as in `Bert.forward`.
+            positions: bool, shape (B, T), the tokens to predict, N in all; None: every token. The product with the
+                whole vocabulary is the costliest step of a small model, so training asks for the masked tokens only.
+
+        Returns:
+            Logits over the vocabulary, float, shape (N, V), or (B, T, V) without `positions`.
+        """
+        x = self.bert(input_ids, attention_mask, token_type_ids).last_hidden_state  # (B, T, D)
+        if positions is not None:
+            x = x[positions]  # (N, D)
+        return self.masked_lm(x, self.bert.embedding.token.weight)
+
+
+def initialize(module: nn.Module, std: float) -> None:
+    """Initialises as BERT does: matrices and embeddings normal, biases zero, LayerNorm the identity, [PAD] zero.
+
+    Args:
+        module: the module, with everything inside it.
+        std: standard deviation (`initializer_range`).
+    """
+    for part in module.modules():
+        if isinstance(part, nn.Linear):
+            nn.init.normal_(part.weight, std=std)
+            nn.init.zeros_(part.bias)
+        elif isinstance(part, nn.Embedding):
+            nn.init.normal_(part.weight, std=std)
+            if part.padding_idx is not None:
+                nn.init.zeros_(part.weight[part.padding_idx])

@@ -1,0 +1,76 @@
+"""The encoder: a stack of layers, each attention then feed-forward, each followed by residual and LayerNorm."""
+
+from torch import Tensor, nn
+
+from src.model.attention import MultiHeadAttention
+from src.model.feed_forward import FeedForward
+
+
+class EncoderLayer(nn.Module):
+    """One layer: x = LayerNorm(x + SubLayer(x)), twice (Vaswani et al. 2017, section 3.1, "post-norm").
+
+    Args:
+        attention: the first sub-layer.
+        feed_forward: the second sub-layer.
+        hidden_size: D.
+        layer_norm_eps: added to the variance.
+        dropout: probability, on each sub-layer's output (section 5.4).
+    """
+
+    def __init__(
+        self,
+        attention: MultiHeadAttention,
+        feed_forward: FeedForward,
+        hidden_size: int,
+        layer_norm_eps: float,
+        dropout: float,
+    ):
+        super().__init__()
+        self.attention = attention
+        self.attention_norm = nn.LayerNorm(hidden_size, eps=layer_norm_eps)
+        self.feed_forward = feed_forward
+        self.feed_forward_norm = nn.LayerNorm(hidden_size, eps=layer_norm_eps)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(
+        self, x: Tensor, mask: Tensor | None = None, return_weights: bool = False
+    ) -> tuple[Tensor, Tensor | None]:
+        """Maps float (B, T, D) to (B, T, D), and to the attention weights (B, H, T, T) if asked for."""
+        attended, weights = self.attention(x, mask, return_weights)  # (B, T, D)
+        x = self.attention_norm(x + self.dropout(attended))
+        x = self.feed_forward_norm(x + self.dropout(self.feed_forward(x)))
+        return x, weights
+
+
+class Encoder(nn.Module):
+    """A stack of encoder layers.
+
+    Args:
+        layers: the layers, first to last.
+    """
+
+    def __init__(self, layers: list[EncoderLayer]):
+        super().__init__()
+        self.layers = nn.ModuleList(layers)
+
+    def forward(
+        self, x: Tensor, mask: Tensor | None = None, return_weights: bool = False
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """Runs all layers.
+
+        Args:
+            x: embeddings, float, shape (B, T, D).
+            mask: bool, True = may be attended, shape (B, 1, 1, T), or None.
+            return_weights: collect the attention weights of every layer.
+
+        Returns:
+            The hidden states, `num_hidden_layers + 1` of shape (B, T, D), embeddings first, and the weights of each
+            layer, shape (B, H, T, T), if asked for.
+        """
+        hidden_states, all_weights = [x], []
+        for layer in self.layers:
+            x, weights = layer(x, mask, return_weights)
+            hidden_states.append(x)
+            if weights is not None:
+                all_weights.append(weights)
+        return hidden_states, all_weights

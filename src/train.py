@@ -1,0 +1,80 @@
+"""Train a BERT sentence classifier from random weights: `python -m src.train --help` lists every setting."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from src.utils.command_line import parse_training
+from src.utils.config import SAMPLE, TrainConfig, training_config
+from src.utils.errors import UserError, notice, run_program
+
+if TYPE_CHECKING:
+    from src.data.sources import Corpus
+    from src.training.run_folder import RunFolder
+
+PROGRAM = "python -m src.train"
+
+
+def main(arguments: list[str]) -> None:
+    """Parses the command line, trains, and prints the evaluation and, last, the folder of the run."""
+    config = parse_training(arguments, PROGRAM)
+
+    # Not above: --help should not wait for PyTorch.
+    from src.data.sources import open_corpus
+    from src.evaluation.metrics import Evaluation
+    from src.training.run_folder import choose, refuse_changes
+
+    corpus = open_corpus(config.data, seed=config.run.seed)
+    if corpus.is_sample and config.recipe is None:
+        notice("settings    --recipe sample, which suits so few sentences; options given on the command line stay")
+        config = parse_training(arguments, PROGRAM, recipe=SAMPLE)
+    folder, checkpoint = choose(config, corpus.name)
+    if checkpoint is not None:
+        saved = training_config(folder.read_run()["config"])
+        config = parse_training(arguments, PROGRAM, default=saved)
+        refuse_changes(saved, config)
+        corpus = open_corpus(config.data, seed=config.run.seed)
+    train(config, corpus, folder, checkpoint)
+    print(Evaluation.from_dict(folder.read_evaluation()).as_text())
+    print(f"\n{folder.path}")
+
+
+def train(config: TrainConfig, corpus: "Corpus", folder: "RunFolder", checkpoint: Path | None = None) -> None:
+    """Trains one model.
+
+    Args:
+        config: all settings.
+        corpus: with the splits "train" and "validation".
+        folder: of the run; holds the delivered model afterwards.
+        checkpoint: where to go on; None: begin anew.
+    """
+    from src.training.session import Session
+    from src.training.setup import set_up
+    from src.training.tracking import open_tracker
+    from src.utils.config import options_of
+
+    setup = set_up(config, corpus)
+    if checkpoint is None:
+        folder.begin(config, setup.data, setup.parameters)
+    else:
+        folder.resume(checkpoint, setup.trainer.state)
+    progress = setup.trainer.state.progress
+    tracker = open_tracker(
+        config.run.wandb,
+        config.run.wandb_project,
+        folder.path.name,
+        options_of(config),
+        folder.path,
+        progress.tracker_run_id,
+    )
+    progress.tracker_run_id = tracker.run_id
+    try:
+        Session(setup.trainer, setup.classifier, setup.validation, folder, tracker, config.run).run()
+    except UserError as error:
+        tracker.finish(error.exit_code)
+        raise
+    folder.finish()
+    tracker.finish()
+
+
+if __name__ == "__main__":
+    run_program(main)

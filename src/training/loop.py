@@ -1,0 +1,161 @@
+"""The training loop, by hand: one visible list of what happens in a step, and what happens after an epoch."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from src.data.batching import Batch, to_device
+from src.data.dataset import DSCreator
+from src.data.masking import drop_words
+from src.model.bert import BertForSequenceClassification
+from src.training.optimizer import (
+    ExponentialMovingAverage,
+    build_optimizer,
+    learning_rate_at,
+    set_learning_rate,
+)
+from src.training.state import Progress, TrainingState
+from src.utils.config import OptimizationConfig
+from src.utils.device import autocast
+from src.utils.errors import DivergedError, notice
+
+NON_FINITE_STEPS_ALLOWED = 2
+
+
+@dataclass(frozen=True)
+class StepReport:
+    """What one optimizer step did."""
+
+    loss: float  # mean cross-entropy in nats
+    learning_rate: float
+    gradient_norm: float  # before clipping
+    tokens: int  # real ones, without padding
+    sentences: int
+
+
+class Trainer:
+    """Trains a classifier on a dataset.
+
+    Args:
+        model: trained in place, already on its device.
+        dataset: the training examples.
+        config: how to train.
+        seed: fixes the order of the examples; the caller seeds PyTorch.
+        unk_token_id: what word dropout puts in a token's place.
+        special_ids: ids that word dropout spares.
+        bf16: compute matrix products in bfloat16.
+    """
+
+    def __init__(
+        self,
+        model: BertForSequenceClassification,
+        dataset: DSCreator,
+        config: OptimizationConfig,
+        seed: int,
+        unk_token_id: int,
+        special_ids: Sequence[int],
+        bf16: bool = False,
+    ):
+        self.model, self.dataset, self.config, self.seed, self.bf16 = model, dataset, config, seed, bf16
+        self.device = next(model.parameters()).device
+        self.unk_token_id = unk_token_id
+        self.special_ids = torch.tensor(list(special_ids), device=self.device)
+        average = ExponentialMovingAverage(model.parameters(), config.ema_decay) if config.ema_decay else None
+        self.state = TrainingState(model, build_optimizer(model, config), average, Progress())
+        mean_length = sum(dataset.lengths) / len(dataset)
+        self.tokens_per_batch = max(round(config.batch_size * mean_length), max(dataset.lengths))
+        self.steps_per_epoch = len(self._steps(epoch=0))
+        self.total_steps = self.steps_per_epoch * config.epochs
+
+    def train_epoch(self, after_step: Callable[[StepReport], None]) -> None:
+        """Trains to the end of the current epoch.
+
+        Args:
+            after_step: called after every optimizer step; what it raises ends the training there.
+
+        Raises:
+            DivergedError: loss or gradient was not finite three times in a row.
+        """
+        progress = self.state.progress
+        self.model.train()
+        for step in self._steps(progress.epoch)[progress.step_in_epoch :]:
+            started = time.perf_counter()
+            report = self.training_step([self.dataset.collate(indices) for indices in step])
+            progress.training_seconds += time.perf_counter() - started
+            after_step(report)
+        progress.epoch += 1
+        progress.step_in_epoch = 0
+
+    def training_step(self, batches: Sequence[Batch]) -> StepReport:
+        """Does one optimizer step on one or more batches (gradient accumulation).
+
+        Args:
+            batches: their gradients are averaged over all sentences.
+
+        Returns:
+            What happened.
+
+        Raises:
+            DivergedError: loss or gradient was not finite three times in a row.
+        """
+        state, config = self.state, self.config
+        state.progress.step += 1
+        state.progress.step_in_epoch += 1
+        learning_rate = learning_rate_at(
+            state.progress.step, self.total_steps, config.learning_rate, config.warmup_ratio
+        )
+        set_learning_rate(state.optimizer, learning_rate)
+
+        sentences = sum(len(batch["labels"]) for batch in batches)
+        losses = []
+        for batch in batches:
+            loss = self._summed_loss(to_device(batch, self.device)) / sentences
+            loss.backward()
+            losses.append(loss.detach())
+        loss = torch.stack(losses).sum()
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.max_grad_norm)
+
+        if self._is_finite(loss, norm):
+            state.optimizer.step()
+            if state.average is not None:
+                state.average.update(state.progress.step)
+        state.optimizer.zero_grad()
+        tokens = sum(_real_tokens(batch) for batch in batches)
+        return StepReport(loss.item(), learning_rate, norm.item(), tokens, sentences)
+
+    def _summed_loss(self, batch: Batch) -> Tensor:
+        config = self.config
+        input_ids = batch["input_ids"]
+        if config.word_dropout:
+            input_ids = drop_words(input_ids, config.word_dropout, self.unk_token_id, self.special_ids)
+        with autocast(self.device, self.bf16):
+            logits = self.model(input_ids, batch["attention_mask"])  # (B, C)
+        return F.cross_entropy(logits.float(), batch["labels"], label_smoothing=config.label_smoothing, reduction="sum")
+
+    def _is_finite(self, loss: Tensor, norm: Tensor) -> bool:
+        progress = self.state.progress
+        if bool(loss.isfinite() & norm.isfinite()):
+            progress.skipped_in_a_row = 0
+            return True
+        progress.skipped_in_a_row += 1
+        notice(f"step {progress.step}: loss {loss.item()}, gradient norm {norm.item()}; the step changes nothing")
+        if progress.skipped_in_a_row > NON_FINITE_STEPS_ALLOWED:
+            raise DivergedError(
+                f"loss or gradient was not finite {progress.skipped_in_a_row} times in a row, last in step "
+                f"{progress.step}; lower --learning-rate or raise --warmup-ratio"
+            )
+        return False
+
+    def _steps(self, epoch: int) -> list[list[list[int]]]:
+        batches = self.dataset.grouped(self.tokens_per_batch, self.seed, epoch)
+        size = self.config.gradient_accumulation_steps
+        return [batches[start : start + size] for start in range(0, len(batches), size)]
+
+
+def _real_tokens(batch: Batch) -> int:
+    mask = batch["attention_mask"]
+    return batch["input_ids"].numel() if mask is None else int(mask.sum())

@@ -1,0 +1,90 @@
+"""AdamW as BERT uses it: decay on matrices only, warm-up, then a straight line down to zero."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from src.utils.config import OptimizationConfig
+
+
+def build_optimizer(model: nn.Module, config: OptimizationConfig) -> torch.optim.AdamW:
+    """Builds AdamW (Loshchilov & Hutter 2019) with decoupled decay on matrices and embeddings only.
+
+    Args:
+        model: its parameters are optimised; biases and LayerNorm (one-dimensional) are not decayed.
+        config: rates and coefficients.
+
+    Returns:
+        The optimizer; its learning rate is set anew before every step.
+    """
+    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    groups = [
+        {"params": [p for p in trainable if p.ndim >= 2], "weight_decay": config.weight_decay},
+        {"params": [p for p in trainable if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    betas = (config.adam_beta1, config.adam_beta2)
+    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=betas, eps=config.adam_epsilon, fused=True)
+
+
+def learning_rate_at(step: int, total_steps: int, peak: float, warmup_ratio: float) -> float:
+    """Computes the learning rate of one step: a rise from 0 to the peak, then a linear fall to 0.
+
+    Args:
+        step: number of the step, from 1.
+        total_steps: number of the last step, where the rate would next be 0.
+        peak: the highest rate.
+        warmup_ratio: fraction of the steps in which it rises.
+
+    Returns:
+        The rate; above 0 in every step.
+    """
+    warmup_steps = max(1, round(warmup_ratio * total_steps))
+    if step <= warmup_steps:
+        return peak * step / warmup_steps
+    return peak * (total_steps - step + 1) / (total_steps - warmup_steps + 1)
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, learning_rate: float) -> None:
+    """Sets the learning rate of every parameter group."""
+    for group in optimizer.param_groups:
+        group["lr"] = learning_rate
+
+
+class ExponentialMovingAverage:
+    """A moving average of a model's parameters, which generalises better than the last step's (Polyak & Juditsky 1992).
+
+    The decay starts low, min(decay, (1 + t) / (10 + t)), so that the average forgets the random start.
+
+    Args:
+        parameters: those of the model.
+        decay: weight of the old average in each update.
+    """
+
+    def __init__(self, parameters: Iterable[Tensor], decay: float):
+        self.parameters = list(parameters)
+        self.averages = [parameter.detach().clone() for parameter in self.parameters]
+        self.decay = decay
+
+    @torch.no_grad()
+    def update(self, step: int) -> None:
+        """Moves the average towards the current parameters; `step` counts from 1."""
+        decay = min(self.decay, (1 + step) / (10 + step))
+        torch._foreach_lerp_(self.averages, [parameter.detach() for parameter in self.parameters], 1 - decay)
+
+    @contextmanager
+    def applied(self) -> Iterator[None]:
+        """Lends the averages to the model: inside the context it computes with them, afterwards it is as before."""
+        self._swap()
+        try:
+            yield
+        finally:
+            self._swap()
+
+    @torch.no_grad()
+    def _swap(self) -> None:
+        for parameter, average in zip(self.parameters, self.averages, strict=True):
+            kept = parameter.detach().clone()
+            parameter.copy_(average)
+            average.copy_(kept)

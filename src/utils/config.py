@@ -1,0 +1,367 @@
+"""Every hyper-parameter and path, with one sentence each that is also its command-line help.
+
+The groups below become the sections of `--help`; `src/utils/command_line.py` turns them into options. An option on the
+command line wins over `--recipe` and `--preset`, which win over the defaults here.
+"""
+
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from src.utils.errors import UsageError
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+WEIGHTS_DIR = REPOSITORY / "weights"
+SHIPPED_CHECKPOINT = WEIGHTS_DIR / "bert-sst2"
+SAMPLE_DIR = REPOSITORY / "src" / "data" / "sample"
+
+SST2 = "stanfordnlp/sst2"
+SAMPLE = "sample"
+SENTIMENT_LABELS = ("negative", "positive")
+
+
+@dataclass(frozen=True)
+class BertConfig:
+    """The shape of a BERT, in the names of Hugging Face's config.json (Devlin et al. 2019, section 3)."""
+
+    model_type: Literal["bert", "distilbert", "roberta"] = "bert"
+    """Family: DistilBERT has no segments and a relu pooler, RoBERTa counts positions from pad_token_id + 1."""
+    vocab_size: int = 30_522
+    """Largest vocabulary to build; the tokenizer that is built or loaded sets the final number."""
+    hidden_size: int = 768
+    """Width D of every token's vector."""
+    num_hidden_layers: int = 12
+    """Number of encoder layers."""
+    num_attention_heads: int = 12
+    """Number of attention heads H; each sees D / H dimensions."""
+    intermediate_size: int = 3072
+    """Width of the feed-forward layer between its two projections."""
+    max_position_embeddings: int = 512
+    """Rows of the position table, hence the longest sequence the model can ever read."""
+    type_vocab_size: int = 2
+    """Number of segments: sentence A and sentence B."""
+    hidden_dropout_prob: float = 0.1
+    """Dropout after the embeddings and after every sub-layer."""
+    attention_probs_dropout_prob: float = 0.1
+    """Dropout on attention weights; above 0 it disables the fused attention kernel on a CPU."""
+    classifier_dropout: float = 0.1
+    """Dropout on the pooled vector in front of the classifier."""
+    initializer_range: float = 0.02
+    """Standard deviation of the normal distribution that initialises every matrix."""
+    layer_norm_eps: float = 1e-12
+    """Added to the variance in every LayerNorm."""
+    pad_token_id: int = 0
+    """Vocabulary id of [PAD]; its embedding stays zero."""
+    positional_encoding: Literal["learned", "sinusoidal"] = "learned"
+    """Position vectors: learned (BERT) or the fixed sine table of Vaswani et al. 2017, section 3.5."""
+
+    @property
+    def position_offset(self) -> int:
+        """Row of the position table that the first token uses."""
+        return self.pad_token_id + 1 if self.model_type == "roberta" else 0
+
+    @property
+    def longest_sequence(self) -> int:
+        """Most tokens the position table has rows for."""
+        return self.max_position_embeddings - self.position_offset
+
+    def __post_init__(self) -> None:
+        for name in ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size"):
+            _require(getattr(self, name) >= 1, name, getattr(self, name), "must be at least 1")
+        _require(
+            self.hidden_size % self.num_attention_heads == 0,
+            "num_attention_heads",
+            self.num_attention_heads,
+            f"must divide hidden_size = {self.hidden_size}",
+        )
+        for name in ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout"):
+            _require(0 <= getattr(self, name) < 1, name, getattr(self, name), "must lie in [0, 1)")
+        _require(
+            0 <= self.pad_token_id < self.vocab_size,
+            "pad_token_id",
+            self.pad_token_id,
+            f"must be an id below vocab_size = {self.vocab_size}",
+        )
+        _require(
+            self.max_position_embeddings >= 3, "max_position_embeddings", self.max_position_embeddings, "is below 3"
+        )
+        _require(
+            self.positional_encoding == "learned" or self.hidden_size % 2 == 0,
+            "hidden_size",
+            self.hidden_size,
+            "must be even for sinusoidal positions",
+        )
+
+
+# Google's released sizes (Devlin et al. 2019; Turc et al. 2019); heads are 64 wide throughout.
+PRESETS: dict[str, dict[str, int]] = {
+    name: {
+        "num_hidden_layers": layers,
+        "hidden_size": width,
+        "num_attention_heads": width // 64,
+        "intermediate_size": 4 * width,
+    }
+    for name, layers, width in (
+        ("tiny", 2, 128),
+        ("mini", 4, 256),
+        ("small", 4, 512),
+        ("medium", 8, 512),
+        ("base", 12, 768),
+        ("large", 24, 1024),
+    )
+}
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Where sentences come from and how many of them are used."""
+
+    dataset: str | None = None
+    """Hub id, folder in the hub's layout, CSV/TSV/JSONL file, or "sample"; unset: SST2_DIR, else the hub's SST-2, else the sample."""
+    train_file: Path | None = None
+    """CSV, TSV or JSONL file to train on, in place of --dataset."""
+    validation_file: Path | None = None
+    """File to evaluate on beside --train-file; without it a seeded, stratified tenth of the training rows."""
+    text_column: str | None = None
+    """Column that holds the text; unset: the one named sentence or text."""
+    label_column: str | None = None
+    """Column that holds the label; unset: the one named label."""
+    max_train_samples: int | None = None
+    """Train on this many randomly drawn examples only."""
+    holdout: float = 0.0
+    """Set this fraction of the maximal training phrases aside and evaluate on them instead of the validation split."""
+
+    def __post_init__(self) -> None:
+        _require(0 <= self.holdout < 1, "holdout", self.holdout, "must lie in [0, 1)")
+        if self.max_train_samples is not None:
+            _require(self.max_train_samples >= 1, "max_train_samples", self.max_train_samples, "must be at least 1")
+        if self.dataset is not None and self.train_file is not None:
+            raise UsageError("--dataset and --train-file name two sources; give one of them")
+        if self.validation_file is not None and self.train_file is None:
+            raise UsageError("--validation-file needs --train-file beside it")
+
+
+@dataclass(frozen=True)
+class TokenizerConfig:
+    """How text becomes token ids; the vocabulary size is --vocab-size."""
+
+    tokenizer: Literal["wordlevel", "wordpiece"] = "wordlevel"
+    """Whole words, or the WordPiece sub-words BERT uses; both are built on the training text."""
+    min_frequency: int = 2
+    """Words (WordPiece: pairs) seen less often than this stay out of the vocabulary."""
+    lowercase: bool = True
+    """Lower-case the text and strip accents."""
+    undo_treebank: bool = True
+    """Join what Penn Treebank tokenization split ("ca n't", "-lrb-"), so that SST-2 and ordinary text look alike."""
+    seq_len: int = 64
+    """Most tokens of a text that are read, [CLS] and [SEP] included."""
+
+    def __post_init__(self) -> None:
+        _require(self.seq_len >= 3, "seq_len", self.seq_len, "must be at least 3: [CLS], one token, [SEP]")
+        _require(self.min_frequency >= 1, "min_frequency", self.min_frequency, "must be at least 1")
+
+
+@dataclass(frozen=True)
+class OptimizationConfig:
+    """The training loop: AdamW with warm-up and linear decay, and what keeps a small model from overfitting."""
+
+    epochs: int = 3
+    """Passes over the training examples."""
+    batch_size: int = 32
+    """Sentences of mean length in a batch; every batch holds about this many times the mean length in tokens."""
+    gradient_accumulation_steps: int = 1
+    """Batches whose gradients are averaged before one optimiser step."""
+    learning_rate: float = 5e-4
+    """Peak learning rate, reached after warm-up."""
+    warmup_ratio: float = 0.1
+    """Fraction of all steps in which the learning rate rises from 0 to its peak; then it falls linearly to 0."""
+    weight_decay: float = 0.01
+    """Decoupled decay of matrices; biases and LayerNorm are left alone (Loshchilov & Hutter 2019)."""
+    adam_beta1: float = 0.9
+    """Decay of AdamW's mean of gradients."""
+    adam_beta2: float = 0.999
+    """Decay of AdamW's mean of squared gradients."""
+    adam_epsilon: float = 1e-8
+    """Added to AdamW's denominator."""
+    max_grad_norm: float = 1.0
+    """Gradients are scaled down to this global norm."""
+    label_smoothing: float = 0.0
+    """Probability mass taken from the true label and spread over all labels."""
+    word_dropout: float = 0.0
+    """Chance that a training token is replaced by [UNK]."""
+    ema_decay: float = 0.0
+    """Decay of the moving average of weights that is evaluated and saved; 0 keeps the raw weights."""
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "gradient_accumulation_steps"):
+            _require(getattr(self, name) >= 1, name, getattr(self, name), "must be at least 1")
+        for name in ("learning_rate", "adam_epsilon", "max_grad_norm"):
+            _require(getattr(self, name) > 0, name, getattr(self, name), "must be above 0")
+        _require(self.weight_decay >= 0, "weight_decay", self.weight_decay, "must not be negative")
+        for name in ("warmup_ratio", "label_smoothing", "word_dropout", "ema_decay", "adam_beta1", "adam_beta2"):
+            _require(0 <= getattr(self, name) < 1, name, getattr(self, name), "must lie in [0, 1)")
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Where the run lives, what it keeps, and on what it runs."""
+
+    output_dir: Path | None = None
+    """Folder of the run; unset: a new one under weights/ named after data, preset and time."""
+    overwrite: bool = False
+    """Delete what --output-dir holds before training."""
+    resume: str = "never"
+    """never, auto (go on in --output-dir, or in the newest unfinished run), or the path of a run or checkpoint."""
+    keep: Literal["last", "best"] = "last"
+    """Deliver the last model, or the one with the best validation accuracy of all epochs."""
+    save_every: int = 0
+    """Write a resumable checkpoint every so many steps, besides the one at each epoch's end; 0: epochs only."""
+    seed: int = 0
+    """Seed of initialisation, order of examples, dropout and every random draw."""
+    device: str = "auto"
+    """auto (CUDA when there, else CPU), cpu, cuda or cuda:N."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """Arithmetic of matrix products: auto is bf16 autocast on CUDA and fp32 on a CPU."""
+    num_threads: int = 0
+    """CPU threads for PyTorch; 0 leaves PyTorch's own choice."""
+    wandb: Literal["auto", "online", "offline", "disabled"] = "auto"
+    """Weights & Biases; auto is online when a key is configured, else disabled."""
+    wandb_project: str = "bert-sst2"
+    """Project the run is logged to."""
+    debug: bool = False
+    """Show the traceback of an error."""
+
+    def __post_init__(self) -> None:
+        _require(self.num_threads >= 0, "num_threads", self.num_threads, "must not be negative")
+        _require(self.save_every >= 0, "save_every", self.save_every, "must not be negative")
+        if self.overwrite and self.resume != "never":
+            raise UsageError("--overwrite deletes what --resume would continue; give one of them")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Train a hand-written BERT to classify sentences, from random weights."""
+
+    preset: str = "tiny"
+    """Size of the model: tiny 2/128, mini 4/256, small 4/512, medium 8/512, base 12/768, large 24/1024 (layers/width)."""
+    recipe: str | None = None
+    """Named set of settings; "sample" suits a few hundred sentences and is chosen for the bundled sample."""
+    data: DataConfig = field(default_factory=DataConfig)
+    tokenization: TokenizerConfig = field(default_factory=TokenizerConfig)
+    model: BertConfig = field(default_factory=lambda: BertConfig(**PRESETS["tiny"]))
+    optimization: OptimizationConfig = field(default_factory=OptimizationConfig)
+    run: RunConfig = field(default_factory=RunConfig)
+
+    def __post_init__(self) -> None:
+        _require(
+            self.tokenization.seq_len <= self.model.longest_sequence,
+            "seq_len",
+            self.tokenization.seq_len,
+            f"exceeds the {self.model.longest_sequence} positions of max_position_embeddings",
+        )
+
+
+RECIPES: dict[str, dict[str, Any]] = {
+    "sample": {"epochs": 30, "batch_size": 16},
+}
+
+
+@dataclass(frozen=True)
+class InferenceConfig:
+    """Evaluate a checkpoint on a data split, or classify texts."""
+
+    texts: tuple[str, ...] = ()
+    """Texts to classify; with none, and no --file, the checkpoint is evaluated."""
+    checkpoint: Path | None = None
+    """Folder this project or transformers wrote; unset: the newest run under weights/, else the shipped one."""
+    dataset: str | None = None
+    """Data to evaluate on, named as for training; unset: the data the checkpoint was trained on."""
+    split: str = "validation"
+    """Split to evaluate on."""
+    text_column: str | None = None
+    """Column that holds the text; unset: the one named sentence or text."""
+    label_column: str | None = None
+    """Column that holds the label; unset: the one named label."""
+    file: Path | None = None
+    """Classify this file, one text a line; - is standard input."""
+    output: Path | None = None
+    """Write the results to this file instead of standard output."""
+    json: bool = False
+    """Print JSON: one object for an evaluation, one line a text for predictions."""
+    device: str = "auto"
+    """auto (CUDA when there, else CPU), cpu, cuda or cuda:N."""
+    num_threads: int = 0
+    """CPU threads for PyTorch; 0 leaves PyTorch's own choice."""
+    examples: int = 10
+    """Rows in the table of examples that an evaluation prints."""
+    debug: bool = False
+    """Show the traceback of an error."""
+
+    def __post_init__(self) -> None:
+        if self.texts and self.file is not None:
+            raise UsageError("texts on the command line and --file are two inputs; give one of them")
+        if self.dataset is not None and (self.texts or self.file is not None):
+            raise UsageError("--dataset is evaluated, texts and --file are classified; give one of them")
+
+
+Config = TypeVar("Config")
+
+
+def with_options(config: Config, options: dict[str, Any]) -> Config:
+    """Replaces fields of a config and of the groups nested in it.
+
+    Args:
+        config: any dataclass of this file.
+        options: field name to value; names are unique across groups.
+
+    Returns:
+        A new config of the same type, checked again.
+
+    Raises:
+        UsageError: a value contradicts another one.
+        KeyError: no group has a field of that name.
+    """
+    remaining = dict(options)
+    changed = _replace_nested(config, remaining)
+    if remaining:
+        raise KeyError(f"no config field named {', '.join(remaining)}")
+    return changed
+
+
+def options_of(config: Any) -> dict[str, Any]:
+    """Flattens a config into option name to value, the inverse of `with_options`."""
+    options: dict[str, Any] = {}
+    for f in fields(config):
+        value = getattr(config, f.name)
+        options |= options_of(value) if is_dataclass(value) else {f.name: value}
+    return options
+
+
+def training_config(saved: dict[str, Any]) -> TrainConfig:
+    """Rebuilds the config of a training from what `dataclasses.asdict` and JSON made of it.
+
+    Args:
+        saved: the nested dictionary; paths are strings.
+
+    Returns:
+        The config; settings that are unknown by now are left out, new ones have their default.
+    """
+    groups = {name: group for name, group in saved.items() if isinstance(group, dict)}
+    flat = {name: value for group in (saved, *groups.values()) for name, value in group.items()}
+    options = {name: flat[name] for name in options_of(TrainConfig()) if name in flat}
+    paths = ("output_dir", "train_file", "validation_file")
+    return with_options(
+        TrainConfig(), options | {name: Path(options[name]) for name in paths if options.get(name) is not None}
+    )
+
+
+def _replace_nested(config: Any, remaining: dict[str, Any]) -> Any:
+    own = {f.name: remaining.pop(f.name) for f in fields(config) if f.name in remaining}
+    groups = {f.name: getattr(config, f.name) for f in fields(config) if f.name not in own}
+    nested = {name: _replace_nested(group, remaining) for name, group in groups.items() if is_dataclass(group)}
+    return replace(config, **own, **nested)
+
+
+def _require(holds: bool, name: str, value: object, rule: str) -> None:
+    if not holds:
+        raise UsageError(f"{name} = {value} {rule}")

@@ -1,0 +1,50 @@
+"""Where and in which arithmetic the model computes."""
+
+from contextlib import AbstractContextManager
+
+import torch
+
+from src.utils.errors import UsageError
+
+
+def resolve_device(name: str) -> torch.device:
+    """Turns the option --device into a device.
+
+    Args:
+        name: auto (CUDA when there, else CPU), cpu, cuda or cuda:N.
+
+    Returns:
+        The device.
+
+    Raises:
+        UsageError: no such device, here or at all.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise UsageError(f"--device {name} is unknown; use auto, cpu, cuda or cuda:N") from None
+    if device.type not in ("cpu", "cuda"):
+        raise UsageError(f"--device {name} is not supported; use auto, cpu, cuda or cuda:N")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise UsageError(f"--device {name}: this machine has {torch.cuda.device_count()} CUDA devices; use cpu or auto")
+    return device
+
+
+def wants_bf16(precision: str, device: torch.device) -> bool:
+    """Resolves --precision: auto is bfloat16 on CUDA and float32 on a CPU."""
+    return precision == "bf16" or (precision == "auto" and device.type == "cuda")
+
+
+def autocast(device: torch.device, bf16: bool) -> AbstractContextManager[None]:
+    """Returns a context in which matrix products run in bfloat16, or one that changes nothing."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=bf16)
+
+
+def set_up_arithmetic(device: torch.device, num_threads: int) -> None:
+    """Sets the number of CPU threads (0: PyTorch's choice) and lets CUDA use TF32 for float32 products."""
+    if num_threads:
+        torch.set_num_threads(num_threads)
+    if device.type == "cuda":
+        torch.set_float32_matmul_precision("high")

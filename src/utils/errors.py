@@ -1,0 +1,84 @@
+"""Errors that a user can mend, and the exit code each one ends the program with.
+
+A `UserError` carries one line: what is wrong, where, and what to do. `run_program` is the only place that prints it.
+"""
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+
+
+class UserError(Exception):
+    """A mistake the user can mend; its message is one line that says what, where and what to do."""
+
+    exit_code = 1
+
+
+class UsageError(UserError):
+    """A wrong option or a configuration that contradicts itself."""
+
+    exit_code = 2
+
+
+class DataError(UserError):
+    """A data source that cannot be reached or a row that cannot be used."""
+
+    exit_code = 3
+
+
+class CheckpointError(UserError):
+    """A model folder that is missing, damaged, foreign or does not fit."""
+
+    exit_code = 4
+
+
+class DivergedError(UserError):
+    """A training run whose loss or gradients stopped being finite."""
+
+    exit_code = 5
+
+
+class StorageError(UserError):
+    """A disk that is full or may not be written to."""
+
+    exit_code = 6
+
+
+class Interrupted(UserError):
+    """A run that a signal asked to stop, after it saved its state."""
+
+    def __init__(self, message: str, signal_number: int):
+        super().__init__(message)
+        self.exit_code = 128 + signal_number
+
+
+def notice(message: str) -> None:
+    """Tells the user something on standard error, which leaves standard output to results."""
+    print(message, file=sys.stderr, flush=True)
+
+
+def run_program(main: Callable[[list[str]], None]) -> None:
+    """Runs an entry point and turns every `UserError` into one line and its exit code.
+
+    Args:
+        main: takes the command-line arguments without the program's name.
+
+    Raises:
+        SystemExit: always, unless `main` returns.
+    """
+    arguments = sys.argv[1:]
+    try:
+        main(arguments)
+    except UserError as error:
+        if "--debug" in arguments:
+            raise
+        notice(f"error: {error}")
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        notice("interrupted")
+        sys.exit(128 + signal.SIGINT)
+    except BrokenPipeError:
+        # The reader of a pipe (`| head`) left; Python would complain once more when it flushes standard output.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)

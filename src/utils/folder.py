@@ -1,0 +1,143 @@
+"""Folders that are whole or not there: written aside, flushed to disk, renamed, and listed in a manifest of SHA-256 sums."""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from src.utils.errors import CheckpointError, StorageError
+
+MANIFEST = "manifest.json"
+
+
+@contextmanager
+def new_folder(target: Path) -> Iterator[Path]:
+    """Makes a folder that appears at `target` complete, or not at all.
+
+    Args:
+        target: must not exist yet, or is replaced as a whole.
+
+    Yields:
+        A temporary folder beside it to write the files into.
+
+    Raises:
+        StorageError: the disk refused; `target` is as it was.
+    """
+    with _filled(target.parent) as temporary:
+        yield temporary
+        with _storage_errors(target):
+            _write_manifest(temporary)
+            if target.exists():
+                shutil.rmtree(target)
+            temporary.rename(target)
+            _flush(target.parent)
+
+
+@contextmanager
+def refreshed_folder(target: Path) -> Iterator[Path]:
+    """Replaces files in a folder that also holds others, which stay: each by a rename, the manifest last.
+
+    Args:
+        target: made if it does not exist.
+
+    Yields:
+        A temporary folder inside it to write the files into.
+
+    Raises:
+        StorageError: the disk refused.
+    """
+    with _storage_errors(target):
+        target.mkdir(parents=True, exist_ok=True)
+    with _filled(target) as temporary:
+        yield temporary
+        with _storage_errors(target):
+            _write_manifest(temporary)
+            for file in sorted(temporary.iterdir(), key=lambda file: file.name == MANIFEST):
+                file.replace(target / file.name)
+            _flush(target)
+
+
+def verify(folder: Path) -> None:
+    """Compares a folder with its manifest; a folder without one (another program's) passes.
+
+    Raises:
+        CheckpointError: a file is missing or its content changed.
+    """
+    if not (folder / MANIFEST).exists():
+        return
+    for name, expected in read_json(folder / MANIFEST).items():
+        file = folder / Path(name).name
+        if not file.is_file():
+            raise CheckpointError(f"{file} is missing though {MANIFEST} lists it; restore the folder or train again")
+        if file.stat().st_size != expected["bytes"] or _sha256(file) != expected["sha256"]:
+            raise CheckpointError(f"{file} is damaged: it differs from {MANIFEST}; restore the folder or train again")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Reads a JSON object.
+
+    Raises:
+        CheckpointError: there is no such file, or it is no JSON object.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise CheckpointError(f"{path} is missing; is {path.parent} a model folder?") from None
+    except (ValueError, RecursionError, OSError) as error:
+        raise CheckpointError(f"{path} cannot be read as JSON ({error}); restore it") from None
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path} holds {type(content).__name__}, not a JSON object; restore it")
+    return content
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Writes a JSON object, indented, in UTF-8; paths become strings."""
+    path.write_text(json.dumps(content, indent=2, ensure_ascii=False, default=str) + "\n", encoding="utf-8")
+
+
+@contextmanager
+def _filled(parent: Path) -> Iterator[Path]:
+    with _storage_errors(parent):
+        parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=".unfinished-", dir=parent))
+        temporary.chmod(0o755)  # mkdtemp's folders are for their owner alone
+    try:
+        with _storage_errors(parent):
+            yield temporary
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def _storage_errors(where: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise StorageError(f"cannot write {where} ({error.strerror or error}); free space or permit it") from error
+
+
+def _write_manifest(folder: Path) -> None:
+    files = sorted(file for file in folder.iterdir() if file.name != MANIFEST)
+    sums = {file.name: {"bytes": file.stat().st_size, "sha256": _sha256(file)} for file in files}
+    write_json(folder / MANIFEST, sums)
+    for file in [*files, folder / MANIFEST]:
+        _flush(file)
+    _flush(folder)
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,183 @@
+import json
+import math
+import random
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from src.evaluation.metrics import Evaluation, evaluate
+from src.utils.errors import CheckpointError, DataError
+
+NAMES = ("negative", "positive")
+
+
+def logits_for(predicted: list[int], classes: int) -> Tensor:
+    return 2.0 * torch.nn.functional.one_hot(torch.tensor(predicted), classes).float()
+
+
+def binary(tn: int, fp: int, fn: int, tp: int) -> Evaluation:
+    predicted = [0] * tn + [1] * fp + [0] * fn + [1] * tp
+    return evaluate(logits_for(predicted, 2), [0] * (tn + fp) + [1] * (fn + tp), NAMES)
+
+
+def wilson(correct: int, n: int) -> tuple[float, float]:
+    """Wilson 1927, with the 97.5 % quantile of the normal distribution."""
+    z, p = 1.959963984540054, correct / n
+    middle = (p + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    return middle - half, middle + half
+
+
+def test_two_classes_agree_with_the_formulas() -> None:
+    tn, fp, fn, tp = 5, 3, 2, 7
+    result = binary(tn, fp, fn, tp)
+    assert result.n == 17
+    assert result.accuracy == pytest.approx(12 / 17)
+    assert result.confusion == [[5, 3], [2, 7]]
+    precisions, recalls = (tn / (tn + fn), tp / (tp + fp)), (tn / (tn + fp), tp / (tp + fn))
+    f1s = [2 * p * r / (p + r) for p, r in zip(precisions, recalls, strict=True)]
+    for index, (name, support) in enumerate(zip(NAMES, (8, 9), strict=True)):
+        expected = {"precision": precisions[index], "recall": recalls[index], "f1": f1s[index], "support": support}
+        assert result.per_class[name] == pytest.approx(expected)
+    assert (result.precision, result.recall) == pytest.approx((sum(precisions) / 2, sum(recalls) / 2))
+    assert result.f1 == pytest.approx(sum(f1s) / 2)
+    mcc = (tp * tn - fp * fn) / math.sqrt((tp + fp) * (tp + fn) * (tn + fp) * (tn + fn))
+    assert result.mcc == pytest.approx(mcc)
+
+
+@pytest.mark.parametrize(("right", "wrong"), [(719, 153), (7, 2), (1, 1), (0, 11), (11, 0)])
+def test_the_interval_is_wilsons(right: int, wrong: int) -> None:
+    low, high = binary(right, wrong, 0, 0).interval
+    assert (low, high) == pytest.approx(wilson(right, right + wrong), abs=1e-9)
+    assert 0 <= low <= right / (right + wrong) <= high <= 1
+
+
+def test_the_loss_is_the_mean_cross_entropy_in_nats() -> None:
+    # softmax([0, ln 3]) = [1/4, 3/4]
+    logits = torch.tensor([[0.0, math.log(3)], [0.0, math.log(3)], [0.0, 0.0]])
+    expected = -(math.log(1 / 4) + math.log(3 / 4) + math.log(1 / 2)) / 3
+    assert evaluate(logits, [0, 1, 1], NAMES).loss == pytest.approx(expected)
+
+
+def test_the_loss_agrees_with_torch_on_random_logits() -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(13, 5, generator=generator)
+    labels = torch.randint(0, 5, (13,), generator=generator)
+    expected = torch.nn.functional.cross_entropy(logits, labels).item()
+    assert evaluate(logits, labels, "abcde").loss == pytest.approx(expected, rel=1e-5)
+
+
+def test_three_classes_agree_with_hand_counts() -> None:
+    true, predicted = [0, 0, 0, 1, 1, 2, 2, 2, 2], [0, 0, 1, 1, 2, 2, 2, 2, 0]
+    result = evaluate(logits_for(predicted, 3), true, ("a", "b", "c"))
+    assert result.confusion == [[2, 1, 0], [0, 1, 1], [1, 0, 3]]
+    assert result.recall == pytest.approx((2 / 3 + 1 / 2 + 3 / 4) / 3)
+    assert result.precision == pytest.approx((2 / 3 + 1 / 2 + 3 / 4) / 3)
+    # Gorodkin's R_K: correct * n minus the products of the margins, here (3, 2, 4) for both.
+    assert result.mcc == pytest.approx((6 * 9 - (9 + 4 + 16)) / (81 - (9 + 4 + 16)))
+
+
+def test_rows_are_true_and_columns_predicted() -> None:
+    assert evaluate(logits_for([1, 1, 1], 2), [0, 0, 1], NAMES).confusion == [[0, 2], [0, 1]]
+
+
+def test_a_class_absent_from_the_data_counts_as_zero() -> None:
+    result = evaluate(logits_for([0, 1], 3), [0, 1], ("a", "b", "c"))
+    assert result.per_class["c"] == {"precision": 0, "recall": 0, "f1": 0, "support": 0}
+    assert result.confusion == [[1, 0, 0], [0, 1, 0], [0, 0, 0]]
+    assert result.f1 == pytest.approx(2 / 3)
+    assert result.accuracy == result.mcc == 1
+
+
+def test_all_right_and_all_wrong() -> None:
+    right, wrong = binary(4, 0, 0, 3), binary(0, 4, 3, 0)
+    assert right.accuracy == right.f1 == right.mcc == 1
+    assert wrong.accuracy == wrong.f1 == 0
+    assert wrong.mcc == -1
+
+
+@pytest.mark.parametrize("predicted", [0, 1])
+def test_a_single_class_leaves_the_correlation_undefined(predicted: int) -> None:
+    result = evaluate(logits_for([predicted] * 3, 2), [0, 0, 0], NAMES)
+    assert result.mcc == 0
+    assert result.accuracy == 1 - predicted
+
+
+def test_a_label_may_carry_the_name_of_an_average() -> None:
+    names = ("macro avg", "accuracy")
+    result = evaluate(logits_for([0, 0, 1], 2), [0, 1, 1], names)
+    assert result.per_class["macro avg"]["recall"] == 1
+    assert result.per_class["accuracy"]["recall"] == 0.5
+    assert result.recall == 0.75
+
+
+def test_half_precision_logits_are_read() -> None:
+    assert evaluate(logits_for([0, 1, 1], 2).bfloat16().requires_grad_(), torch.tensor([0, 1, 0]), NAMES).confusion == [
+        [1, 1],
+        [0, 1],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("logits", "labels", "names", "error", "message"),
+    [
+        (torch.zeros(0, 2), [], NAMES, DataError, "holds no examples"),
+        (torch.zeros(3, 2), [0, 1, -1], NAMES, DataError, "example 2 has label -1"),
+        (torch.zeros(3, 2), [0, 2, 1], NAMES, DataError, "example 1 has label 2"),
+        (torch.zeros(1, 2), [0], ("same", "same"), DataError, "not all different"),
+        (torch.zeros(3, 3), [0, 1, 2], NAMES, CheckpointError, "2 classes"),
+        (torch.zeros(4, 2), [0, 1, 1], NAMES, CheckpointError, "3 examples"),
+        (torch.tensor([[0.0, math.nan]]), [0], NAMES, CheckpointError, "not all finite"),
+    ],
+)
+def test_what_cannot_be_evaluated_is_refused(
+    logits: Tensor, labels: list[int], names: tuple[str, ...], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        evaluate(logits, labels, names)
+
+
+def test_the_dictionary_survives_json() -> None:
+    result = binary(5, 3, 2, 7)
+    dictionary = result.as_dict()
+    assert json.loads(json.dumps(dictionary, allow_nan=False)) == dictionary
+    assert dictionary["interval"] == list(result.interval)
+    assert set(dictionary) == set(Evaluation.__dataclass_fields__)
+
+
+def test_the_text_states_the_numbers_in_per_cent() -> None:
+    # 719 / 872 = 82.454 %; precisions 350/423, 369/449, recalls 350/430, 369/442
+    text = binary(350, 80, 73, 369).as_text()
+    low, high = wilson(719, 872)
+    assert text.splitlines() == [
+        f"accuracy 82.5 % (95 % interval {100 * low:.1f}-{100 * high:.1f}, n = 872)",
+        text.splitlines()[1],
+        "",
+        "in %           precision  recall    F1  examples",
+        "negative            82.7    81.4  82.1       430",
+        "positive            82.2    83.5  82.8       442",
+        "macro average       82.5    82.4  82.4       872",
+        "",
+        "true \\ predicted  negative  positive",
+        "negative               350        80",
+        "positive                73       369",
+    ]
+    assert text.splitlines()[1].startswith("loss 0.4") and "MCC 0.649" in text.splitlines()[1]
+
+
+@pytest.mark.parametrize("classes", [2, 3, 7, 8, 30])
+def test_the_text_stays_within_80_columns(classes: int) -> None:
+    names = [f"{index} a label with\x1b[31m a very long name indeed" for index in range(classes)]
+    labels = random.Random(0).choices(range(classes), k=2000)
+    lines = evaluate(logits_for(labels, classes), labels, names).as_text().splitlines()
+    assert max(map(len, lines)) <= 80
+    assert all(line.isprintable() for line in lines)
+    assert ("too wide" in lines[-1]) == (classes >= 8)
+
+
+def test_the_result_cannot_be_changed() -> None:
+    result: Any = binary(1, 0, 0, 1)
+    with pytest.raises(AttributeError):
+        result.accuracy = 1.0
