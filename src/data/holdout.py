@@ -1,9 +1,9 @@
 """Held-out training phrases for choosing hyper-parameters, split so that nothing leaks.
 
-SST-2's training set holds a sentence and most phrases inside it. A random split would put a sentence on one side and its
-phrases on the other. This split works on maximal phrases, those contained in no other: whole ones are set aside, and
-with them every phrase that occurs in no other sentence, just as the validation sentences' phrases are absent from the
-training set unless another sentence holds them too.
+SST-2's training set holds a sentence and most phrases inside it. A random split would put a sentence on one side and
+its phrases on the other. This split works on maximal phrases, those contained in no other: whole ones are set aside,
+and with them every phrase that occurs in no other sentence, just as the validation sentences' phrases are absent from
+the training set unless another sentence holds them too.
 """
 
 from collections import defaultdict

@@ -47,15 +47,20 @@ def build_tokenizer(texts: Iterable[str], config: TokenizerConfig, vocab_size: i
     Raises:
         DataError: the texts hold no word that is frequent enough.
     """
-    common = {"special_tokens": list(SPECIAL_TOKENS), "vocab_size": vocab_size, "min_frequency": config.min_frequency}
+    special, minimum = list(SPECIAL_TOKENS), config.min_frequency
+    trainer: WordLevelTrainer | WordPieceTrainer
     if config.tokenizer == "wordlevel":
         tokenizer = Tokenizer(WordLevel(unk_token=UNK))
         tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(WORD_PATTERN), behavior="removed", invert=True)
-        trainer = WordLevelTrainer(show_progress=False, **common)
+        trainer = WordLevelTrainer(
+            vocab_size=vocab_size, min_frequency=minimum, special_tokens=special, show_progress=False
+        )
     else:
         tokenizer = Tokenizer(WordPiece(unk_token=UNK, max_input_chars_per_word=100))
         tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-        trainer = WordPieceTrainer(show_progress=False, continuing_subword_prefix="##", **common)
+        trainer = WordPieceTrainer(
+            vocab_size=vocab_size, min_frequency=minimum, special_tokens=special, show_progress=False
+        )
     tokenizer.normalizer = _normalizer(config)
     tokenizer.train_from_iterator(texts, trainer)
     if tokenizer.get_vocab_size() == len(SPECIAL_TOKENS):
@@ -71,11 +76,23 @@ def frame_and_truncate(tokenizer: Tokenizer, seq_len: int) -> None:
         tokenizer: changed in place.
         seq_len: most tokens, special ones included, which truncation keeps.
     """
-    ids = [(token, tokenizer.token_to_id(token)) for token in (CLS, SEP)]
+    ids = [(token, token_id(tokenizer, token)) for token in (CLS, SEP)]
     tokenizer.post_processor = TemplateProcessing(
         single=f"{CLS} $A {SEP}", pair=f"{CLS} $A {SEP} $B:1 {SEP}:1", special_tokens=ids
     )
     tokenizer.enable_truncation(seq_len)
+
+
+def token_id(tokenizer: Tokenizer, token: str) -> int:
+    """Looks up the id of a token that must be in the vocabulary.
+
+    Raises:
+        DataError: it is not.
+    """
+    found: int | None = tokenizer.token_to_id(token)
+    if found is None:
+        raise DataError(f"the tokenizer has no {token}; build or load one that has {', '.join(SPECIAL_TOKENS)}")
+    return found
 
 
 def _normalizer(config: TokenizerConfig) -> Normalizer:

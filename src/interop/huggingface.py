@@ -1,7 +1,7 @@
 """Model folders in Hugging Face's layout: what this project writes, `transformers` reads, and the other way round."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
-from torch import Tensor, nn
+from torch import Tensor
 
 from src.interop.configs import from_hugging_face_config, to_hugging_face_config
 from src.interop.key_tables import canonical_names, from_hugging_face, their_names, to_hugging_face
@@ -92,8 +92,8 @@ def from_checkpoint(folder: Path, config: BertConfig) -> dict[str, Tensor]:
     if not path.exists():
         if (folder / "pytorch_model.bin").exists():
             raise CheckpointError(
-                f"{folder} holds pytorch_model.bin, a pickle that could run code; convert it: load it with transformers "
-                "and call save_pretrained(folder), which writes model.safetensors"
+                f"{folder} holds pytorch_model.bin, a pickle that could run code; convert it: load it with "
+                "transformers and call save_pretrained(folder), which writes model.safetensors"
             )
         raise CheckpointError(f"{path} is missing; is {folder} a model folder?")
     try:
@@ -139,7 +139,7 @@ def _build(
     return model
 
 
-def load_parameters(model: nn.Module, found: dict[str, Tensor], path: Path) -> None:
+def load_parameters(model: BertForSequenceClassification, found: dict[str, Tensor], path: Path) -> None:
     """Fills a model with tensors under our names.
 
     Args:
@@ -151,7 +151,7 @@ def load_parameters(model: nn.Module, found: dict[str, Tensor], path: Path) -> N
         CheckpointError: a parameter is missing or has another shape; both shapes are named.
     """
     for key, parameter in model.state_dict().items():
-        theirs = " + ".join(their_names(key, getattr(model, "config").model_type))
+        theirs = " + ".join(their_names(key, model.config.model_type))
         if key not in found:
             raise CheckpointError(f"{path} lacks {theirs}, shape {tuple(parameter.shape)}; is config.json its own?")
         if found[key].shape != parameter.shape:
@@ -167,8 +167,3 @@ def _seq_len(folder: Path, config: BertConfig) -> int:
     declared: Any = read_json(path).get("model_max_length") if path.exists() else None
     # transformers writes 1e30 where no length was set
     return min(int(declared), config.longest_sequence) if declared else config.longest_sequence
-
-
-def with_vocabulary(config: BertConfig, tokenizer: Tokenizer) -> BertConfig:
-    """Returns the config with the tokenizer's number of ids and its padding id."""
-    return replace(config, vocab_size=tokenizer.get_vocab_size(), pad_token_id=tokenizer.token_to_id("[PAD]"))

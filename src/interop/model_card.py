@@ -6,7 +6,8 @@ from typing import Any
 
 from src.utils.config import SAMPLE
 
-SAMPLE_WARNING = """> **Trained on the bundled sample, not on SST-2.** A few hundred sentences, good for trying the program only.
+SAMPLE_WARNING = """> **Trained on the bundled sample, not on SST-2.** A few hundred sentences, good 
+> for trying the program only.
 """
 
 
@@ -37,8 +38,8 @@ def model_card(run: Mapping[str, Any], evaluation: Mapping[str, Any]) -> str:
 # BERT {model["num_hidden_layers"]}/{model["hidden_size"]} on {data["name"]}
 
 {SAMPLE_WARNING if data["name"] == SAMPLE else ""}
-A BERT encoder of {run["parameters"]:,} parameters ({model["num_hidden_layers"]} layers, {model["hidden_size"]} wide), trained \
-from random weights on {data["train"]:,} examples of {data["name"]}: {training["epochs"]} epochs, batches of \
+A BERT encoder of {run["parameters"]:,} parameters ({model["num_hidden_layers"]} layers, {model["hidden_size"]} wide), \
+trained from random weights on {data["train"]:,} examples of {data["name"]}: {training["epochs"]} epochs, batches of \
 {training["batch_size"]} sentences, learning rate {training["learning_rate"]}, seed {run["config"]["run"]["seed"]}.
 
 | {data["validation_origin"]} | |

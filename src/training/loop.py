@@ -114,7 +114,7 @@ class Trainer:
         losses = []
         for batch in batches:
             loss = self._summed_loss(to_device(batch, self.device)) / sentences
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             losses.append(loss.detach())
         loss = torch.stack(losses).sum()
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.max_grad_norm)

@@ -16,11 +16,12 @@ from src.evaluation.metrics import Evaluation
 from src.interop.huggingface import Classifier, save_classifier
 from src.interop.model_card import model_card
 from src.training.state import TrainingState
-from src.utils.config import SAMPLE, SHIPPED_CHECKPOINT, WEIGHTS_DIR, RunConfig, TrainConfig, options_of
+from src.utils.config import SAMPLE, WEIGHTS_DIR, RunConfig, TrainConfig, options_of
 from src.utils.errors import CheckpointError, UsageError, notice
 from src.utils.folder import new_folder, read_json, refreshed_folder, verify, write_json
+from src.utils.runs import RUN, newest_unfinished_run
 
-RUN, METRICS, CHECKPOINTS, EVALUATION = "run.json", "metrics.jsonl", "checkpoints", "evaluation-validation.json"
+METRICS, CHECKPOINTS, EVALUATION = "metrics.jsonl", "checkpoints", "evaluation-validation.json"
 CHECKPOINTS_KEPT = 2
 
 # A resumed run may change these: where it runs and what it reports, not what it computes.
@@ -108,8 +109,9 @@ class RunFolder:
         with refreshed_folder(self.path) as folder:
             with state.as_delivered():
                 save_classifier(folder, classifier)
-            write_json(folder / EVALUATION, numbers | {"dataset": run["data"]["name"]})
             (folder / "README.md").write_text(model_card(run, numbers), encoding="utf-8")
+        # Outside the manifest: evaluating again may write it anew.
+        write_json(self.path / EVALUATION, numbers | {"dataset": run["data"]["name"]})
 
 
 def choose(config: TrainConfig, data_name: str) -> tuple[RunFolder, Path | None]:
@@ -130,7 +132,7 @@ def choose(config: TrainConfig, data_name: str) -> tuple[RunFolder, Path | None]
     if run.resume not in ("never", "auto"):
         return _named_checkpoint(Path(run.resume))
     if run.resume == "auto":
-        folder = run.output_dir or _newest_unfinished()
+        folder = run.output_dir or newest_unfinished_run()
         checkpoint = RunFolder(folder).newest_checkpoint() if folder is not None else None
         if folder is not None and checkpoint is not None:
             return RunFolder(folder), checkpoint
@@ -150,17 +152,6 @@ def refuse_changes(saved: TrainConfig, config: TrainConfig) -> None:
     if changed:
         differences = ", ".join(f"{name} {before[name]} -> {now[name]}" for name in changed)
         raise UsageError(f"a resumed run keeps its settings, but these changed: {differences}; drop the options")
-
-
-def run_folders() -> list[Path]:
-    """Returns the runs under weights/, newest first, without the shipped checkpoint."""
-    found = [path.parent for path in WEIGHTS_DIR.glob(f"*/{RUN}") if path.parent != SHIPPED_CHECKPOINT]
-    return sorted(found, key=lambda folder: (folder / RUN).stat().st_mtime, reverse=True)
-
-
-def _newest_unfinished() -> Path | None:
-    unfinished = (folder for folder in run_folders() if read_json(folder / RUN)["finished"] is None)
-    return next(unfinished, None)
 
 
 def _refuse_sample_over_other_data(path: Path, data_name: str) -> None:

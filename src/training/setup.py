@@ -8,7 +8,7 @@ import torch
 
 from src.data.dataset import DSCreator
 from src.data.sources import Corpus, TextSplit
-from src.data.tokenizer import CLS, PAD, SEP, UNK, build_tokenizer
+from src.data.tokenizer import CLS, PAD, SEP, UNK, build_tokenizer, token_id
 from src.interop.huggingface import Classifier
 from src.model.bert import BertForSequenceClassification
 from src.training.loop import Trainer
@@ -54,15 +54,15 @@ def set_up(config: TrainConfig, corpus: Corpus) -> Setup:
         for split in (train_split, corpus.splits["validation"])
     )
 
-    shape = replace(config.model, vocab_size=tokenizer.get_vocab_size(), pad_token_id=tokenizer.token_to_id(PAD))
+    shape = replace(config.model, vocab_size=tokenizer.get_vocab_size(), pad_token_id=token_id(tokenizer, PAD))
     model = BertForSequenceClassification(shape, len(corpus.label_names)).to(device)
-    special_ids = [tokenizer.token_to_id(token) for token in (PAD, CLS, SEP)]
+    special_ids = [token_id(tokenizer, token) for token in (PAD, CLS, SEP)]
     trainer = Trainer(
         model,
         train,
         config.optimization,
         config.run.seed,
-        tokenizer.token_to_id(UNK),
+        token_id(tokenizer, UNK),
         special_ids,
         wants_bf16(config.run.precision, device),
     )

@@ -71,12 +71,13 @@ class TrainingState:
         self.progress.__dict__.update(read_json(folder / PROGRESS))
 
     def _tensors(self) -> dict[str, Tensor]:
-        names = {parameter: name for name, parameter in self.model.named_parameters()}
-        tensors = {f"model.{name}": parameter.detach() for parameter, name in names.items()}
-        for parameter, moments in self.optimizer.state.items():
-            tensors |= {f"optimizer.{kind}.{names[parameter]}": tensor for kind, tensor in moments.items()}
+        parameters = dict(self.model.named_parameters())
+        tensors = {f"model.{name}": parameter.detach() for name, parameter in parameters.items()}
+        for name, parameter in parameters.items():
+            moments = self.optimizer.state.get(parameter, {})
+            tensors |= {f"optimizer.{kind}.{name}": tensor for kind, tensor in moments.items()}
         if self.average is not None:
-            averages = zip(names.values(), self.average.averages, strict=True)
+            averages = zip(parameters, self.average.averages, strict=True)
             tensors |= {f"average.{name}": average for name, average in averages}
         tensors |= {f"random.{name}": state for name, state in _random_state().items()}
         return {name: tensor.cpu().clone() for name, tensor in tensors.items()}

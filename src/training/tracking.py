@@ -7,7 +7,7 @@ import configparser
 import netrc
 import os
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path, PurePath
+from pathlib import Path
 from threading import Thread
 from typing import Any, Literal
 from urllib.parse import urlsplit
@@ -142,7 +142,7 @@ def open_tracker(
     chosen = _choose_mode(mode)
     if chosen == "disabled":
         return Tracker()
-    run_options = {"project": project, "name": name, "id": run_id, "config": _plain(config), "dir": str(folder)}
+    run_options = {"project": project, "name": name, "id": run_id, "config": dict(config), "dir": str(folder)}
     try:
         folder.mkdir(parents=True, exist_ok=True)
         return _open_online(run_options) if chosen == "online" else _open_offline(run_options, reason="")
@@ -243,14 +243,6 @@ def _chart(label_names: Sequence[str], matrix: Sequence[Sequence[int]]) -> Any:
         fields={"Actual": "true", "Predicted": "predicted", "nPredictions": "count"},
         string_fields={"title": "Confusion matrix"},
     )
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return str(value) if isinstance(value, PurePath) else value
 
 
 def _how_to_sync(run: Any) -> str:

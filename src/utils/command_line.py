@@ -2,7 +2,7 @@
 
 import argparse
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from src.utils.config import PRESETS, RECIPES, TrainConfig, with_options
 from src.utils.errors import UsageError
@@ -29,7 +29,8 @@ def parse(config_class: type[Config], arguments: Sequence[str], program: str, de
     import tyro
 
     markers = (tyro.conf.OmitArgPrefixes, tyro.conf.PositionalRequiredArgs)
-    return tyro.cli(config_class, prog=program, args=list(arguments), default=default, config=markers)
+    parsed: Any = tyro.cli(config_class, prog=program, args=list(arguments), default=default, config=markers)
+    return cast(Config, parsed)
 
 
 def parse_training(

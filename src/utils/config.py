@@ -94,7 +94,7 @@ class BertConfig:
 
 
 # Google's released sizes (Devlin et al. 2019; Turc et al. 2019); heads are 64 wide throughout.
-PRESETS: dict[str, dict[str, int]] = {
+PRESETS: dict[str, dict[str, Any]] = {
     name: {
         "num_hidden_layers": layers,
         "hidden_size": width,
@@ -248,7 +248,7 @@ class TrainConfig:
     """Named set of settings; "sample" suits a few hundred sentences and is chosen for the bundled sample."""
     data: DataConfig = field(default_factory=DataConfig)
     tokenization: TokenizerConfig = field(default_factory=TokenizerConfig)
-    model: BertConfig = field(default_factory=lambda: BertConfig(**PRESETS["tiny"]))
+    model: BertConfig = field(default_factory=lambda: replace(BertConfig(), **PRESETS["tiny"]))
     optimization: OptimizationConfig = field(default_factory=OptimizationConfig)
     run: RunConfig = field(default_factory=RunConfig)
 
@@ -270,7 +270,7 @@ RECIPES: dict[str, dict[str, Any]] = {
 class InferenceConfig:
     """Evaluate a checkpoint on a data split, or classify texts."""
 
-    texts: tuple[str, ...] = ()
+    texts: tuple[str, ...]
     """Texts to classify; with none, and no --file, the checkpoint is evaluated."""
     checkpoint: Path | None = None
     """Folder this project or transformers wrote; unset: the newest run under weights/, else the shipped one."""
@@ -294,6 +294,8 @@ class InferenceConfig:
     """CPU threads for PyTorch; 0 leaves PyTorch's own choice."""
     examples: int = 10
     """Rows in the table of examples that an evaluation prints."""
+    picture: Path | None = None
+    """Draw the results of an evaluation, with examples, into this PNG."""
     debug: bool = False
     """Show the traceback of an error."""
 
@@ -322,7 +324,7 @@ def with_options(config: Config, options: dict[str, Any]) -> Config:
         KeyError: no group has a field of that name.
     """
     remaining = dict(options)
-    changed = _replace_nested(config, remaining)
+    changed: Config = _replace_nested(config, remaining)
     if remaining:
         raise KeyError(f"no config field named {', '.join(remaining)}")
     return changed

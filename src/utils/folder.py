@@ -1,4 +1,4 @@
-"""Folders that are whole or not there: written aside, flushed to disk, renamed, and listed in a manifest of SHA-256 sums."""
+"""Folders that are whole or not there: written aside, flushed, renamed, and listed in a manifest of SHA-256 sums."""
 
 import hashlib
 import json
@@ -126,6 +126,7 @@ def _write_manifest(folder: Path) -> None:
     sums = {file.name: {"bytes": file.stat().st_size, "sha256": _sha256(file)} for file in files}
     write_json(folder / MANIFEST, sums)
     for file in [*files, folder / MANIFEST]:
+        file.chmod(0o644)  # safetensors writes for the owner alone
         _flush(file)
     _flush(folder)
 

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -77,6 +78,7 @@ def server(status: int) -> Iterator[str]:
 def online(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     for name in ("HF_HUB_OFFLINE", "http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(urllib.request, "_opener", None)  # it keeps the proxies of its first use
     return monkeypatch
 
 
@@ -125,6 +127,7 @@ def test_the_hub_is_asked_through_the_proxy(online: pytest.MonkeyPatch) -> None:
         online.setenv("no_proxy", "")
         online.setenv("HF_ENDPOINT", "http://hub.invalid")
         hub.hub_answers("owner/name", timeout=0.3)
+        proxy.settimeout(5)
         connection, _ = proxy.accept()
         with connection:
             assert connection.recv(100).startswith(b"GET http://hub.invalid/api/datasets/owner/name ")
@@ -228,7 +231,7 @@ def test_a_relative_folder_named_like_a_hub_id_is_the_folder(tmp_path: Path, onl
 
 
 def test_a_folder_without_data_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="cannot load .*; name a folder in the hub's layout"):
+    with pytest.raises(DataError, match=r"cannot load .*; name a folder in the hub's layout"):
         hub.load_folder(tmp_path)
 
 
@@ -277,8 +280,8 @@ def test_a_namespaced_name_that_is_no_path_is_a_hub_id(source: str) -> None:
         "data/rows.csv",
         "a/b.JSONL",
         "a b/c",
-    ]
-    + ["x" * 5000],
+        "x" * 5000,
+    ],
     ids=lambda source: source[:20] or "empty",
 )
 def test_what_looks_like_a_path_but_is_not_there_is_never_a_hub_id(source: str) -> None:

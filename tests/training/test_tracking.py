@@ -13,7 +13,11 @@ import pytest
 from src.training.tracking import FINISH_TIMEOUT, GRACE, INIT_TIMEOUT, LOG_TIMEOUT, Tracker, _choose_mode, open_tracker
 from src.utils.config import REPOSITORY
 
-CONFIG = {"learning_rate": 5e-4, "model": {"hidden_size": 37, "betas": (0.9, 0.999)}, "output_dir": Path("weights/a")}
+CONFIG = {
+    "learning_rate": 5e-4,
+    "model": {"hidden_size": 37, "betas": (0.9, 0.999)},
+    "run": {"output_dir": Path("a/b")},
+}
 LABELS = ["negative", "positive"]
 MATRIX = [[13, 2], [3, 17]]
 CHART = "wandb/confusion_matrix/v1"
@@ -96,7 +100,7 @@ def test_offline_run_holds_the_configuration_with_paths_as_text(tracker: Tracker
     stored = config(read_run(tmp_path))
     assert stored["learning_rate"] == 5e-4
     assert stored["model"] == {"hidden_size": 37, "betas": [0.9, 0.999]}
-    assert stored["output_dir"] == str(Path("weights/a"))
+    assert stored["run"] == {"output_dir": str(Path("a/b"))}
 
 
 def test_offline_run_holds_every_step_of_every_curve(tracker: Tracker, tmp_path: Path) -> None:

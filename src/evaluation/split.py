@@ -1,0 +1,75 @@
+"""Evaluates a model folder on a split of a corpus, and leaves the numbers beside the model."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from src.data.sources import Corpus, open_corpus
+from src.evaluation.examples import Example, draw_examples
+from src.evaluation.metrics import Evaluation, evaluate
+from src.evaluation.predictor import Predictor
+from src.utils.config import DataConfig, InferenceConfig, training_config
+from src.utils.errors import notice
+from src.utils.folder import read_json, write_json
+from src.utils.runs import RUN
+
+
+@dataclass(frozen=True)
+class SplitEvaluation:
+    """A model's numbers on a split, with examples drawn from it."""
+
+    evaluation: Evaluation
+    examples: list[Example]
+    checkpoint: str
+    dataset: str
+    origin: str
+
+    def as_json(self) -> str:
+        """Formats the numbers as one JSON object on one line."""
+        return json.dumps(self.evaluation.as_dict() | {"checkpoint": self.checkpoint, "dataset": self.dataset})
+
+
+def evaluate_split(predictor: Predictor, folder: Path, config: InferenceConfig) -> SplitEvaluation:
+    """Evaluates a model and writes evaluation-SPLIT.json into its folder.
+
+    Args:
+        predictor: the model.
+        folder: where it was loaded from.
+        config: names the data and the split; without data, what run.json says the model was trained on.
+
+    Returns:
+        The numbers and a few examples, drawn by a fixed seed.
+
+    Raises:
+        DataError: the data cannot be read or its labels are not the model's.
+    """
+    corpus = _open(folder, config, predictor.classifier.label_names)
+    split = corpus.splits[config.split]
+    dataset = predictor.dataset(split.texts, split.labels)
+    if any(dataset.truncated):
+        notice(f"truncated   {sum(dataset.truncated):,} texts to {predictor.classifier.seq_len} tokens")
+    logits = predictor.logits(dataset)
+    names = predictor.classifier.label_names
+    evaluation = evaluate(logits, split.labels, names)
+    examples = draw_examples(split.texts, split.labels, logits, names, config.examples, seed=0)
+    result = SplitEvaluation(evaluation, examples, str(folder), corpus.name, split.origin)
+    _leave_beside_model(folder / f"evaluation-{config.split}.json", json.loads(result.as_json()))
+    return result
+
+
+def _open(folder: Path, config: InferenceConfig, label_names: tuple[str, ...]) -> Corpus:
+    named = config.dataset is not None or not (folder / RUN).exists()
+    if named:
+        data = DataConfig(dataset=config.dataset, text_column=config.text_column, label_column=config.label_column)
+        return open_corpus(data, (config.split,), label_names)
+    trained = training_config(read_json(folder / RUN)["config"])
+    # A validation part drawn from the training rows or phrases is drawn again, by the same seed.
+    return open_corpus(trained.data, ("train", config.split), label_names, trained.run.seed)
+
+
+def _leave_beside_model(path: Path, numbers: dict[str, Any]) -> None:
+    try:
+        write_json(path, numbers)
+    except OSError as error:  # a read-only model folder is no reason not to print the numbers
+        notice(f"not saved   {path} ({error.strerror})")

@@ -1,0 +1,78 @@
+"""Evaluate a checkpoint, or classify texts: `python -m src.inference --help` lists every option."""
+
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
+
+from src.utils.command_line import parse
+from src.utils.config import InferenceConfig
+from src.utils.errors import StorageError, notice, run_program
+
+if TYPE_CHECKING:
+    from src.evaluation.predictor import Predictor
+
+PROGRAM = "python -m src.inference"
+
+
+def main(arguments: list[str]) -> None:
+    """Parses the command line, then classifies the texts it names, or evaluates if it names none."""
+    config = parse(InferenceConfig, arguments, PROGRAM)
+
+    # Not above: --help should not wait for PyTorch.
+    from src.evaluation.predictor import Predictor
+    from src.utils.device import resolve_device, set_up_arithmetic
+    from src.utils.runs import newest_model
+
+    set_up_arithmetic(resolve_device(config.device), config.num_threads)
+    folder = config.checkpoint or newest_model()
+    predictor = Predictor.load(folder, config.device)
+    notice(f"checkpoint  {folder}")
+    with _results(config.output) as stream:
+        if config.texts or config.file is not None:
+            _classify(predictor, config, stream)
+        else:
+            _evaluate(predictor, folder, config, stream)
+
+
+def _classify(predictor: "Predictor", config: InferenceConfig, stream: TextIO) -> None:
+    from src.evaluation.prediction_lines import as_json, as_line, predict_all, read_lines
+
+    texts = iter(config.texts) if config.file is None else read_lines(config.file)
+    for prediction in predict_all(predictor, texts):
+        print(as_json(prediction) if config.json else as_line(prediction), file=stream)
+
+
+def _evaluate(predictor: "Predictor", folder: Path, config: InferenceConfig, stream: TextIO) -> None:
+    from src.evaluation.examples import examples_table
+    from src.evaluation.split import evaluate_split
+
+    result = evaluate_split(predictor, folder, config)
+    if config.json:
+        print(result.as_json(), file=stream)
+    else:
+        print(f"{result.origin}\n\n{result.evaluation.as_text()}\n", file=stream)
+        print(examples_table(result.examples, shutil.get_terminal_size((100, 24)).columns), file=stream)
+    if config.picture is not None:
+        from src.evaluation.plots import results_picture
+
+        results_picture(config.picture, result.evaluation, result.examples, f"{folder.name} on {result.origin}")
+        notice(f"picture     {config.picture}")
+
+
+@contextmanager
+def _results(path: Path | None) -> Iterator[TextIO]:
+    if path is None:
+        yield sys.stdout
+        return
+    try:
+        with path.open("w", encoding="utf-8") as stream:
+            yield stream
+    except OSError as error:
+        raise StorageError(f"cannot write --output {path} ({error.strerror or error}); choose another") from error
+
+
+if __name__ == "__main__":
+    run_program(main)
