@@ -4,12 +4,13 @@ import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from src.utils.command_line import parse
 from src.utils.config import InferenceConfig
-from src.utils.errors import StorageError, notice, run_program
+from src.utils.errors import StorageError, UsageError, notice, run_program
 
 if TYPE_CHECKING:
     from src.evaluation.predictor import Predictor
@@ -20,6 +21,7 @@ PROGRAM = "python -m src.inference"
 def main(arguments: list[str]) -> None:
     """Parses the command line, then classifies the texts it names, or evaluates if it names none."""
     config = parse(InferenceConfig, arguments, PROGRAM)
+    _refuse_contradictions(config)
 
     # Not above: --help should not wait for PyTorch.
     from src.evaluation.predictor import Predictor
@@ -35,6 +37,13 @@ def main(arguments: list[str]) -> None:
             _classify(predictor, config, stream)
         else:
             _evaluate(predictor, folder, config, stream)
+
+
+def _refuse_contradictions(config: InferenceConfig) -> None:
+    if config.file is not None and config.output is not None and config.file.resolve() == config.output.resolve():
+        raise UsageError(f"--output {config.output} would overwrite --file; choose another")
+    if config.picture is not None and (config.texts or config.file is not None):
+        raise UsageError("--picture draws an evaluation, but texts and --file are classified; drop one of them")
 
 
 def _classify(predictor: "Predictor", config: InferenceConfig, stream: TextIO) -> None:
@@ -65,6 +74,8 @@ def _evaluate(predictor: "Predictor", folder: Path, config: InferenceConfig, str
 @contextmanager
 def _results(path: Path | None) -> Iterator[TextIO]:
     if path is None:
+        if isinstance(sys.stdout, TextIOWrapper):
+            sys.stdout.reconfigure(errors="backslashreplace")  # a console may lack a text's characters
         yield sys.stdout
         return
     try:

@@ -1,10 +1,11 @@
 """Train a BERT sentence classifier from random weights: `python -m src.train --help` lists every setting."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from src.utils.command_line import parse_training
-from src.utils.config import SAMPLE, TrainConfig, training_config
+from src.utils.config import SAMPLE, TrainConfig, training_config, with_options
 from src.utils.errors import UserError, notice, run_program
 
 if TYPE_CHECKING:
@@ -21,21 +22,35 @@ def main(arguments: list[str]) -> None:
     # Not above: --help should not wait for PyTorch.
     from src.data.sources import open_corpus
     from src.evaluation.metrics import Evaluation
-    from src.training.run_folder import choose, refuse_changes
+    from src.training.start import find_checkpoint, new_run, refuse_changes
 
-    corpus = open_corpus(config.data, seed=config.run.seed)
-    if corpus.is_sample and config.recipe is None:
-        notice("settings    --recipe sample, which suits so few sentences; options given on the command line stay")
-        config = parse_training(arguments, PROGRAM, recipe=SAMPLE)
-    folder, checkpoint = choose(config, corpus.name)
-    if checkpoint is not None:
-        saved = training_config(folder.read_run()["config"])
-        config = parse_training(arguments, PROGRAM, default=saved)
-        refuse_changes(saved, config)
+    if (found := find_checkpoint(config.run)) is not None:
+        folder, checkpoint = found
+        # How the run began says nothing about how it goes on.
+        saved = with_options(training_config(folder.read_run()["config"]), {"overwrite": False, "resume": "never"})
+        config = _resumed(arguments, saved)
         corpus = open_corpus(config.data, seed=config.run.seed)
+        config = replace(config, data=corpus.source)
+        refuse_changes(saved, config)
+    else:
+        corpus = open_corpus(config.data, seed=config.run.seed)
+        if corpus.is_sample and config.recipe is None:
+            notice("settings    --recipe sample, which suits so few sentences; options given on the command line stay")
+            config = parse_training(arguments, PROGRAM, recipe=SAMPLE)
+        config = replace(config, data=corpus.source)
+        folder, checkpoint = new_run(config, corpus.name), None
     train(config, corpus, folder, checkpoint)
     print(Evaluation.from_dict(folder.read_evaluation()).as_text())
     print(f"\n{folder.path}")
+
+
+def _resumed(arguments: list[str], saved: TrainConfig) -> TrainConfig:
+    # run.json has full paths, the command that began the run perhaps others, or --dataset for what became --train-file.
+    sourceless = with_options(saved, {"dataset": None, "train_file": None, "validation_file": None})
+    config = parse_training(arguments, PROGRAM, default=sourceless)
+    if config.data.dataset is None and config.data.train_file is None:
+        return parse_training(arguments, PROGRAM, default=saved)
+    return config
 
 
 def train(config: TrainConfig, corpus: "Corpus", folder: "RunFolder", checkpoint: Path | None = None) -> None:
@@ -56,7 +71,7 @@ def train(config: TrainConfig, corpus: "Corpus", folder: "RunFolder", checkpoint
     if checkpoint is None:
         folder.begin(config, setup.data, setup.parameters)
     else:
-        folder.resume(checkpoint, setup.trainer.state)
+        folder.resume(checkpoint, setup.trainer.state, setup.data)
     progress = setup.trainer.state.progress
     tracker = open_tracker(
         config.run.wandb,

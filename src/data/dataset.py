@@ -28,7 +28,9 @@ def encode(tokenizer: Tokenizer, texts: Sequence[str], seq_len: int) -> list[Enc
     tokenizer.enable_truncation(seq_len)
     tokenizer.no_padding()
     limit = seq_len * CHARACTERS_PER_TOKEN
-    encodings: list[Encoding] = tokenizer.encode_batch([text[:limit] for text in texts])
+    # Half a surrogate pair, which bytes that are not UTF-8 become in sys.argv, would stop `tokenizers`.
+    cleaned = [text[:limit].encode("utf-8", "replace").decode() for text in texts]
+    encodings: list[Encoding] = tokenizer.encode_batch(cleaned)
     return encodings
 
 

@@ -57,7 +57,7 @@ def load_folder(folder: Path) -> dict[str, Any]:
     Raises:
         DataError: `datasets` cannot make a corpus of the folder.
     """
-    # Resolved, because `datasets` would take a relative "a/b" that it cannot use for a hub id.
+    # Resolved, because `datasets` takes the bare names csv, json, parquet and text for its own readers.
     with _offline():
         return _load(str(folder.resolve()), f"name a folder in the hub's layout instead of {folder}")
 

@@ -4,7 +4,7 @@ import os
 import random
 import textwrap
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from src.data import hub
@@ -29,11 +29,16 @@ class TextSplit:
 
 @dataclass(frozen=True)
 class Corpus:
-    """The splits that were asked for; `is_fallback` says that the sample stands in for an SST-2 out of reach."""
+    """The splits that were asked for.
+
+    `is_fallback` says that the sample stands in for an SST-2 out of reach; `source` names this very corpus again,
+    wherever and with whatever environment the program runs next.
+    """
 
     name: str
     label_names: tuple[str, ...]
     splits: dict[str, TextSplit]
+    source: DataConfig
     is_fallback: bool = False
 
     @property
@@ -82,7 +87,7 @@ def open_corpus(
         raise DataError(f"{name} has no split {missing[0]}; it has {', '.join(found)}: ask for one of these")
     if "train" in splits and len(set(found["train"].labels) - {-1}) == 1:
         raise DataError(f"{found['train'].origin}: all labels are the same; give rows of at least two classes")
-    return Corpus(name, names, {split: found[split] for split in splits}, is_fallback)
+    return Corpus(name, names, {split: found[split] for split in splits}, _source(data, name), is_fallback)
 
 
 def _load(data: DataConfig, wanted: list[str]) -> tuple[str, dict[str, RawSplit], bool]:
@@ -102,6 +107,20 @@ def _load(data: DataConfig, wanted: list[str]) -> tuple[str, dict[str, RawSplit]
         _announce_sample(str(error))
         return SAMPLE, _sample(wanted), True
     return SST2, {split: hub.read_split(corpus, SST2, split) for split in wanted}, False
+
+
+def _source(data: DataConfig, name: str) -> DataConfig:
+    if data.train_file is not None:
+        validation_file = data.validation_file and data.validation_file.resolve()
+        return replace(data, train_file=data.train_file.resolve(), validation_file=validation_file)
+    if name == SAMPLE:
+        return replace(data, dataset=SAMPLE)
+    path = hub.existing_path(data.dataset or os.environ.get("SST2_DIR") or SST2)
+    if path is None:
+        return replace(data, dataset=data.dataset or SST2)
+    if path.is_dir():
+        return replace(data, dataset=str(path.resolve()))
+    return replace(data, dataset=None, train_file=path.resolve())
 
 
 def _load_named(source: str, wanted: list[str]) -> tuple[str, dict[str, RawSplit]]:

@@ -30,7 +30,7 @@ TREEBANK_BLANKS = (
 
 # A word, a clitic or one sign. "can't" gives "ca" + "n't" whether the text came joined or split, and hyphens separate,
 # so fewer words are unknown.
-WORD_PATTERN = r"\w+?(?=n't\b)|n't\b|'(?:s|m|d|re|ve|ll)\b|\w+|[^\w\s]"
+WORD_PATTERN = r"(?i)\w+?(?=n't\b)|n't\b|'(?:s|m|d|re|ve|ll)\b|\w+|[^\w\s]"
 
 
 def build_tokenizer(texts: Iterable[str], config: TokenizerConfig, vocab_size: int) -> Tokenizer:
@@ -45,24 +45,10 @@ def build_tokenizer(texts: Iterable[str], config: TokenizerConfig, vocab_size: i
         A tokenizer that frames each text as [CLS] ... [SEP] and truncates it to `config.seq_len`.
 
     Raises:
-        DataError: the texts hold no word that is frequent enough.
+        DataError: the texts hold no word that is frequent enough, or more letters than `vocab_size`.
     """
-    special, minimum = list(SPECIAL_TOKENS), config.min_frequency
-    trainer: WordLevelTrainer | WordPieceTrainer
-    if config.tokenizer == "wordlevel":
-        tokenizer = Tokenizer(WordLevel(unk_token=UNK))
-        tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(WORD_PATTERN), behavior="removed", invert=True)
-        trainer = WordLevelTrainer(
-            vocab_size=vocab_size, min_frequency=minimum, special_tokens=special, show_progress=False
-        )
-    else:
-        tokenizer = Tokenizer(WordPiece(unk_token=UNK, max_input_chars_per_word=100))
-        tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-        trainer = WordPieceTrainer(
-            vocab_size=vocab_size, min_frequency=minimum, special_tokens=special, show_progress=False
-        )
-    tokenizer.normalizer = _normalizer(config)
-    tokenizer.train_from_iterator(texts, trainer)
+    train = _train_wordlevel if config.tokenizer == "wordlevel" else _train_wordpiece
+    tokenizer = train(list(texts), config, vocab_size)
     if tokenizer.get_vocab_size() == len(SPECIAL_TOKENS):
         raise DataError(f"no word occurs {config.min_frequency} times in the training text; lower --min-frequency")
     frame_and_truncate(tokenizer, config.seq_len)
@@ -95,12 +81,60 @@ def token_id(tokenizer: Tokenizer, token: str) -> int:
     return found
 
 
+def _train_wordlevel(texts: list[str], config: TokenizerConfig, vocab_size: int) -> Tokenizer:
+    tokenizer = Tokenizer(WordLevel(unk_token=UNK))
+    tokenizer.normalizer = _normalizer(config)
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(WORD_PATTERN), behavior="removed", invert=True)
+    trainer = WordLevelTrainer(
+        vocab_size=vocab_size,
+        min_frequency=config.min_frequency,
+        special_tokens=list(SPECIAL_TOKENS),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    return tokenizer
+
+
+def _train_wordpiece(texts: list[str], config: TokenizerConfig, vocab_size: int) -> Tokenizer:
+    # The trainer numbers the letters inside words ("##a") in the order of a randomly seeded hash table and breaks ties
+    # by number. It numbers special tokens as given: so a first round only finds the letters, which a second one is
+    # given in order, and the same text gives the same vocabulary.
+    letters = sorted(token for token in _wordpieces(texts, config, [], 0) if token.startswith("##"))
+    vocabulary = _wordpieces(texts, config, letters, vocab_size)
+    if len(vocabulary) > vocab_size:
+        raise DataError(
+            f"the letters of the training text alone make {len(vocabulary)} WordPieces; raise --vocab-size {vocab_size}"
+        )
+    tokenizer = _wordpiece_tokenizer(config, vocabulary)
+    tokenizer.add_special_tokens(list(SPECIAL_TOKENS))
+    return tokenizer
+
+
+def _wordpieces(texts: list[str], config: TokenizerConfig, letters: list[str], vocab_size: int) -> dict[str, int]:
+    tokenizer = _wordpiece_tokenizer(config, {})
+    trainer = WordPieceTrainer(
+        vocab_size=vocab_size,
+        min_frequency=config.min_frequency,
+        special_tokens=[*SPECIAL_TOKENS, *letters],
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    vocabulary: dict[str, int] = tokenizer.get_vocab()
+    return vocabulary
+
+
+def _wordpiece_tokenizer(config: TokenizerConfig, vocabulary: dict[str, int]) -> Tokenizer:
+    tokenizer = Tokenizer(WordPiece(vocabulary, unk_token=UNK, max_input_chars_per_word=100))
+    tokenizer.normalizer = _normalizer(config)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    return tokenizer
+
+
 def _normalizer(config: TokenizerConfig) -> Normalizer:
-    steps: list[Normalizer] = []
+    steps: list[Normalizer] = [Replace(Regex("[\u2018\u2019]"), "'"), Replace(Regex("[\u201c\u201d]"), '"')]
     if config.undo_treebank:
         steps += [Replace(spelled, sign) for spelled, sign in TREEBANK_SPELLINGS.items()]
         steps += [Replace(Regex(pattern), "") for pattern in TREEBANK_BLANKS]
     if config.lowercase:
         steps += [NFD(), StripAccents(), Lowercase()]
-    steps += [Replace(Regex("[\u2018\u2019]"), "'"), Replace(Regex("[\u201c\u201d]"), '"')]
     return normalizers.Sequence(steps)

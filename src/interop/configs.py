@@ -24,6 +24,13 @@ DISTILBERT_NAMES = {
     "classifier_dropout": "seq_classif_dropout",
 }
 
+# What transformers takes where config.json is silent, unless BertConfig takes the same.
+DEFAULTS: dict[str, dict[str, Any]] = {
+    "bert": {},
+    "distilbert": {"num_hidden_layers": 6, "classifier_dropout": 0.2},
+    "roberta": {"vocab_size": 50_265, "pad_token_id": 1},
+}
+
 
 def to_hugging_face_config(config: BertConfig, head: str, label_names: Sequence[str] = ()) -> dict[str, Any]:
     """Describes a model so that `transformers` builds the same one.
@@ -70,17 +77,27 @@ def from_hugging_face_config(values: dict[str, Any], where: str) -> tuple[BertCo
             "others differ in layer order, attention or positions"
         )
     if family == "distilbert":
-        values = {name: values.get(theirs, values.get(name)) for name, theirs in DISTILBERT_NAMES.items()} | values
+        values = values | {ours: values[theirs] for ours, theirs in DISTILBERT_NAMES.items() if theirs in values}
         values["type_vocab_size"] = 0
+    values = DEFAULTS[family] | values
     _refuse_variants(values, where)
     if values.get("classifier_dropout") is None:
         values = values | {"classifier_dropout": values.get("hidden_dropout_prob", 0.1)}
-    known = {field.name for field in fields(BertConfig)}
+    return _shape(values, where), _label_names(values, where)
+
+
+def _shape(values: dict[str, Any], where: str) -> BertConfig:
+    shape = {field.name: values.get(field.name, field.default) for field in fields(BertConfig)}
+    for field in fields(BertConfig):
+        kind = type(field.default)
+        if not isinstance(shape[field.name], (int, float) if kind is float else kind):
+            raise CheckpointError(
+                f"{where}: {field.name} is {shape[field.name]!r}, no {kind.__name__}; restore the file"
+            )
     try:
-        config = BertConfig(**{name: value for name, value in values.items() if name in known})
-    except (TypeError, UsageError) as error:
+        return BertConfig(**shape)
+    except UsageError as error:
         raise CheckpointError(f"{where}: {error}; restore the file") from None
-    return config, _label_names(values, where)
 
 
 def _refuse_variants(values: dict[str, Any], where: str) -> None:
@@ -91,6 +108,10 @@ def _refuse_variants(values: dict[str, Any], where: str) -> None:
     if positions not in ("absolute", None):
         raise CheckpointError(
             f"{where}: position_embedding_type {positions!r} is not supported; this encoder adds absolute positions"
+        )
+    if values.get("positional_encoding", "learned") not in ("learned", "sinusoidal"):
+        raise CheckpointError(
+            f"{where}: positional_encoding {values['positional_encoding']!r} is neither learned nor sinusoidal"
         )
     if values.get("is_decoder") or values.get("add_cross_attention"):
         raise CheckpointError(f"{where}: is_decoder is not supported; this encoder attends to both sides")

@@ -25,6 +25,15 @@ CONFIG, WEIGHTS, TOKENIZER, TOKENIZER_CONFIG = (
     "tokenizer_config.json",
 )
 
+# As BERT and as RoBERTa spell them.
+SPECIAL_TOKENS = {
+    "pad": ("[PAD]", "<pad>"),
+    "unk": ("[UNK]", "<unk>"),
+    "cls": ("[CLS]", "<s>"),
+    "sep": ("[SEP]", "</s>"),
+    "mask": ("[MASK]", "<mask>"),
+}
+
 
 @dataclass(frozen=True)
 class Classifier:
@@ -51,10 +60,15 @@ def save_classifier(folder: Path, classifier: Classifier, dtype: torch.dtype = t
     classifier.tokenizer.save(str(folder / TOKENIZER))
     # Without this class `transformers` would replace a word-level tokenizer by WordPiece in a BERT folder, and without
     # the length its pipeline could not truncate.
-    special = {f"{name}_token": f"[{name.upper()}]" for name in ("pad", "unk", "cls", "sep", "mask")}
+    segments = ["token_type_ids"] if config.type_vocab_size > 1 else []  # DistilBERT refuses them as an input
     write_json(
         folder / TOKENIZER_CONFIG,
-        {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": classifier.seq_len} | special,
+        {
+            "tokenizer_class": "PreTrainedTokenizerFast",
+            "model_max_length": classifier.seq_len,
+            "model_input_names": ["input_ids", *segments, "attention_mask"],
+            **_special_tokens(classifier.tokenizer),
+        },
     )
 
 
@@ -117,7 +131,7 @@ def read_tokenizer(folder: Path, config: BertConfig) -> Tokenizer:
         tokenizer: Tokenizer = Tokenizer.from_file(str(path))
     except Exception as error:  # the library raises bare Exception
         raise CheckpointError(f"{path} cannot be read ({error}); restore it") from None
-    largest = max(tokenizer.get_vocab().values())
+    largest = max(tokenizer.get_vocab().values(), default=-1)
     if largest >= config.vocab_size:
         raise CheckpointError(
             f"{path} does not fit the model: its largest id is {largest}, config.json says vocab_size = "
@@ -165,5 +179,18 @@ def load_parameters(model: BertForSequenceClassification, found: dict[str, Tenso
 def _seq_len(folder: Path, config: BertConfig) -> int:
     path = folder / TOKENIZER_CONFIG
     declared: Any = read_json(path).get("model_max_length") if path.exists() else None
-    # transformers writes 1e30 where no length was set
-    return min(int(declared), config.longest_sequence) if declared else config.longest_sequence
+    if declared is None:
+        return config.longest_sequence
+    if not isinstance(declared, int | float) or not declared >= 1:
+        raise CheckpointError(f"{path}: model_max_length {declared!r} is no number of tokens; restore the file")
+    return int(min(declared, config.longest_sequence))  # transformers writes 1e30 where no length was set
+
+
+def _special_tokens(tokenizer: Tokenizer) -> dict[str, str]:
+    # Only those it has: transformers would append any other one, with an id the model has no embedding for.
+    return {
+        f"{role}_token": token
+        for role, spellings in SPECIAL_TOKENS.items()
+        for token in spellings
+        if tokenizer.token_to_id(token) is not None
+    }

@@ -10,6 +10,8 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor
 
+from src.utils.errors import CheckpointError
+
 Row = tuple[str, ...]
 Table = Mapping[str, Row]
 
@@ -116,12 +118,19 @@ def from_hugging_face(checkpoint: Mapping[str, Tensor], wanted: Iterable[str], m
 
     Returns:
         Those of the wanted keys that the checkpoint holds.
+
+    Raises:
+        CheckpointError: tensors that are to be stacked differ in shape.
     """
     found: dict[str, Tensor] = {}
     for key in wanted:
         names = their_names(key, model_type)
-        if all(name in checkpoint for name in names):
-            found[key] = torch.cat([checkpoint[name] for name in names]) if len(names) > 1 else checkpoint[names[0]]
+        parts = [checkpoint[name] for name in names if name in checkpoint]
+        if len({part.shape for part in parts}) > 1:
+            shapes = ", ".join(f"{name} {tuple(part.shape)}" for name, part in zip(names, parts, strict=False))
+            raise CheckpointError(f"tensors that belong together have different shapes: {shapes}; restore the file")
+        if len(parts) == len(names):
+            found[key] = torch.cat(parts) if len(parts) > 1 else parts[0]
     return found
 
 

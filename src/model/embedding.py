@@ -58,4 +58,5 @@ class BertEmbedding(nn.Module):
             return self.token(input_ids)  # (B, T, D)
         except IndexError as error:  # PyTorch's own message names neither the id nor the table
             V = self.token.num_embeddings
-            raise IndexError(f"token id {int(input_ids.max())} lies beyond vocab_size = {V}") from error
+            foreign = input_ids[(input_ids < 0) | (input_ids >= V)][0]
+            raise IndexError(f"token id {int(foreign)} lies beyond vocab_size = {V}") from error

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from src.data.batching import Batch, to_device
 from src.data.dataset import DSCreator
-from src.data.masking import drop_words
+from src.data.masking import drop_probabilities, drop_words
 from src.model.bert import BertForSequenceClassification
 from src.training.optimizer import (
     ExponentialMovingAverage,
@@ -63,7 +63,10 @@ class Trainer:
         self.model, self.dataset, self.config, self.seed, self.bf16 = model, dataset, config, seed, bf16
         self.device = next(model.parameters()).device
         self.unk_token_id = unk_token_id
-        self.special_ids = torch.tensor(list(special_ids), device=self.device)
+        counts = torch.bincount(torch.cat(dataset.input_ids), minlength=model.config.vocab_size)
+        self.drop_probabilities = drop_probabilities(
+            counts, config.word_dropout, config.rare_word_dropout, special_ids
+        ).to(self.device)
         average = ExponentialMovingAverage(model.parameters(), config.ema_decay) if config.ema_decay else None
         self.state = TrainingState(model, build_optimizer(model, config), average, Progress())
         mean_length = sum(dataset.lengths) / len(dataset)
@@ -130,8 +133,8 @@ class Trainer:
     def _summed_loss(self, batch: Batch) -> Tensor:
         config = self.config
         input_ids = batch["input_ids"]
-        if config.word_dropout:
-            input_ids = drop_words(input_ids, config.word_dropout, self.unk_token_id, self.special_ids)
+        if config.word_dropout or config.rare_word_dropout:
+            input_ids = drop_words(input_ids, self.drop_probabilities, self.unk_token_id)
         with autocast(self.device, self.bf16):
             logits = self.model(input_ids, batch["attention_mask"])  # (B, C)
         return F.cross_entropy(logits.float(), batch["labels"], label_smoothing=config.label_smoothing, reduction="sum")

@@ -47,7 +47,7 @@ class Session:
         self.progress = trainer.state.progress
         self.signal: int | None = None
         self.window: list[StepReport] = []
-        self.window_seconds = 0.0
+        self.window_seconds = self.progress.training_seconds  # where the window begins, also after a resume
 
     def run(self) -> None:
         """Trains all remaining epochs and leaves the delivered model in the run's folder.

@@ -58,8 +58,10 @@ class TrainingState:
         except (SafetensorError, OSError) as error:
             raise CheckpointError(f"{folder / TENSORS} cannot be read ({error}); resume from an older one") from None
         parameters = dict(self.model.named_parameters())
-        if {f"model.{name}" for name in parameters} - set(tensors):
-            raise CheckpointError(f"{folder / TENSORS} belongs to another model; resume with that run's settings")
+        if not _fit(parameters, tensors):
+            raise CheckpointError(
+                f"{folder / TENSORS} belongs to another model; resume with that run's settings and data"
+            )
         with torch.no_grad():
             for name, parameter in parameters.items():
                 parameter.copy_(tensors[f"model.{name}"])
@@ -88,6 +90,11 @@ class TrainingState:
             self.optimizer.state[parameter] = {
                 kind: tensors[f"optimizer.{kind}.{name}"].to(parameter.device) for kind in kinds
             }
+
+
+def _fit(parameters: dict[str, nn.Parameter], tensors: dict[str, Tensor]) -> bool:
+    saved = {name: tensors.get(f"model.{name}") for name in parameters}
+    return all(tensor is not None and tensor.shape == parameters[name].shape for name, tensor in saved.items())
 
 
 def _random_state() -> dict[str, Tensor]:

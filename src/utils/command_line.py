@@ -59,7 +59,7 @@ def parse_training(
         settings |= {"recipe": named.recipe} | _look_up(RECIPES, "--recipe", named.recipe)
     preset = named.preset or settings.get("preset")
     if preset is not None:
-        settings = {"preset": preset} | _look_up(PRESETS, "--preset", preset) | settings | {"preset": preset}
+        settings = _look_up(PRESETS, "--preset", preset) | settings
     return parse(TrainConfig, arguments, program, with_options(default or TrainConfig(), settings))
 
 

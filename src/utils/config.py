@@ -68,6 +68,9 @@ class BertConfig:
     def __post_init__(self) -> None:
         for name in ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size"):
             _require(getattr(self, name) >= 1, name, getattr(self, name), "must be at least 1")
+        for name in ("type_vocab_size", "initializer_range"):
+            _require(getattr(self, name) >= 0, name, getattr(self, name), "must not be negative")
+        _require(self.layer_norm_eps > 0, "layer_norm_eps", self.layer_norm_eps, "must be above 0")
         _require(
             self.hidden_size % self.num_attention_heads == 0,
             "num_attention_heads",
@@ -93,7 +96,8 @@ class BertConfig:
         )
 
 
-# Google's released sizes (Devlin et al. 2019; Turc et al. 2019); heads are 64 wide throughout.
+# Google's released sizes (Devlin et al. 2019; Turc et al. 2019), heads 64 wide throughout, and nano: SST-2 alone is too
+# small to feed a second layer.
 PRESETS: dict[str, dict[str, Any]] = {
     name: {
         "num_hidden_layers": layers,
@@ -102,6 +106,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "intermediate_size": 4 * width,
     }
     for name, layers, width in (
+        ("nano", 1, 128),
         ("tiny", 2, 128),
         ("mini", 4, 256),
         ("small", 4, 512),
@@ -123,9 +128,9 @@ class DataConfig:
     validation_file: Path | None = None
     """File to evaluate on beside --train-file; without it a seeded, stratified tenth of the training rows."""
     text_column: str | None = None
-    """Column that holds the text; unset: the one named sentence or text."""
+    """Column that holds the text; unset: the one named sentence, text, review or content."""
     label_column: str | None = None
-    """Column that holds the label; unset: the one named label."""
+    """Column that holds the label; unset: the one named label, labels, sentiment or class."""
     max_train_samples: int | None = None
     """Train on this many randomly drawn examples only."""
     holdout: float = 0.0
@@ -139,6 +144,8 @@ class DataConfig:
             raise UsageError("--dataset and --train-file name two sources; give one of them")
         if self.validation_file is not None and self.train_file is None:
             raise UsageError("--validation-file needs --train-file beside it")
+        if self.holdout and self.validation_file is not None:
+            raise UsageError("--holdout evaluates on training phrases, --validation-file on a file; give one of them")
 
 
 @dataclass(frozen=True)
@@ -175,21 +182,23 @@ class OptimizationConfig:
     """Peak learning rate, reached after warm-up."""
     warmup_ratio: float = 0.1
     """Fraction of all steps in which the learning rate rises from 0 to its peak; then it falls linearly to 0."""
-    weight_decay: float = 0.01
+    weight_decay: float = 0.1
     """Decoupled decay of matrices; biases and LayerNorm are left alone (Loshchilov & Hutter 2019)."""
     adam_beta1: float = 0.9
     """Decay of AdamW's mean of gradients."""
-    adam_beta2: float = 0.999
-    """Decay of AdamW's mean of squared gradients."""
-    adam_epsilon: float = 1e-8
-    """Added to AdamW's denominator."""
+    adam_beta2: float = 0.95
+    """Decay of AdamW's mean of squared gradients; near 1 it lets a rare word's few gradients move it far."""
+    adam_epsilon: float = 1e-5
+    """Added to AdamW's denominator; larger than usual, it keeps rare words' steps small."""
     max_grad_norm: float = 1.0
     """Gradients are scaled down to this global norm."""
-    label_smoothing: float = 0.0
+    label_smoothing: float = 0.1
     """Probability mass taken from the true label and spread over all labels."""
-    word_dropout: float = 0.0
+    word_dropout: float = 0.1
     """Chance that a training token is replaced by [UNK]."""
-    ema_decay: float = 0.0
+    rare_word_dropout: float = 5.0
+    """Replace a token seen n times by [UNK] with chance a / (a + n), where this number is a; 0 switches it off."""
+    ema_decay: float = 0.999
     """Decay of the moving average of weights that is evaluated and saved; 0 keeps the raw weights."""
 
     def __post_init__(self) -> None:
@@ -197,7 +206,8 @@ class OptimizationConfig:
             _require(getattr(self, name) >= 1, name, getattr(self, name), "must be at least 1")
         for name in ("learning_rate", "adam_epsilon", "max_grad_norm"):
             _require(getattr(self, name) > 0, name, getattr(self, name), "must be above 0")
-        _require(self.weight_decay >= 0, "weight_decay", self.weight_decay, "must not be negative")
+        for name in ("weight_decay", "rare_word_dropout"):
+            _require(getattr(self, name) >= 0, name, getattr(self, name), "must not be negative")
         for name in ("warmup_ratio", "label_smoothing", "word_dropout", "ema_decay", "adam_beta1", "adam_beta2"):
             _require(0 <= getattr(self, name) < 1, name, getattr(self, name), "must lie in [0, 1)")
 
@@ -234,21 +244,26 @@ class RunConfig:
     def __post_init__(self) -> None:
         _require(self.num_threads >= 0, "num_threads", self.num_threads, "must not be negative")
         _require(self.save_every >= 0, "save_every", self.save_every, "must not be negative")
+        _require(0 <= self.seed < 2**63, "seed", self.seed, "must lie in [0, 2^63)")
         if self.overwrite and self.resume != "never":
             raise UsageError("--overwrite deletes what --resume would continue; give one of them")
+
+
+# Attention dropout would cost the fused kernel on a CPU, and gains nothing here.
+SMALL_DATA_MODEL = BertConfig(hidden_dropout_prob=0.2, attention_probs_dropout_prob=0.0, classifier_dropout=0.2)
 
 
 @dataclass(frozen=True)
 class TrainConfig:
     """Train a hand-written BERT to classify sentences, from random weights."""
 
-    preset: str = "tiny"
-    """Size of the model: tiny 2/128, mini 4/256, small 4/512, medium 8/512, base 12/768, large 24/1024 (layers/width)."""
+    preset: str = "nano"
+    """Size of the model (layers/width): nano 1/128, tiny 2/128, mini 4/256, small 4/512, medium 8/512, base 12/768, large 24/1024."""
     recipe: str | None = None
     """Named set of settings; "sample" suits a few hundred sentences and is chosen for the bundled sample."""
     data: DataConfig = field(default_factory=DataConfig)
     tokenization: TokenizerConfig = field(default_factory=TokenizerConfig)
-    model: BertConfig = field(default_factory=lambda: replace(BertConfig(), **PRESETS["tiny"]))
+    model: BertConfig = field(default_factory=lambda: replace(SMALL_DATA_MODEL, **PRESETS["nano"]))
     optimization: OptimizationConfig = field(default_factory=OptimizationConfig)
     run: RunConfig = field(default_factory=RunConfig)
 
@@ -279,9 +294,9 @@ class InferenceConfig:
     split: str = "validation"
     """Split to evaluate on."""
     text_column: str | None = None
-    """Column that holds the text; unset: the one named sentence or text."""
+    """Column that holds the text; unset: the one named sentence, text, review or content."""
     label_column: str | None = None
-    """Column that holds the label; unset: the one named label."""
+    """Column that holds the label; unset: the one named label, labels, sentiment or class."""
     file: Path | None = None
     """Classify this file, one text a line; - is standard input."""
     output: Path | None = None
@@ -300,6 +315,8 @@ class InferenceConfig:
     """Show the traceback of an error."""
 
     def __post_init__(self) -> None:
+        for name in ("num_threads", "examples"):
+            _require(getattr(self, name) >= 0, name, getattr(self, name), "must not be negative")
         if self.texts and self.file is not None:
             raise UsageError("texts on the command line and --file are two inputs; give one of them")
         if self.dataset is not None and (self.texts or self.file is not None):

@@ -70,6 +70,7 @@ def run_program(main: Callable[[list[str]], None]) -> None:
     arguments = sys.argv[1:]
     try:
         main(arguments)
+        sys.stdout.flush()
     except UserError as error:
         if "--debug" in arguments:
             raise

@@ -32,9 +32,7 @@ def new_folder(target: Path) -> Iterator[Path]:
         yield temporary
         with _storage_errors(target):
             _write_manifest(temporary)
-            if target.exists():
-                shutil.rmtree(target)
-            temporary.rename(target)
+            _put(temporary, target)
             _flush(target.parent)
 
 
@@ -74,7 +72,7 @@ def verify(folder: Path) -> None:
         file = folder / Path(name).name
         if not file.is_file():
             raise CheckpointError(f"{file} is missing though {MANIFEST} lists it; restore the folder or train again")
-        if file.stat().st_size != expected["bytes"] or _sha256(file) != expected["sha256"]:
+        if _sum(file) != expected:
             raise CheckpointError(f"{file} is damaged: it differs from {MANIFEST}; restore the folder or train again")
 
 
@@ -123,17 +121,29 @@ def _storage_errors(where: Path) -> Iterator[None]:
 
 def _write_manifest(folder: Path) -> None:
     files = sorted(file for file in folder.iterdir() if file.name != MANIFEST)
-    sums = {file.name: {"bytes": file.stat().st_size, "sha256": _sha256(file)} for file in files}
-    write_json(folder / MANIFEST, sums)
+    write_json(folder / MANIFEST, {file.name: _sum(file) for file in files})
     for file in [*files, folder / MANIFEST]:
         file.chmod(0o644)  # safetensors writes for the owner alone
         _flush(file)
     _flush(folder)
 
 
-def _sha256(file: Path) -> str:
+def _put(folder: Path, target: Path) -> None:
+    replaced = folder.with_name(f"{folder.name}-replaced")
+    if target.is_dir():
+        target.rename(replaced)
+    try:
+        folder.rename(target)
+    except OSError:
+        if replaced.exists():
+            replaced.rename(target)
+        raise
+    shutil.rmtree(replaced, ignore_errors=True)
+
+
+def _sum(file: Path) -> dict[str, Any]:
     with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+        return {"bytes": file.stat().st_size, "sha256": hashlib.file_digest(stream, "sha256").hexdigest()}
 
 
 def _flush(path: Path) -> None:

@@ -115,10 +115,17 @@ def test_a_hub_that_accepts_and_keeps_silent_counts_as_no_answer_in_time(online:
 
 
 def test_name_resolution_counts_against_the_time_limit(online: pytest.MonkeyPatch) -> None:
-    online.setattr(socket, "getaddrinfo", lambda *_, **__: time.sleep(2))
+    released = threading.Event()
+
+    def resolve(*_: Any, **__: Any) -> None:
+        released.wait(5)
+        raise OSError("no such host")
+
+    online.setattr(socket, "getaddrinfo", resolve)
     start = time.monotonic()
     assert not hub.hub_answers("owner/name", timeout=0.2)
     assert time.monotonic() - start < 1
+    released.set()
 
 
 def test_the_hub_is_asked_through_the_proxy(online: pytest.MonkeyPatch) -> None:
@@ -223,10 +230,14 @@ def test_a_folder_in_the_hubs_layout_opens_silently_without_the_network(
     assert capfd.readouterr() == ("", "")
 
 
-def test_a_relative_folder_named_like_a_hub_id_is_the_folder(tmp_path: Path, online: pytest.MonkeyPatch) -> None:
-    write_corpus(tmp_path / "owner" / "name", train=[0, 1])
+@pytest.mark.parametrize("name", ["owner/name", "parquet"])
+def test_a_relative_folder_named_like_something_else_is_the_folder(
+    tmp_path: Path, online: pytest.MonkeyPatch, name: str
+) -> None:
+    write_corpus(tmp_path / name, train=[0, 1])
+    write_corpus(tmp_path / "neighbour", test=[0, 1])
     online.chdir(tmp_path)
-    path = hub.existing_path("owner/name")
+    path = hub.existing_path(name)
     assert path is not None and list(hub.load_folder(path)) == ["train"]
 
 

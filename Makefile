@@ -1,0 +1,36 @@
+# Two commands: `make train` and `make test`. Both install what they need into .venv, once.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: help train inference test check clean
+
+help:  ## Show these targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+train: $(VENV)/.installed  ## Install, then train; options: make train ARGS="--epochs 2"
+	$(BIN)/python -m src.train $(ARGS)
+
+inference: $(VENV)/.installed  ## Install, then evaluate or classify; options: make inference ARGS='"a fine film"'
+	$(BIN)/python -m src.inference $(ARGS)
+
+test: $(VENV)/.installed-tests  ## Install, then run every check: format, lint, types, tests
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest $(ARGS)
+
+check: test  ## The same as test
+
+clean:  ## Remove the virtual environment and caches, never weights
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis
+
+$(VENV)/.installed: requirements.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install -r requirements.txt
+	touch $@
+
+$(VENV)/.installed-tests: tests/requirements.txt $(VENV)/.installed
+	$(BIN)/pip install -r tests/requirements.txt
+	touch $@

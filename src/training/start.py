@@ -1,0 +1,98 @@
+"""Where a run starts: in a new folder, which must not be taken, or from a checkpoint, under unchanged settings."""
+
+import time
+from pathlib import Path
+
+from src.training.run_folder import CHECKPOINTS, RunFolder
+from src.utils.config import SAMPLE, WEIGHTS_DIR, RunConfig, TrainConfig, options_of
+from src.utils.errors import CheckpointError, UsageError
+from src.utils.folder import read_json, verify
+from src.utils.runs import RUN, newest_unfinished_run
+
+# A resumed run may change these: where it runs and what it reports, not what it computes.
+FREE_TO_CHANGE = {
+    "output_dir", "overwrite", "resume", "save_every", "device", "num_threads", "wandb", "wandb_project", "debug"
+}  # fmt: skip
+
+
+def find_checkpoint(run: RunConfig) -> tuple[RunFolder, Path] | None:
+    """Finds where a run goes on.
+
+    Args:
+        run: its --resume and --output-dir.
+
+    Returns:
+        The folder and its checkpoint to go on from; None: begin anew.
+
+    Raises:
+        CheckpointError: the run or checkpoint that --resume names, or all checkpoints of a run, cannot be used.
+    """
+    if run.resume == "never":
+        return None
+    if run.resume != "auto":
+        return _named_checkpoint(Path(run.resume))
+    folder = run.output_dir or newest_unfinished_run()
+    if folder is None or not RunFolder(folder).checkpoints():
+        return None
+    return _named_checkpoint(folder)
+
+
+def new_run(config: TrainConfig, data_name: str) -> RunFolder:
+    """Decides which folder a new run uses; nothing is written yet.
+
+    Args:
+        config: its --output-dir, --overwrite and --resume.
+        data_name: of the corpus; a new folder's name begins with it.
+
+    Returns:
+        The folder.
+
+    Raises:
+        UsageError: the folder is taken.
+    """
+    run = config.run
+    if run.output_dir is None:
+        stem = f"{Path(data_name).stem}-{config.preset}"
+        return RunFolder(WEIGHTS_DIR / f"{stem}-{time.strftime('%Y%m%d-%H%M%S')}-seed{run.seed}")
+    _refuse_taken(run, run.output_dir)
+    _refuse_sample_over_other_data(run.output_dir, data_name)
+    return RunFolder(run.output_dir)
+
+
+def refuse_changes(saved: TrainConfig, config: TrainConfig) -> None:
+    """Refuses to resume a run under settings that would make it another run.
+
+    Raises:
+        UsageError: a setting differs; all that do are named.
+    """
+    before, now = options_of(saved), options_of(config)
+    changed = [name for name in now if name not in FREE_TO_CHANGE and before[name] != now[name]]
+    if changed:
+        differences = ", ".join(f"{name} {before[name]} -> {now[name]}" for name in changed)
+        raise UsageError(f"a resumed run keeps its settings, but these changed: {differences}; drop the options")
+
+
+def _refuse_sample_over_other_data(path: Path, data_name: str) -> None:
+    before = read_json(path / RUN)["data"]["name"] if (path / RUN).exists() else data_name
+    if data_name == SAMPLE and before != SAMPLE:
+        raise UsageError(f"{path} holds a run on {before}, which a run on the sample never overwrites; rename one")
+
+
+def _refuse_taken(run: RunConfig, path: Path) -> None:
+    if not path.exists() or (path.is_dir() and not any(path.iterdir())):
+        return
+    if not (path / RUN).is_file():
+        raise UsageError(f"{path} exists and holds no run, so it is never deleted; choose another --output-dir")
+    ended_before_its_first_checkpoint = run.resume == "auto" and read_json(path / RUN).get("finished") is None
+    if not run.overwrite and not ended_before_its_first_checkpoint:
+        raise UsageError(f"{path} exists; choose another --output-dir, --resume auto to go on, or --overwrite")
+
+
+def _named_checkpoint(path: Path) -> tuple[RunFolder, Path]:
+    if path.parent.name == CHECKPOINTS and path.name.startswith("step-"):
+        verify(path)
+        return RunFolder(path.parent.parent), path
+    checkpoint = RunFolder(path).newest_checkpoint()
+    if checkpoint is None:
+        raise CheckpointError(f"{path} holds no checkpoint to resume; name a run's folder or its checkpoints/step-N")
+    return RunFolder(path), checkpoint

@@ -1,0 +1,109 @@
+import numpy as np
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from src.data.batching import Batch, collate, group_by_length, to_device
+
+lengths_of_examples = st.lists(st.integers(1, 80), max_size=200)
+budgets = st.integers(1, 400)
+epochs = st.one_of(st.none(), st.integers(0, 1000))
+PAD = 9
+
+
+def sst2_like_lengths(count: int = 20_000) -> list[int]:
+    drawn = np.random.default_rng(0).gamma(1.4, 7.0, count)
+    return np.clip(drawn, 1, 62).astype(int).__add__(2).tolist()
+
+
+def padded(batch: list[int], lengths: list[int]) -> int:
+    return len(batch) * max(lengths[index] for index in batch)
+
+
+@settings(deadline=None)
+@given(lengths_of_examples, budgets, st.integers(0, 2**31), epochs)
+def test_every_example_is_in_exactly_one_batch(lengths: list[int], budget: int, seed: int, epoch: int | None) -> None:
+    batches = group_by_length(lengths, budget, seed, epoch)
+    assert sorted(index for batch in batches for index in batch) == list(range(len(lengths)))
+    assert all(batches)
+
+
+@settings(deadline=None)
+@given(lengths_of_examples, budgets, epochs)
+def test_only_a_batch_of_one_may_exceed_the_budget(lengths: list[int], budget: int, epoch: int | None) -> None:
+    for batch in group_by_length(lengths, budget, 0, epoch):
+        assert padded(batch, lengths) <= budget or len(batch) == 1
+
+
+@settings(deadline=None)
+@given(lengths_of_examples, budgets, st.integers(0, 2**31), epochs)
+def test_seed_and_epoch_fix_the_batches(lengths: list[int], budget: int, seed: int, epoch: int | None) -> None:
+    first = group_by_length(lengths, budget, seed, epoch)
+    assert first == group_by_length(lengths, budget, seed, epoch)
+
+
+@settings(deadline=None)
+@given(lengths_of_examples, budgets, st.integers(0, 2**31), epochs)
+def test_the_number_of_batches_depends_on_neither(
+    lengths: list[int], budget: int, seed: int, epoch: int | None
+) -> None:
+    assert len(group_by_length(lengths, budget, seed, epoch)) == len(group_by_length(lengths, budget))
+
+
+def test_another_epoch_or_seed_gives_other_batches_in_another_order() -> None:
+    lengths = sst2_like_lengths(1000)
+    one, other, seeded = (group_by_length(lengths, 300, seed, epoch) for seed, epoch in ((0, 0), (0, 1), (1, 0)))
+    for batches in (other, seeded):
+        assert {frozenset(batch) for batch in one} != {frozenset(batch) for batch in batches}
+        assert [lengths[batch[0]] for batch in one] != [lengths[batch[0]] for batch in batches]
+
+
+def test_without_an_epoch_short_batches_come_first_in_the_order_given() -> None:
+    assert group_by_length([5, 3, 5, 3, 4], 10) == [[1, 3], [4, 0], [2]]
+
+
+def test_shuffled_batches_do_not_come_by_length() -> None:
+    lengths = sst2_like_lengths(1000)
+    longest = [max(lengths[index] for index in batch) for batch in group_by_length(lengths, 300, 0, 0)]
+    assert longest != sorted(longest)
+
+
+def test_nearly_all_tokens_of_a_batch_are_real() -> None:
+    lengths = sst2_like_lengths()
+    batches = group_by_length(lengths, 32 * int(np.mean(lengths)), 0, 0)
+    assert sum(lengths) / sum(padded(batch, lengths) for batch in batches) >= 0.95
+
+
+def test_batches_are_nearly_full() -> None:
+    lengths, budget = sst2_like_lengths(), 400
+    assert len(group_by_length(lengths, budget, 0, 0)) <= 1.1 * sum(lengths) / budget
+
+
+def test_equal_lengths_need_no_mask() -> None:
+    batch = collate([torch.tensor([1, 2, 3]), torch.tensor([4, 5, 6])], [1, 0], PAD)
+    assert batch["attention_mask"] is None
+    assert batch["input_ids"].tolist() == [[1, 2, 3], [4, 5, 6]]
+    assert batch["labels"].tolist() == [1, 0]
+
+
+@settings(deadline=None)
+@given(st.lists(st.lists(st.integers(0, 20), min_size=1, max_size=9), min_size=1, max_size=8))
+def test_the_mask_is_true_exactly_at_real_tokens(rows: list[list[int]]) -> None:
+    batch = collate([torch.tensor(row) for row in rows], [0] * len(rows), PAD)
+    width = max(map(len, rows))
+    assert batch["input_ids"].tolist() == [row + [PAD] * (width - len(row)) for row in rows]
+    mask = batch["attention_mask"]
+    if len({len(row) for row in rows}) == 1:
+        assert mask is None
+    else:
+        assert mask is not None and mask.dtype == torch.bool
+        assert mask.tolist() == [[True] * len(row) + [False] * (width - len(row)) for row in rows]
+
+
+def test_a_batch_moves_whole() -> None:
+    device = torch.device("meta")
+    moved = to_device(collate([torch.tensor([1]), torch.tensor([1, 2])], [0, 1], PAD), device)
+    assert moved["attention_mask"] is not None
+    assert {tensor.device.type for tensor in (moved["input_ids"], moved["attention_mask"], moved["labels"])} == {"meta"}
+    unmasked = to_device(Batch(input_ids=torch.ones(1, 1), attention_mask=None, labels=torch.ones(1)), device)
+    assert unmasked["attention_mask"] is None

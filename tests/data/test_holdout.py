@@ -1,0 +1,137 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from src.data.holdout import hold_out, maximal_phrases
+from src.utils.config import REPOSITORY
+
+NESTED = [
+    "a dull and lifeless film",  # maximal
+    "dull and lifeless",  # inside the first only
+    "a dull and lifeless",  # inside the first only
+    "a  film",  # words of the first, but not side by side: maximal
+    "film",  # inside the first, the fourth and the last
+    "lively film",  # maximal
+    "lively  film",  # the same phrase again
+    "life",  # no word of any other: maximal
+]
+
+phrases = st.lists(st.lists(st.sampled_from("abcd"), min_size=1, max_size=6).map(" ".join), min_size=1, max_size=25)
+fractions = st.floats(0, 1)
+seeds = st.integers(0, 1000)
+
+
+def inside(part: str, whole: str) -> bool:
+    return f" {' '.join(part.split())} " in f" {' '.join(whole.split())} "
+
+
+def test_maximal_phrases_of_a_nested_example() -> None:
+    assert maximal_phrases(NESTED) == {
+        "a dull and lifeless film": {"a dull and lifeless film"},
+        "dull and lifeless": {"a dull and lifeless film"},
+        "a dull and lifeless": {"a dull and lifeless film"},
+        "a film": {"a film"},
+        "film": {"a dull and lifeless film", "a film", "lively film"},
+        "lively film": {"lively film"},
+        "life": {"life"},
+    }
+
+
+def test_a_held_out_phrase_takes_along_what_occurs_nowhere_else() -> None:
+    draws = {tuple(sorted(held)): train for train, held in (hold_out(NESTED, 0.25, seed) for seed in range(40))}
+    assert draws == {
+        (0,): [3, 4, 5, 6, 7],
+        (3,): [0, 1, 2, 4, 5, 6, 7],
+        (5, 6): [0, 1, 2, 3, 4, 7],
+        (7,): [0, 1, 2, 3, 4, 5, 6],
+    }
+
+
+@settings(deadline=None)
+@given(phrases, fractions, seeds)
+def test_no_training_phrase_lies_in_held_out_phrases_only(texts: list[str], fraction: float, seed: int) -> None:
+    train, held_out = hold_out(texts, fraction, seed)
+    kept = [texts[index] for index in train]
+    maximal = [text for text in kept if not any(inside(text, other) and len(other) > len(text) for other in texts)]
+    for text in kept:
+        assert any(inside(text, whole) for whole in maximal)
+    assert not {texts[index] for index in held_out} & set(kept)
+
+
+@settings(deadline=None)
+@given(phrases, fractions, seeds)
+def test_held_out_phrases_are_maximal(texts: list[str], fraction: float, seed: int) -> None:
+    for index in hold_out(texts, fraction, seed)[1]:
+        assert not any(inside(texts[index], other) and other != texts[index] for other in texts)
+
+
+@settings(deadline=None)
+@given(phrases, fractions, seeds)
+def test_what_is_left_out_lies_in_held_out_phrases_only(texts: list[str], fraction: float, seed: int) -> None:
+    train, held_out = hold_out(texts, fraction, seed)
+    assert not set(train) & set(held_out)
+    held = {texts[index] for index in held_out}
+    for index in set(range(len(texts))) - set(train) - set(held_out):
+        wholes = [other for other in texts if inside(texts[index], other)]
+        assert held & set(wholes)
+        assert all(other in held or any(inside(other, whole) for whole in held) for other in wholes)
+
+
+@settings(deadline=None)
+@given(phrases, seeds)
+def test_nothing_or_every_maximal_phrase_may_be_held_out(texts: list[str], seed: int) -> None:
+    assert hold_out(texts, 0, seed) == (list(range(len(texts))), [])
+    train, held_out = hold_out(texts, 1, seed)
+    assert train == [] and held_out
+
+
+def test_the_fraction_counts_distinct_maximal_phrases() -> None:
+    texts = [f"w{index}" for index in range(200)] * 2
+    train, held_out = hold_out(texts, 0.1)
+    assert len(held_out) == 40 and len({texts[index] for index in held_out}) == 20
+    assert len(train) == 360
+
+
+def test_the_seed_fixes_the_split_whatever_the_order_of_texts() -> None:
+    texts = [f"w{index}" for index in range(50)]
+    _, held_out = hold_out(texts, 0.2, 1)
+    assert hold_out(texts, 0.2, 1)[1] == held_out
+    assert hold_out(texts, 0.2, 2)[1] != held_out
+    backwards = texts[::-1]
+    assert {backwards[index] for index in hold_out(backwards, 0.2, 1)[1]} == {texts[index] for index in held_out}
+
+
+def test_another_process_draws_the_same_phrases() -> None:
+    # Sets of strings have another order in every process.
+    code = (
+        "from src.data.holdout import hold_out; print(hold_out([f'w{i} x w{i % 7}' for i in range(50)] + ['x'], 0.5))"
+    )
+    printed = {
+        subprocess.run(
+            [sys.executable, "-c", code],
+            cwd=REPOSITORY,
+            env=os.environ | {"PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for seed in ("1", "2", "3")
+    }
+    assert len(printed) == 1
+
+
+@pytest.mark.skipif("SST2_DIR" not in os.environ, reason="needs SST-2: set SST2_DIR to a folder that holds it")
+def test_sst2_has_6886_maximal_phrases_of_133442_words() -> None:
+    from datasets import Dataset
+
+    files = sorted(Path(os.environ["SST2_DIR"]).rglob("train-*.parquet"))
+    texts = [text for file in files for text in Dataset.from_parquet(str(file))["sentence"]]
+    containers = maximal_phrases(texts)
+    maximal = {phrase for phrase, wholes in containers.items() if phrase in wholes}
+    assert len(maximal) == 6886
+    assert sum(len(phrase.split()) for phrase in maximal) == 133_442

@@ -1,0 +1,143 @@
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
+
+from src.evaluation.predictor import Prediction, Predictor, classify
+from src.interop.huggingface import load_classifier
+from src.utils.errors import CheckpointError, UsageError
+
+if TYPE_CHECKING:
+    from conftest import TrainedRun
+
+TEXTS = [
+    "A gripping film from its first scene to its last.",
+    "dull",
+    "The plot is thin, the jokes are old, and nobody in it seems to want to be there.",
+    "A film.",
+    "I left after an hour.",
+    "The music is lovely and the story is good.",
+    "good " * 40,
+]
+
+
+@pytest.fixture(scope="module")
+def predictor(sample_run: "TrainedRun") -> Predictor:
+    """A predictor with large random weights: after two epochs a tiny model says the same of every text."""
+    classifier = load_classifier(sample_run.path)
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for parameter in classifier.model.parameters():
+            if parameter.ndim == 2:
+                parameter.normal_(std=0.5)
+    return Predictor(classifier, torch.device("cpu"))
+
+
+def test_three_lines_are_enough(sample_run: "TrainedRun") -> None:
+    predictor = Predictor.load(str(sample_run.path))
+    (prediction,) = predictor.predict(["a gripping film"])
+    assert prediction.text == "a gripping film"
+    assert prediction.label in ("negative", "positive")
+    assert prediction.score is not None and 0.5 <= prediction.score <= 1
+    assert not prediction.truncated and not prediction.unknown
+
+
+def test_score_is_the_probability_of_the_label(predictor: Predictor) -> None:
+    labels = set()
+    for prediction in predictor.predict(TEXTS):
+        ids = predictor.classifier.tokenizer.encode(prediction.text).ids
+        with torch.inference_mode():
+            probabilities = predictor.model(torch.tensor([ids])).softmax(-1)[0]
+        assert prediction.label == predictor.classifier.label_names[int(probabilities.argmax())]
+        assert prediction.score == pytest.approx(float(probabilities.max()), abs=1e-5)
+        labels.add(prediction.label)
+    assert labels == {"negative", "positive"}
+
+
+def test_order_is_that_of_the_texts(predictor: Predictor) -> None:
+    alone = {text: predictor.predict([text])[0].score for text in TEXTS}
+    assert len({round(score, 4) for score in alone.values() if score is not None}) > 4
+    for texts in (TEXTS, TEXTS[::-1]):
+        predictions = predictor.predict(texts)
+        assert [prediction.text for prediction in predictions] == texts
+        assert [prediction.score for prediction in predictions] == pytest.approx([alone[t] for t in texts], abs=1e-5)
+
+
+@pytest.mark.parametrize("tokens", [1, 7, 60, 10_000])
+def test_a_text_scores_the_same_in_whatever_batch(
+    tokens: int, predictor: Predictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = [text[start:] for text in TEXTS for start in range(0, 24, 5)]
+    wanted = torch.cat([predictor.logits(predictor.dataset([text])) for text in texts])
+    monkeypatch.setattr("src.evaluation.predictor.TOKENS_PER_BATCH", tokens)
+    torch.testing.assert_close(predictor.logits(predictor.dataset(texts)), wanted, rtol=0, atol=1e-5)
+
+
+def test_blank_texts_keep_their_place_and_get_no_label(predictor: Predictor) -> None:
+    texts = ["", "good", " \t\n", "bad", "\u2003"]
+    predictions = predictor.predict(texts)
+    assert [prediction.label is None for prediction in predictions] == [True, False, True, False, True]
+    assert predictions[2] == Prediction(" \t\n", None, None)
+    assert predictions[1] == predictor.predict(["good"])[0]
+
+
+@pytest.mark.parametrize("texts", [[], [""], ["", " "]])
+def test_nothing_to_classify_is_no_error(texts: list[str], predictor: Predictor) -> None:
+    assert predictor.predict(texts) == [Prediction(text, None, None) for text in texts]
+
+
+def test_unknown_and_truncated_texts_are_marked(predictor: Predictor) -> None:
+    unknown, known, cut = predictor.predict(["qwxyz zzyzx", "qwxyz film", "film " * 100])
+    assert (unknown.unknown, known.unknown, cut.unknown) == (True, False, False)
+    assert (unknown.truncated, known.truncated, cut.truncated) == (False, False, True)
+    assert cut.score == pytest.approx(predictor.predict(["film " * 62])[0].score, abs=1e-5)
+
+
+def test_half_a_surrogate_pair_is_classified(predictor: Predictor) -> None:
+    assert predictor.predict(["a fine \udcff film"])[0].label is not None
+
+
+def test_predicting_is_deterministic_though_the_model_has_dropout(predictor: Predictor) -> None:
+    assert predictor.model.config.hidden_dropout_prob > 0
+    assert predictor.predict(TEXTS) == predictor.predict(TEXTS)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_classify_leaves_the_mode_as_it_was(training: bool, predictor: Predictor) -> None:
+    try:
+        predictor.model.train(training)
+        logits = classify(predictor.model, predictor.dataset(TEXTS), predictor.device)
+        assert predictor.model.training == training
+        assert torch.equal(logits, predictor.logits(predictor.dataset(TEXTS)))
+    finally:
+        predictor.model.eval()
+
+
+def test_bf16_gives_float32_logits_near_those_of_fp32(predictor: Predictor) -> None:
+    dataset = predictor.dataset(TEXTS)
+    rough = classify(predictor.model, dataset, predictor.device, bf16=True)
+    assert rough.dtype == torch.float32
+    torch.testing.assert_close(rough, predictor.logits(dataset), rtol=0.1, atol=0.2)
+
+
+def test_names_of_labels_are_those_of_the_folder(sample_run: "TrainedRun") -> None:
+    classifier = replace(load_classifier(sample_run.path), label_names=("thumbs down", "thumbs up"))
+    assert Predictor(classifier, torch.device("cpu")).predict(["good"])[0].label in ("thumbs down", "thumbs up")
+
+
+def test_a_folder_that_is_none_and_a_device_that_is_none_are_user_errors(
+    sample_run: "TrainedRun", tmp_path: Path
+) -> None:
+    with pytest.raises(CheckpointError, match="is not a folder"):
+        Predictor.load(tmp_path / "absent")
+    with pytest.raises(UsageError, match="--device abacus is unknown"):
+        Predictor.load(sample_run.path, "abacus")
+
+
+def test_a_copied_folder_predicts_the_same(sample_run: "TrainedRun", tmp_path: Path) -> None:
+    shutil.copytree(sample_run.path, tmp_path / "copy")
+    one, other = (Predictor.load(path, "cpu").predict(TEXTS) for path in (sample_run.path, tmp_path / "copy"))
+    assert one == other

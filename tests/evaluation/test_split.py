@@ -1,0 +1,108 @@
+import json
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from src.evaluation.predictor import Predictor
+from src.evaluation.split import evaluate_split
+from src.utils.config import SAMPLE_DIR, InferenceConfig
+from src.utils.errors import DataError
+
+if TYPE_CHECKING:
+    from conftest import TrainedRun
+
+
+@pytest.fixture
+def folder(sample_run: "TrainedRun", tmp_path: Path) -> Path:
+    path = tmp_path / "run"
+    shutil.copytree(sample_run.path, path, ignore=shutil.ignore_patterns("checkpoints"))
+    return path
+
+
+def config(**options: Any) -> InferenceConfig:
+    return InferenceConfig(texts=(), **options)
+
+
+def numbers(folder: Path, split: str = "validation") -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((folder / f"evaluation-{split}.json").read_text())
+    return content
+
+
+def test_without_data_the_model_is_evaluated_on_what_it_was_trained_on(folder: Path) -> None:
+    trained = numbers(folder)
+    result = evaluate_split(Predictor.load(folder, "cpu"), folder, config())
+    assert (result.dataset, result.checkpoint, result.evaluation.n) == ("sample", str(folder), 220)
+    assert result.evaluation.accuracy == trained["accuracy"]
+    assert result.evaluation.loss == pytest.approx(trained["loss"], abs=1e-6)
+    assert result.evaluation.confusion == trained["confusion"]
+
+
+def test_evaluation_is_left_beside_the_model(folder: Path) -> None:
+    (folder / "evaluation-validation.json").unlink()
+    predictor = Predictor.load(folder, "cpu")
+    for split, count in (("validation", 220), ("train", 640)):
+        result = evaluate_split(predictor, folder, config(split=split))
+        assert numbers(folder, split) == json.loads(result.as_json())
+        assert numbers(folder, split)["n"] == count
+
+
+def test_json_is_one_line_with_the_numbers_and_their_origin(folder: Path) -> None:
+    line = evaluate_split(Predictor.load(folder, "cpu"), folder, config()).as_json()
+    assert "\n" not in line
+    expected = {"accuracy", "f1", "mcc", "loss", "n", "checkpoint", "dataset", "confusion", "interval"}
+    assert expected <= json.loads(line).keys()
+
+
+def test_a_held_out_part_is_drawn_again_by_the_seed_of_the_run(folder: Path) -> None:
+    run = json.loads((folder / "run.json").read_text())
+    run["config"]["data"] |= {"dataset": None, "train_file": str(SAMPLE_DIR / "train.jsonl")}
+    texts = []
+    for seed in (0, 0, 1):
+        run["config"]["run"]["seed"] = seed
+        (folder / "run.json").write_text(json.dumps(run))
+        result = evaluate_split(Predictor.load(folder, "cpu"), folder, config(examples=64))
+        assert result.evaluation.n == 64
+        texts.append({example.text for example in result.examples})
+    assert texts[0] == texts[1] != texts[2]
+
+
+def test_a_file_that_is_named_is_evaluated_whole(folder: Path) -> None:
+    path = folder / "mine.tsv"
+    path.write_text("review\tverdict\na fine film\tpositive\na dull film\tnegative\nwarm\tpositive\n")
+    options = {"dataset": str(path), "text_column": "review", "label_column": "verdict"}
+    result = evaluate_split(Predictor.load(folder, "cpu"), folder, config(**options))
+    assert (result.dataset, result.evaluation.n) == ("mine.tsv", 3)
+    assert [sum(row) for row in result.evaluation.confusion] == [1, 2]
+
+
+@pytest.mark.parametrize("content", ["sentence\tlabel\na film\t2\n", "sentence\tlabel\na film\tmixed\n"])
+def test_labels_the_model_does_not_know_are_refused(content: str, folder: Path) -> None:
+    path = folder / "mine.tsv"
+    path.write_text(content)
+    with pytest.raises(DataError, match=r"mine.tsv:2: label .* is none of negative, positive"):
+        evaluate_split(Predictor.load(folder, "cpu"), folder, config(dataset=str(path)))
+
+
+def test_a_model_without_run_json_needs_no_more_than_a_dataset(folder: Path) -> None:
+    (folder / "run.json").unlink()
+    assert evaluate_split(Predictor.load(folder, "cpu"), folder, config(dataset="sample")).evaluation.n == 220
+
+
+def test_numbers_that_cannot_be_saved_are_still_returned(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "evaluation-validation.json").unlink()
+    (folder / "evaluation-validation.json").mkdir()
+    assert evaluate_split(Predictor.load(folder, "cpu"), folder, config()).evaluation.n == 220
+    assert "not saved   " in capsys.readouterr().err
+
+
+def test_truncated_texts_are_counted_and_the_seed_fixes_the_examples(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tokenizer_config = json.loads((folder / "tokenizer_config.json").read_text())
+    (folder / "tokenizer_config.json").write_text(json.dumps(tokenizer_config | {"model_max_length": 10}))
+    (folder / "manifest.json").unlink()
+    first, second = (evaluate_split(Predictor.load(folder, "cpu"), folder, config(examples=4)) for _ in range(2))
+    assert " texts to 10 tokens" in capsys.readouterr().err
+    assert first.examples == second.examples and len(first.examples) == 4

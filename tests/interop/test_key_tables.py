@@ -1,0 +1,82 @@
+import pytest
+import torch
+from torch import nn
+
+from src.interop.key_tables import canonical_names, from_hugging_face, their_names, to_hugging_face
+from src.model.bert import BertForMaskedLM, BertForSequenceClassification
+from tests.interop.peers import FAMILIES, LAYERS, C, D, our_config, randomized, their_model
+
+HEADS = ("classifier", "masked_lm")
+
+
+def our_model(family: str, head: str) -> nn.Module:
+    config = our_config(family)
+    model: nn.Module = randomized(
+        BertForSequenceClassification(config, C) if head == "classifier" else BertForMaskedLM(config)
+    )
+    return model
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("head", HEADS)
+def test_table_names_exactly_the_parameters_of_transformers(family: str, head: str) -> None:
+    theirs = {name: tuple(p.shape) for name, p in their_model(family, head).named_parameters()}
+    ours = to_hugging_face(our_model(family, head).state_dict(), family)
+    assert {name: tuple(tensor.shape) for name, tensor in ours.items()} == theirs
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("head", HEADS)
+def test_table_is_invertible(family: str, head: str) -> None:
+    state = our_model(family, head).state_dict()
+    back = from_hugging_face(to_hugging_face(state, family), state, family)
+    assert back.keys() == state.keys()
+    for name, tensor in state.items():
+        assert torch.equal(back[name], tensor), name
+
+
+def test_query_key_and_value_are_stacked_in_that_order() -> None:
+    ours = f"bert.encoder.layers.{LAYERS - 1}.attention.query_key_value.weight"
+    names = their_names(ours, "bert")
+    prefix = f"bert.encoder.layer.{LAYERS - 1}.attention.self"
+    assert names == (f"{prefix}.query.weight", f"{prefix}.key.weight", f"{prefix}.value.weight")
+    parts = {name: torch.full((D, D), float(i)) for i, name in enumerate(names)}
+    stacked = from_hugging_face(parts, [ours], "bert")[ours]
+    assert stacked[:, 0].tolist() == [0.0] * D + [1.0] * D + [2.0] * D
+
+
+def test_layer_number_of_two_digits_is_kept_whole() -> None:
+    assert their_names("bert.encoder.layers.11.attention_norm.bias", "distilbert") == (
+        "distilbert.transformer.layer.11.output_layer_norm.bias".replace("output", "sa"),
+    )
+
+
+def test_written_tensors_are_contiguous() -> None:
+    state = {"bert.encoder.layers.0.attention.query_key_value.weight": torch.randn(D, 3 * D).T}
+    assert all(tensor.is_contiguous() for tensor in to_hugging_face(state, "bert").values())
+
+
+def test_incomplete_stack_is_not_found() -> None:
+    ours = "bert.encoder.layers.0.attention.query_key_value.bias"
+    query, key, _ = their_names(ours, "bert")
+    assert from_hugging_face({query: torch.zeros(D), key: torch.zeros(D)}, [ours], "bert") == {}
+
+
+@pytest.mark.parametrize(
+    ("old", "family", "expected"),
+    [
+        ("bert.embeddings.LayerNorm.gamma", "bert", "bert.embeddings.LayerNorm.weight"),
+        ("bert.embeddings.LayerNorm.beta", "bert", "bert.embeddings.LayerNorm.bias"),
+        ("module.classifier.bias", "bert", "classifier.bias"),
+        ("_orig_mod.classifier.bias", "bert", "classifier.bias"),
+        ("_orig_mod.module.bert.pooler.dense.bias", "bert", "bert.pooler.dense.bias"),
+        ("encoder.layer.0.output.dense.bias", "bert", "bert.encoder.layer.0.output.dense.bias"),
+        ("embeddings.LayerNorm.gamma", "roberta", "roberta.embeddings.LayerNorm.weight"),
+        ("module.transformer.layer.0.ffn.lin1.bias", "distilbert", "distilbert.transformer.layer.0.ffn.lin1.bias"),
+        ("pooler.dense.weight", "bert", "bert.pooler.dense.weight"),
+        ("classifier.weight", "bert", "classifier.weight"),
+        ("cls.predictions.bias", "bert", "cls.predictions.bias"),
+    ],
+)
+def test_old_name_becomes_the_current_one(old: str, family: str, expected: str) -> None:
+    assert list(canonical_names({old: torch.zeros(1)}, family)) == [expected]

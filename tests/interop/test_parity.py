@@ -1,0 +1,196 @@
+"""The hand-written model beside the one of `transformers`, with the same weights, moved in either direction."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+import transformers
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from src.interop.configs import ARCHITECTURES, from_hugging_face_config, to_hugging_face_config
+from src.interop.huggingface import Classifier, from_checkpoint, load_classifier, save_classifier
+from src.interop.key_tables import from_hugging_face, to_hugging_face
+from src.model.bert import BertForMaskedLM, BertForSequenceClassification
+from src.utils.folder import read_json, write_json
+from tests.interop.peers import (
+    FAMILIES,
+    LABELS,
+    LAYERS,
+    SEQ_LEN,
+    B,
+    C,
+    T,
+    V,
+    batch,
+    our_config,
+    randomized,
+    their_model,
+    tokenizer,
+)
+
+# transformers leaves config.json open in save_pretrained
+pytestmark = pytest.mark.filterwarnings("ignore:unclosed file .*config.json:ResourceWarning")
+
+Pair = tuple[Any, Any]  # ours, theirs
+CASES = [(family, direction) for family in FAMILIES for direction in ("theirs to ours", "ours to theirs")]
+
+
+def open_theirs(folder: Path, family: str, head: str) -> Any:
+    class_ = getattr(transformers, ARCHITECTURES[family][head])
+    model, report = class_.from_pretrained(folder, output_loading_info=True, attn_implementation="eager")
+    assert not any(report.values()), report  # no key is missing, unexpected or of another shape
+    return model.eval()
+
+
+def classifiers(family: str, direction: str, folder: Path) -> Pair:
+    if direction == "theirs to ours":
+        theirs = their_model(family, "classifier")
+        theirs.save_pretrained(folder)
+        tokenizer().save(str(folder / "tokenizer.json"))
+        return load_classifier(folder).model, theirs
+    ours = randomized(BertForSequenceClassification(our_config(family), C))
+    save_classifier(folder, Classifier(ours, tokenizer(), LABELS, SEQ_LEN))
+    return ours, open_theirs(folder, family, "classifier")
+
+
+def masked_lms(family: str, direction: str, folder: Path) -> Pair:
+    if direction == "theirs to ours":
+        theirs = their_model(family, "masked_lm")
+        theirs.save_pretrained(folder)
+        config, _ = from_hugging_face_config(read_json(folder / "config.json"), "config.json")
+        ours = BertForMaskedLM(config).eval()
+        ours.load_state_dict(from_hugging_face(from_checkpoint(folder, config), ours.state_dict(), family))
+        return ours, theirs
+    ours = randomized(BertForMaskedLM(our_config(family)))
+    write_json(folder / "config.json", to_hugging_face_config(ours.config, "masked_lm"))
+    save_file(to_hugging_face(ours.state_dict(), family), folder / "model.safetensors", {"format": "pt"})
+    return ours, open_theirs(folder, family, "masked_lm")
+
+
+@pytest.fixture(scope="module", params=CASES, ids=[" ".join(case) for case in CASES])
+def classifier_pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Pair:
+    family, direction = request.param
+    return classifiers(family, direction, tmp_path_factory.mktemp("classifier"))
+
+
+@pytest.fixture(scope="module", params=CASES, ids=[" ".join(case) for case in CASES])
+def masked_lm_pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Pair:
+    family, direction = request.param
+    return masked_lms(family, direction, tmp_path_factory.mktemp("masked_lm"))
+
+
+def labels_of_words(inputs: dict[str, Tensor]) -> Tensor:
+    """What a masked language model has to name: every second token; -100 elsewhere, (B, T)."""
+    chosen = (torch.arange(T) % 2 == 0) & inputs["attention_mask"].bool()
+    return (inputs["input_ids"] * 7 % V).masked_fill(~chosen, -100)
+
+
+def assert_near(found: Tensor, expected: Tensor) -> None:
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+
+
+@torch.no_grad()
+def test_hidden_states_of_every_layer_equal_theirs(classifier_pair: Pair) -> None:
+    ours, theirs = classifier_pair
+    inputs = batch(ours.config.model_type)
+    real = inputs["attention_mask"].bool()  # at padding RoBERTa's positions differ, and nobody reads them
+    expected = theirs.base_model(**inputs, output_hidden_states=True).hidden_states
+    found = ours.bert(**inputs).hidden_states
+    assert len(found) == len(expected) == LAYERS + 1
+    for layer in range(LAYERS + 1):
+        assert_near(found[layer][real], expected[layer][real])
+
+
+@torch.no_grad()
+def test_attention_weights_of_every_layer_equal_theirs(classifier_pair: Pair) -> None:
+    ours, theirs = classifier_pair
+    inputs = batch(ours.config.model_type)
+    real = inputs["attention_mask"].bool()
+    expected = theirs.base_model(**inputs, output_attentions=True).attentions
+    found = ours.bert(**inputs, return_attentions=True).attentions
+    assert len(found) == len(expected) == LAYERS
+    for layer in range(LAYERS):
+        assert_near(found[layer].transpose(1, 2)[real], expected[layer].transpose(1, 2)[real])  # (N, H, T)
+
+
+@torch.no_grad()
+def test_pooled_output_equals_theirs(classifier_pair: Pair) -> None:
+    ours, theirs = classifier_pair
+    inputs = batch(ours.config.model_type)
+    pooled = ours.pooler(ours.bert(**inputs).last_hidden_state)
+    first = theirs.base_model(**inputs).last_hidden_state[:, 0]
+    expected = {
+        "bert": lambda: theirs.bert(**inputs).pooler_output,
+        "distilbert": lambda: theirs.pre_classifier(first).relu(),
+        "roberta": lambda: theirs.classifier.dense(first).tanh(),
+    }[ours.config.model_type]()
+    assert_near(pooled, expected)
+
+
+@torch.no_grad()
+def test_logits_equal_theirs(classifier_pair: Pair) -> None:
+    ours, theirs = classifier_pair
+    inputs = batch(ours.config.model_type)
+    found = ours(**inputs)
+    assert found.shape == (B, C)
+    assert_near(found, theirs(**inputs).logits)
+    assert found.std(0).min() > 1e-3  # the sentences do differ
+
+
+@torch.no_grad()
+def test_masked_lm_logits_equal_theirs(masked_lm_pair: Pair) -> None:
+    ours, theirs = masked_lm_pair
+    inputs = batch(ours.config.model_type)
+    real = inputs["attention_mask"].bool()
+    assert_near(ours(**inputs)[real], theirs(**inputs).logits[real])
+
+
+def assert_equal_gradients(ours: nn.Module, theirs: nn.Module, family: str) -> None:
+    found = {name: p.grad for name, p in ours.named_parameters() if p.grad is not None}
+    assert len(found) == len(list(ours.parameters()))
+    expected = {name: p.grad for name, p in theirs.named_parameters() if p.grad is not None}
+    renamed = to_hugging_face(found, family)
+    assert renamed.keys() == expected.keys()
+    for name, gradient in renamed.items():
+        # The absolute tolerance is for the keys' biases, whose gradients are zero but for rounding.
+        assert torch.allclose(gradient, expected[name], rtol=1e-5, atol=1e-12), name
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_gradients_of_a_classifier_equal_theirs(family: str, tmp_path: Path) -> None:
+    ours, theirs = (model.double().train() for model in classifiers(family, "theirs to ours", tmp_path))
+    inputs, labels = batch(family), torch.arange(B) % C
+    F.cross_entropy(ours(**inputs), labels).backward()  # type: ignore[no-untyped-call]
+    theirs(**inputs, labels=labels).loss.backward()
+    assert_equal_gradients(ours, theirs, family)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_gradients_of_a_masked_lm_equal_theirs(family: str, tmp_path: Path) -> None:
+    ours, theirs = (model.double().train() for model in masked_lms(family, "theirs to ours", tmp_path))
+    inputs = batch(family)
+    labels = labels_of_words(inputs)
+    F.cross_entropy(ours(**inputs, positions=labels != -100), labels[labels != -100]).backward()  # type: ignore[no-untyped-call]
+    theirs(**inputs, labels=labels).loss.backward()
+    assert_equal_gradients(ours, theirs, family)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_twenty_steps_of_adamw_have_the_same_losses(family: str, tmp_path: Path) -> None:
+    ours, theirs = (model.train() for model in classifiers(family, "theirs to ours", tmp_path))
+    optimizers = [torch.optim.AdamW(model.parameters(), lr=1e-3) for model in (ours, theirs)]
+    inputs, labels = batch(family), torch.arange(B) % C
+    history = []
+    for _ in range(20):
+        losses = [F.cross_entropy(ours(**inputs), labels), theirs(**inputs, labels=labels).loss]
+        for loss, optimizer in zip(losses, optimizers, strict=True):
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        history.append([float(loss.detach()) for loss in losses])
+    found, expected = torch.tensor(history).T
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-4)
+    assert found[-1] < 0.5 * found[0]

@@ -1,0 +1,119 @@
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from src.model.attention import MultiHeadAttention, scaled_dot_product_attention
+from tests.model.tiny import B, D, H, T, padding_mask, random_states, randomized
+
+K = D // H
+MASKS = [None, padding_mask()[:, None, None, :]]
+masked_or_not = pytest.mark.parametrize("mask", MASKS, ids=["unmasked", "masked"])
+
+
+def attention(dropout: float = 0.0) -> MultiHeadAttention:
+    module: MultiHeadAttention = randomized(MultiHeadAttention(D, H, dropout))
+    return module
+
+
+def random_heads(seed: int) -> tuple[Tensor, Tensor, Tensor]:
+    q, k, v = torch.randn(3, B, H, T, K, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+    return q, k, v
+
+
+def one_query(q: list[float], keys: list[list[float]], values: list[list[float]], allowed: list[bool]) -> list[float]:
+    exponentials = [
+        math.exp(sum(a * b for a, b in zip(q, k, strict=True)) / math.sqrt(len(q))) if may else 0.0
+        for k, may in zip(keys, allowed, strict=True)
+    ]
+    weights = [e / sum(exponentials) for e in exponentials]
+    return [sum(w * v[column] for w, v in zip(weights, values, strict=True)) for column in range(len(q))]
+
+
+@masked_or_not
+def test_equation_is_softmax_of_scaled_products_times_values(mask: Tensor | None) -> None:
+    q, k, v = random_heads(0)
+    allowed = padding_mask() if mask is not None else torch.ones(B, T, dtype=torch.bool)
+    expected = [
+        [
+            [one_query(q[b, h, t].tolist(), k[b, h].tolist(), v[b, h].tolist(), allowed[b].tolist()) for t in range(T)]
+            for h in range(H)
+        ]
+        for b in range(B)
+    ]
+    context, _ = scaled_dot_product_attention(q, k, v, mask)
+    torch.testing.assert_close(context, torch.tensor(expected, dtype=torch.float64), rtol=1e-12, atol=1e-12)
+
+
+@masked_or_not
+def test_multi_head_attention_equals_that_of_pytorch(mask: Tensor | None) -> None:
+    ours, x = attention(), random_states()
+    stacked, output, tokens = ours.query_key_value, ours.output, x.transpose(0, 1)  # (T, B, D)
+    expected, expected_weights = F.multi_head_attention_forward(
+        tokens, tokens, tokens, D, H, stacked.weight, stacked.bias, None, None, False, 0.0, output.weight,
+        output.bias, training=False, key_padding_mask=None if mask is None else ~padding_mask(),
+        average_attn_weights=False,
+    )  # fmt: skip
+    context, weights = ours(x, mask, return_weights=True)
+    torch.testing.assert_close(context, expected.transpose(0, 1), rtol=0, atol=1e-6)
+    torch.testing.assert_close(weights, expected_weights, rtol=0, atol=1e-6)
+
+
+@masked_or_not
+def test_readable_path_equals_fused_path(mask: Tensor | None) -> None:
+    ours, x = attention(), random_states()
+    readable, _ = ours(x, mask, return_weights=True)
+    fused, no_weights = ours(x, mask)
+    assert no_weights is None
+    torch.testing.assert_close(readable, fused, rtol=0, atol=1e-6)
+
+
+@masked_or_not
+def test_gradients_of_readable_and_fused_path_are_equal(mask: Tensor | None) -> None:
+    ours = attention().double()
+    probe = random_states(1).double()
+    gradients = []
+    for return_weights in (True, False):
+        x = random_states().double().requires_grad_()
+        loss = (ours(x, mask, return_weights)[0] * probe).sum()
+        gradients.append(torch.autograd.grad(loss, [x, *ours.parameters()]))
+    torch.testing.assert_close(gradients[0], gradients[1], rtol=1e-9, atol=1e-12)
+
+
+def test_weights_sum_to_one_and_are_zero_at_masked_keys() -> None:
+    mask = padding_mask()[:, None, None, :]
+    weights = attention()(random_states(), mask, return_weights=True)[1]
+    assert weights.shape == (B, H, T, T)
+    torch.testing.assert_close(weights.sum(-1), torch.ones(B, H, T), rtol=0, atol=1e-6)
+    assert (weights.masked_select(~mask) == 0).all()
+    assert (weights.masked_select(mask) > 0).all()
+
+
+@pytest.mark.parametrize("return_weights", [True, False], ids=["readable", "fused"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
+def test_row_with_nothing_to_attend_to_stays_finite(return_weights: bool, dtype: torch.dtype) -> None:
+    ours = attention().to(dtype)
+    x = random_states().to(dtype).requires_grad_()
+    context, _ = ours(x, torch.zeros(B, 1, 1, T, dtype=torch.bool), return_weights)
+    context.float().sum().backward()
+    assert context.isfinite().all()
+    assert x.grad is not None and x.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("return_weights", [True, False], ids=["readable", "fused"])
+def test_dropout_acts_in_training_only(return_weights: bool) -> None:
+    torch.manual_seed(0)
+    with_dropout, without, x = attention(dropout=0.5), attention(), random_states()
+    expected = without(x, None, return_weights)[0]
+    assert torch.equal(with_dropout(x, None, return_weights)[0], expected)
+    with_dropout.train()
+    assert (with_dropout(x, None, return_weights)[0] - expected).abs().mean() > 0.01
+
+
+def test_returned_weights_are_those_before_dropout() -> None:
+    torch.manual_seed(0)
+    module, x = attention(dropout=0.5), random_states()
+    expected = module(x, None, return_weights=True)[1]
+    assert torch.equal(module.train()(x, None, return_weights=True)[1], expected)

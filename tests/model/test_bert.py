@@ -1,0 +1,247 @@
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from src.model.bert import Bert, BertForMaskedLM, BertForSequenceClassification, Pooler
+from src.utils.config import PRESETS, BertConfig
+from tests.model.tiny import (
+    LAYERS,
+    B,
+    C,
+    D,
+    H,
+    T,
+    V,
+    padded_lengths,
+    padding_mask,
+    randomized,
+    segments,
+    tiny_config,
+    token_ids,
+)
+
+# Known sizes of Google's released models, pooler included, at V = 30,522.
+PARAMETERS = {
+    "tiny": 4_385_920,
+    "mini": 11_170_560,
+    "small": 28_763_648,
+    "medium": 41_373_184,
+    "base": 109_482_240,
+    "large": 335_141_888,
+}
+
+needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="compares CUDA with the CPU; no CUDA here")
+
+
+def classifier(config: BertConfig | None = None) -> BertForSequenceClassification:
+    model: BertForSequenceClassification = randomized(BertForSequenceClassification(config or tiny_config(), C))
+    return model
+
+
+def masked_lm() -> BertForMaskedLM:
+    model: BertForMaskedLM = randomized(BertForMaskedLM(tiny_config()))
+    return model
+
+
+def matrices(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    for name, parameter in model.named_parameters():
+        if name == "bert.embedding.token.weight":
+            yield name, parameter.detach()[1:]  # without [PAD]
+        elif parameter.dim() == 2:
+            yield name, parameter.detach()
+
+
+@torch.no_grad()
+def test_padding_changes_no_logits() -> None:
+    model, ids, types = classifier(), token_ids(), segments()
+    found = model(ids, padding_mask(), types)
+    for row, length in enumerate(padded_lengths()):
+        alone = model(ids[row : row + 1, :length], None, types[row : row + 1, :length])
+        torch.testing.assert_close(found[row : row + 1], alone, rtol=0, atol=1e-5)
+    assert (model(ids, None, types) - found).abs().max() > 0.01  # without the mask it does
+
+
+@torch.no_grad()
+def test_mask_of_ones_equals_no_mask() -> None:
+    model, ids = classifier(), token_ids()
+    torch.testing.assert_close(model(ids, torch.ones_like(ids)), model(ids), rtol=0, atol=1e-6)
+
+
+@torch.no_grad()
+def test_order_of_the_batch_changes_no_logits() -> None:
+    model, ids, mask, types = classifier(), token_ids(), padding_mask(), segments()
+    order = torch.randperm(B, generator=torch.Generator().manual_seed(3))
+    shuffled = model(ids[order], mask[order], types[order])
+    torch.testing.assert_close(shuffled, model(ids, mask, types)[order], rtol=0, atol=1e-6)
+
+
+@torch.no_grad()
+def test_order_of_the_tokens_changes_the_logits() -> None:
+    model, ids = classifier(), token_ids()
+    reordered = ids[:, [0, *range(T - 1, 0, -1)]]
+    assert ((model(reordered) - model(ids)).abs().amax(-1) > 1e-3).all()
+
+
+@torch.no_grad()
+def test_output_holds_the_embeddings_all_layers_and_the_attentions_asked_for() -> None:
+    model, ids = classifier().bert, token_ids()
+    plain, asked = model(ids), model(ids, return_attentions=True)
+    assert [tuple(state.shape) for state in plain.hidden_states] == [(B, T, D)] * (LAYERS + 1)
+    assert torch.equal(plain.hidden_states[0], model.embedding(ids))
+    assert plain.last_hidden_state is plain.hidden_states[-1]
+    assert plain.attentions == []
+    assert [tuple(weights.shape) for weights in asked.attentions] == [(B, H, T, T)] * LAYERS
+
+
+@torch.no_grad()
+def test_pooler_is_tanh_of_a_linear_map_of_the_first_token() -> None:
+    pooler, x = randomized(Pooler(D)), torch.randn(B, T, D, generator=torch.Generator().manual_seed(0))
+    expected = torch.tanh(x[:, 0] @ pooler.dense.weight.T + pooler.dense.bias)
+    torch.testing.assert_close(pooler(x), expected, rtol=0, atol=1e-6)
+
+
+def test_only_distilbert_pools_with_relu() -> None:
+    poolers = {
+        family: BertForSequenceClassification(tiny_config(model_type=family), C).pooler.activation
+        for family in ("bert", "roberta", "distilbert")
+    }
+    assert poolers == {"bert": torch.tanh, "roberta": torch.tanh, "distilbert": torch.relu}
+
+
+@torch.no_grad()
+def test_each_dropout_rate_acts_in_training_only() -> None:
+    ids = token_ids()
+    expected = classifier()(ids)
+    for name in ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout"):
+        torch.manual_seed(0)
+        model = classifier(tiny_config(**{name: 0.5}))
+        assert torch.equal(model(ids), expected), name
+        assert (model.train()(ids) - expected).abs().mean() > 0.01, name
+
+
+@pytest.mark.parametrize("head", ["classifier", "masked_lm"])
+def test_matrices_start_normal_with_the_initializer_range(head: str) -> None:
+    torch.manual_seed(0)
+    std = 0.013
+    config = tiny_config(initializer_range=std)
+    model = BertForSequenceClassification(config, C) if head == "classifier" else BertForMaskedLM(config)
+    names = [name for name, _ in matrices(model)]
+    assert len(names) == 3 + 4 * LAYERS + (2 if head == "classifier" else 1)
+    for name, matrix in matrices(model):
+        n = matrix.numel()
+        assert abs(float(matrix.mean())) < 4.5 * std / n**0.5, name
+        assert abs(float(matrix.std()) / std - 1) < 4.5 / (2 * n) ** 0.5, name
+
+
+@pytest.mark.parametrize("head", ["classifier", "masked_lm"])
+def test_biases_start_at_zero_layer_norms_as_identity_and_padding_at_zero(head: str) -> None:
+    config = tiny_config(pad_token_id=3)
+    model = BertForSequenceClassification(config, C) if head == "classifier" else BertForMaskedLM(config)
+    vectors = {name: p for name, p in model.named_parameters() if p.dim() == 1}
+    ones = {name for name in vectors if name.endswith("norm.weight")}
+    assert len(ones) == 1 + 2 * LAYERS + (head == "masked_lm")
+    for name, vector in vectors.items():
+        assert vector.eq(1 if name in ones else 0).all(), name
+    assert model.bert.embedding.token.weight[3].eq(0).all()
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_presets_have_the_published_number_of_parameters(preset: str) -> None:
+    config = replace(BertConfig(), **PRESETS[preset])
+    with torch.device("meta"):  # counts without allocating
+        modules = (Bert(config), Pooler(config.hidden_size))
+    assert sum(p.numel() for module in modules for p in module.parameters()) == PARAMETERS[preset]
+
+
+def test_sinusoidal_positions_have_no_parameters_but_stand_in_the_checkpoint() -> None:
+    model = Bert(tiny_config(positional_encoding="sinusoidal"))
+    assert "embedding.position.weight" in model.state_dict()
+    assert "embedding.position.weight" not in dict(model.named_parameters())
+
+
+@torch.no_grad()
+def test_masked_lm_decodes_with_the_token_embedding() -> None:
+    model = masked_lm()
+    ids = token_ids().clamp(max=V - 2)
+    x = model.bert(ids).last_hidden_state
+    head = model.masked_lm
+    transformed = head.norm(F.gelu(x @ head.transform.weight.T + head.transform.bias))
+    expected = transformed @ model.bert.embedding.token.weight.T + head.decoder["bias"]
+    before = model(ids)
+    torch.testing.assert_close(before, expected, rtol=0, atol=1e-5)
+    model.bert.embedding.token.weight[V - 1] += 1  # a word that no sentence holds
+    difference = (model(ids) - before).abs().amax(dim=(0, 1))
+    assert difference[V - 1] > 0.1
+    assert difference[: V - 1].eq(0).all()
+
+
+def test_masked_lm_stores_no_matrix_for_its_decoder() -> None:
+    shapes = [tuple(tensor.shape) for tensor in masked_lm().state_dict().values()]
+    assert shapes.count((V, D)) == 1
+    assert "masked_lm.decoder.bias" in masked_lm().state_dict()
+
+
+def test_masked_lm_trains_the_token_embedding_from_both_ends() -> None:
+    model, ids = masked_lm(), token_ids().clamp(max=V - 2)
+    F.cross_entropy(model(ids).flatten(0, 1), ids.flatten()).backward()  # type: ignore[no-untyped-call]
+    gradient = model.bert.embedding.token.weight.grad
+    assert gradient is not None
+    assert gradient[V - 1].abs().sum() > 0  # reached through the decoder only
+
+
+@torch.no_grad()
+def test_logits_at_positions_equal_all_logits_indexed() -> None:
+    model, ids, mask = masked_lm(), token_ids(), padding_mask()
+    positions = (torch.rand(B, T, generator=torch.Generator().manual_seed(0)) < 0.3) & mask
+    found = model(ids, mask, positions=positions)
+    assert found.shape == (int(positions.sum()), V)
+    torch.testing.assert_close(found, model(ids, mask)[positions], rtol=0, atol=1e-5)
+
+
+def test_classifier_overfits_eight_examples() -> None:
+    torch.manual_seed(0)
+    model = BertForSequenceClassification(tiny_config(), C).train()
+    ids, mask, labels = token_ids()[:8], padding_mask()[:8], torch.arange(8) % C
+    optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
+    for _ in range(100):
+        loss = F.cross_entropy(model(ids, mask), labels)
+        if loss < 0.01:
+            break
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+    assert loss < 0.01
+
+
+def test_bf16_autocast_stays_near_float32_and_leaves_gradients_in_float32() -> None:
+    model, ids, mask = classifier().train(), token_ids(), padding_mask()
+    expected = model(ids, mask)
+    with torch.autocast("cpu", torch.bfloat16):
+        logits = model(ids, mask)
+        loss = F.cross_entropy(logits, torch.arange(B) % C)
+    assert logits.isfinite().all()
+    assert logits.dtype == torch.bfloat16
+    assert (logits.float() - expected).abs().max() < 0.03 * expected.abs().max()
+    loss.backward()  # type: ignore[no-untyped-call]
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None and parameter.grad.dtype == torch.float32, name
+        assert parameter.grad.isfinite().all(), name
+
+
+@needs_cuda
+@pytest.mark.parametrize("masked", [False, True], ids=["unmasked", "masked"])
+@torch.no_grad()
+def test_cuda_computes_the_logits_of_the_cpu(masked: bool) -> None:
+    model, ids, mask = classifier(), token_ids(), padding_mask() if masked else None
+    expected = model(ids, mask)
+    model.cuda()
+    on_cuda = (ids.cuda(), None if mask is None else mask.cuda())
+    torch.testing.assert_close(model(*on_cuda).cpu(), expected, rtol=0, atol=1e-4)
+    with torch.autocast("cuda", torch.bfloat16):
+        logits = model(*on_cuda)
+    assert logits.dtype == torch.bfloat16
+    assert (logits.float().cpu() - expected).abs().max() < 0.03 * expected.abs().max()

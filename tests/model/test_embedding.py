@@ -1,0 +1,77 @@
+import pytest
+import torch
+import torch.nn.functional as F
+
+from src.model.embedding import BertEmbedding
+from src.model.positional_encoding import LearnedPositionalEncoding
+from tests.model.tiny import EPS, POSITIONS, B, D, T, V, padding_mask, randomized, segments, token_ids
+
+PAD, SEGMENTS = 3, 2
+
+
+def embedding(type_vocab_size: int = SEGMENTS, dropout: float = 0.0) -> BertEmbedding:
+    positions = LearnedPositionalEncoding(POSITIONS, D)
+    module: BertEmbedding = randomized(BertEmbedding(V, D, type_vocab_size, positions, PAD, EPS, dropout))
+    return module
+
+
+def test_embedding_is_the_normalised_sum_of_token_position_and_segment() -> None:
+    module, ids, types = embedding(), token_ids(), segments()
+    assert module.segment is not None
+    positions = module.position(T)
+    total = torch.empty(B, T, D)
+    for b in range(B):
+        for t in range(T):
+            total[b, t] = module.token.weight[ids[b, t]] + positions[t] + module.segment.weight[types[b, t]]
+    expected = F.layer_norm(total, (D,), module.norm.weight, module.norm.bias, EPS)
+    torch.testing.assert_close(module(ids, types), expected, rtol=0, atol=1e-6)
+
+
+def test_missing_token_types_mean_segment_zero_in_values_and_gradients() -> None:
+    module, ids = embedding(), token_ids()
+    gradients = []
+    for types in (None, torch.zeros_like(ids)):
+        output = module(ids, types)
+        gradients.append(torch.autograd.grad((output * output.detach().cos()).sum(), list(module.parameters())))
+    assert torch.equal(module(ids), module(ids, torch.zeros_like(ids)))
+    torch.testing.assert_close(gradients[0], gradients[1], rtol=1e-5, atol=1e-5)
+    assert not torch.equal(module(ids), module(ids, torch.ones_like(ids)))
+
+
+def test_padding_row_starts_at_zero_and_gets_no_gradient() -> None:
+    fresh = BertEmbedding(V, D, SEGMENTS, LearnedPositionalEncoding(POSITIONS, D), PAD, EPS, 0.0)
+    assert fresh.token.weight[PAD].eq(0).all()
+    ids = token_ids().masked_fill(~padding_mask(), PAD)
+    fresh(ids).pow(3).sum().backward()
+    assert fresh.token.weight.grad is not None
+    seen = torch.zeros(V, dtype=torch.bool)
+    seen[ids.flatten()] = True
+    seen[PAD] = False
+    assert torch.equal(fresh.token.weight.grad.abs().sum(-1) > 0, seen)
+
+
+def test_model_without_segments_has_no_segment_table_and_adds_nothing() -> None:
+    module, ids = embedding(type_vocab_size=0), token_ids()
+    assert sorted(name for name, _ in module.named_parameters()) == [
+        "norm.bias",
+        "norm.weight",
+        "position.weight",
+        "token.weight",
+    ]
+    total = module.token(ids) + module.position(T)
+    torch.testing.assert_close(module(ids), module.norm(total), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("foreign", [V, -1])
+def test_id_beyond_the_vocabulary_is_an_error_that_names_it_and_the_size(foreign: int) -> None:
+    ids = token_ids()
+    ids[5, 3] = foreign
+    with pytest.raises(IndexError, match=f"id {foreign} .*vocab_size = {V}"):
+        embedding()(ids)
+
+
+def test_dropout_acts_in_training_only() -> None:
+    torch.manual_seed(0)
+    module, ids = embedding(dropout=0.5), token_ids()
+    assert torch.equal(module(ids), embedding()(ids))
+    assert 0.4 < (module.train()(ids) == 0).float().mean() < 0.6

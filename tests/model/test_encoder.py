@@ -1,0 +1,118 @@
+import pytest
+import torch
+from torch import Tensor, nn
+
+from src.model.attention import MultiHeadAttention
+from src.model.encoder import Encoder, EncoderLayer
+from src.model.feed_forward import FeedForward
+from tests.model.tiny import EPS, F_, LAYERS, B, D, H, T, padding_mask, random_states, randomized
+
+masked_or_not = pytest.mark.parametrize("masked", [False, True], ids=["unmasked", "masked"])
+
+PYTORCH_NAMES = {
+    "attention.query_key_value.": "self_attn.in_proj_",
+    "attention.output.": "self_attn.out_proj.",
+    "attention_norm.": "norm1.",
+    "feed_forward.expand.": "linear1.",
+    "feed_forward.contract.": "linear2.",
+    "feed_forward_norm.": "norm2.",
+}
+
+
+def layer(dropout: float = 0.0) -> EncoderLayer:
+    return EncoderLayer(MultiHeadAttention(D, H, dropout), FeedForward(D, F_), D, EPS, dropout)
+
+
+def pytorch_layer() -> nn.TransformerEncoderLayer:
+    return nn.TransformerEncoderLayer(D, H, F_, 0.0, "gelu", EPS, batch_first=True, norm_first=False)
+
+
+def pytorch_name(ours: str) -> str:
+    for prefix, theirs in PYTORCH_NAMES.items():
+        if prefix in ours:
+            return ours.replace(prefix, theirs)
+    raise KeyError(ours)
+
+
+def copy_parameters(ours: nn.Module, theirs: nn.Module) -> None:
+    theirs.load_state_dict({pytorch_name(name): tensor for name, tensor in ours.state_dict().items()})
+
+
+def run(module: nn.Module, masked: bool, ours: bool) -> tuple[Tensor, dict[str, Tensor]]:
+    # In float64, so that gradients can be compared tightly; in training mode, because PyTorch's fast path for
+    # evaluation computes neither gradients nor padded positions.
+    module.double().train()
+    x = random_states().double().requires_grad_()
+    allowed = padding_mask()
+    if ours:
+        output = module(x, allowed[:, None, None, :] if masked else None)[0]
+    else:
+        output = module(x, src_key_padding_mask=~allowed if masked else None)
+    last = output[-1] if isinstance(output, list) else output
+    (last * random_states(1).double()).sum().backward()
+    assert x.grad is not None
+    gradients = {name: p.grad for name, p in module.named_parameters() if p.grad is not None}
+    return last, gradients | {"input": x.grad}
+
+
+def assert_equal_runs(ours: nn.Module, theirs: nn.Module, masked: bool) -> None:
+    output, gradients = run(ours, masked, ours=True)
+    expected, expected_gradients = run(theirs, masked, ours=False)
+    torch.testing.assert_close(output, expected, rtol=1e-9, atol=1e-9)
+    renamed = {name if name == "input" else pytorch_name(name): gradient for name, gradient in gradients.items()}
+    torch.testing.assert_close(renamed, dict(expected_gradients), rtol=1e-8, atol=1e-10)
+
+
+@masked_or_not
+def test_layer_and_its_gradients_equal_the_post_norm_layer_of_pytorch(masked: bool) -> None:
+    ours, theirs = randomized(layer()), pytorch_layer()
+    copy_parameters(ours, theirs)
+    assert_equal_runs(ours, theirs, masked)
+
+
+@masked_or_not
+def test_encoder_and_its_gradients_equal_the_stack_of_pytorch(masked: bool) -> None:
+    ours = randomized(Encoder([layer() for _ in range(LAYERS)]))
+    theirs = nn.TransformerEncoder(pytorch_layer(), LAYERS, enable_nested_tensor=False)
+    copy_parameters(ours, theirs)
+    assert_equal_runs(ours, theirs, masked)
+
+
+def test_encoder_returns_its_input_then_each_layers_output() -> None:
+    ours, x = randomized(Encoder([layer() for _ in range(LAYERS)])), random_states()
+    states, weights = ours(x)
+    assert len(states) == LAYERS + 1
+    assert weights == []
+    assert torch.equal(states[0], x)
+    for before, after, one in zip(states, states[1:], ours.layers, strict=False):
+        assert torch.equal(one(before)[0], after)
+
+
+def test_encoder_returns_the_weights_of_every_layer_when_asked() -> None:
+    ours = randomized(Encoder([layer() for _ in range(LAYERS)]))
+    states, weights = ours(random_states(), return_weights=True)
+    assert [tuple(w.shape) for w in weights] == [(B, H, T, T)] * LAYERS
+    for before, found, one in zip(states, weights, ours.layers, strict=False):
+        assert torch.equal(one.attention(before, None, True)[1], found)
+
+
+def test_both_sublayers_drop_their_output_in_training_only() -> None:
+    torch.manual_seed(0)
+    dropping: EncoderLayer = randomized(layer(dropout=0.5))
+    plain, x = randomized(layer()), random_states()
+    assert torch.equal(dropping(x)[0], plain(x)[0])
+    dropping.train()
+    dropping.attention.dropout = 0.0
+    inputs: list[Tensor] = []
+    outputs: list[Tensor] = []
+
+    def record(_: nn.Module, arguments: tuple[Tensor, ...], output: Tensor) -> None:
+        inputs.append(arguments[0])
+        outputs.append(output)
+
+    dropping.dropout.register_forward_hook(record)
+    dropping(x)
+    assert torch.equal(inputs[0], dropping.attention(x)[0])
+    assert len(inputs) == 2
+    for output in outputs:
+        assert 0.4 < (output == 0).float().mean() < 0.6

@@ -1,0 +1,136 @@
+from itertools import pairwise
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from tiny_training import setup
+from torch import Tensor, nn
+
+from src.training.optimizer import ExponentialMovingAverage, build_optimizer, learning_rate_at, set_learning_rate
+from src.utils.config import OptimizationConfig
+
+PEAK = 5e-4
+
+totals = st.integers(1, 300)
+ratios = st.floats(0, 0.999)
+
+
+def decay_by_name(model: nn.Module, config: OptimizationConfig) -> dict[str, float]:
+    groups = build_optimizer(model, config).param_groups
+    decay_of = {id(parameter): group["weight_decay"] for group in groups for parameter in group["params"]}
+    return {name: decay_of[id(parameter)] for name, parameter in model.named_parameters()}
+
+
+def test_matrices_and_embeddings_decay_and_nothing_else() -> None:
+    model = setup().classifier.model
+    expected = {
+        f"{path}.{name}": 0.3 if name == "weight" and isinstance(part, nn.Linear | nn.Embedding) else 0.0
+        for path, part in model.named_modules()
+        for name, _ in part.named_parameters(recurse=False)
+    }
+    decays = decay_by_name(model, OptimizationConfig(weight_decay=0.3))
+    assert decays == expected
+    assert any("norm" in name for name in decays) and set(expected.values()) == {0.0, 0.3}
+
+
+def test_frozen_parameters_are_left_out() -> None:
+    model = nn.Linear(3, 2)
+    model.bias.requires_grad_(False)
+    groups = build_optimizer(model, OptimizationConfig()).param_groups
+    assert [parameter for group in groups for parameter in group["params"]] == [model.weight]
+
+
+@given(totals, ratios)
+def test_learning_rate_rises_to_the_peak_and_falls_and_is_never_zero(total: int, ratio: float) -> None:
+    rates = [learning_rate_at(step, total, PEAK, ratio) for step in range(1, total + 1)]
+    top = rates.index(max(rates))
+    assert rates[top] == PEAK
+    assert top + 1 == max(1, round(ratio * total))
+    assert all(before < after for before, after in pairwise(rates[: top + 1]))
+    assert all(before > after for before, after in pairwise(rates[top:]))
+    assert min(rates) > 0
+
+
+@pytest.mark.parametrize(("total", "ratio"), [(1, 0.0), (10, 0.1), (97, 0.25), (300, 0.9)])
+def test_learning_rate_is_that_of_transformers_with_steps_from_one(total: int, ratio: float) -> None:
+    from transformers import get_linear_schedule_with_warmup
+
+    # Theirs counts steps from 0, so the first one is lost at rate 0. Counted from 1, the same line would lose the last
+    # one instead; ours reaches 0 in the step after it, hence the one step more in their schedule.
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=PEAK)
+    theirs = get_linear_schedule_with_warmup(optimizer, max(1, round(ratio * total)), total + 1).lr_lambdas[0]
+    for step in range(1, total + 1):
+        assert learning_rate_at(step, total, PEAK, ratio) == pytest.approx(PEAK * theirs(step), rel=1e-12)
+
+
+def test_learning_rate_is_set_in_every_group() -> None:
+    optimizer = build_optimizer(nn.Linear(3, 2), OptimizationConfig())
+    set_learning_rate(optimizer, 0.25)
+    assert [group["lr"] for group in optimizer.param_groups] == [0.25, 0.25]
+
+
+def test_adamw_follows_the_equations_of_loshchilov_and_hutter() -> None:
+    config = OptimizationConfig(weight_decay=0.1, adam_beta1=0.8, adam_beta2=0.95, adam_epsilon=1e-3)
+    torch.manual_seed(0)
+    model = nn.Linear(3, 2).double()
+    optimizer = build_optimizer(model, config)
+    expected = [parameter.detach().clone() for parameter in model.parameters()]
+    means, squares = ([torch.zeros_like(p) for p in expected] for _ in range(2))
+    for step, rate in enumerate((0.01, 0.02, 0.005), start=1):
+        set_learning_rate(optimizer, rate)
+        for index, parameter in enumerate(model.parameters()):
+            g = parameter.grad = torch.randn_like(parameter)
+            decay = 0.1 if parameter.ndim == 2 else 0.0
+            means[index] = 0.8 * means[index] + 0.2 * g
+            squares[index] = 0.95 * squares[index] + 0.05 * g**2
+            direction = means[index] / (1 - 0.8**step) / ((squares[index] / (1 - 0.95**step)).sqrt() + 1e-3)
+            expected[index] = expected[index] - rate * (direction + decay * expected[index])
+        optimizer.step()
+    for parameter, wanted in zip(model.parameters(), expected, strict=True):
+        torch.testing.assert_close(parameter.detach(), wanted, rtol=1e-12, atol=1e-12)
+
+
+def test_average_follows_the_recursion_in_double_precision() -> None:
+    torch.manual_seed(0)
+    parameters = [torch.randn(3, 2), torch.randn(5)]
+    average = ExponentialMovingAverage(parameters, decay=0.8)
+    expected = [parameter.double() for parameter in parameters]
+    for step in range(1, 60):
+        for parameter in parameters:
+            parameter.copy_(torch.randn_like(parameter))
+        average.update(step)
+        decay = min(0.8, (1 + step) / (10 + step))
+        expected = [decay * old + (1 - decay) * new.double() for old, new in zip(expected, parameters, strict=True)]
+    for found, wanted in zip(average.averages, expected, strict=True):
+        torch.testing.assert_close(found.double(), wanted, rtol=1e-5, atol=1e-6)
+
+
+def averaged_model() -> tuple[nn.Module, ExponentialMovingAverage, dict[str, Tensor], list[Tensor]]:
+    torch.manual_seed(0)
+    model = nn.Linear(7, 5)
+    average = ExponentialMovingAverage(model.parameters(), decay=0.5)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn_like(parameter))
+    average.update(1)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    return model, average, before, [tensor.clone() for tensor in average.averages]
+
+
+def test_applied_lends_the_averages_and_gives_both_back_bit_for_bit() -> None:
+    model, average, before, averages = averaged_model()
+    with average.applied():
+        for parameter, lent in zip(model.parameters(), averages, strict=True):
+            assert torch.equal(parameter, lent)
+        assert not torch.equal(model.state_dict()["weight"], before["weight"])
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+    assert all(map(torch.equal, average.averages, averages))
+
+
+def test_applied_gives_both_back_after_an_exception() -> None:
+    model, average, before, averages = averaged_model()
+    with pytest.raises(RuntimeError, match="inside"), average.applied():
+        raise RuntimeError("inside")
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+    assert all(map(torch.equal, average.averages, averages))

@@ -1,0 +1,200 @@
+import json
+import platform
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors import SafetensorError
+from tiny_training import begin, go_on
+
+from src.interop.huggingface import load_classifier
+from src.training import run_folder, session
+from src.training.run_folder import RunFolder
+from src.training.state import TENSORS
+from src.utils.config import training_config
+from src.utils.errors import StorageError, UsageError
+from src.utils.folder import MANIFEST, verify
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunFolder:
+    """A finished run of 2 epochs of 6 steps, with the checkpoints step-8 and step-12."""
+    training = begin(tmp_path / "run", save_every=4)
+    training.run()
+    training.folder.finish()
+    return training.folder
+
+
+def steps(run: RunFolder) -> list[str]:
+    return [checkpoint.name for checkpoint in run.checkpoints()]
+
+
+def rows(run: RunFolder) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (run.path / "metrics.jsonl").read_text().splitlines()]
+
+
+def damage(checkpoint: Path) -> None:
+    content = bytearray((checkpoint / TENSORS).read_bytes())
+    content[-1] ^= 1
+    (checkpoint / TENSORS).write_bytes(content)
+
+
+def test_run_json_tells_settings_data_command_and_versions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["train.py", "--seed", "3"])
+    training = begin(tmp_path / "run", seed=3, learning_rate=0.002)
+    run = training.folder.read_run()
+    assert training_config(run["config"]).optimization == training.trainer.config
+    assert training_config(run["config"]).run.seed == 3
+    assert (run["data"]["name"], run["data"]["train"], run["data"]["validation"]) == ("made-up", 36, 12)
+    assert run["parameters"] == sum(parameter.numel() for parameter in training.trainer.model.parameters())
+    assert run["command"] == ["train.py", "--seed", "3"]
+    assert run["versions"]["torch"].split("+")[0] == torch.__version__.split("+")[0]
+    assert run["versions"]["python"] == platform.python_version()
+    assert run["finished"] is None and run["started"].startswith("20")
+
+
+def test_finishing_adds_the_time_and_changes_nothing_else(tmp_path: Path) -> None:
+    folder = begin(tmp_path / "run").folder
+    before = folder.read_run()
+    folder.finish()
+    after = folder.read_run()
+    assert after.pop("finished") >= before["started"]
+    assert after == {key: value for key, value in before.items() if key != "finished"}
+
+
+def test_beginning_anew_leaves_nothing_of_the_run_before(run: RunFolder) -> None:
+    begin(run.path)
+    assert {file.name for file in run.path.iterdir()} == {"run.json", MANIFEST}
+
+
+def test_the_two_newest_checkpoints_are_kept(run: RunFolder) -> None:
+    assert steps(run) == ["step-12", "step-8"]
+
+
+def test_checkpoints_are_ordered_by_number_not_by_name(tmp_path: Path) -> None:
+    for step in (9, 100, 20):
+        (tmp_path / "checkpoints" / f"step-{step}").mkdir(parents=True)
+    assert steps(RunFolder(tmp_path)) == ["step-100", "step-20", "step-9"]
+
+
+def test_a_checkpoint_holds_the_model_as_it_would_be_delivered(tmp_path: Path) -> None:
+    training = begin(tmp_path / "run", ema_decay=0.9)
+    training.run()
+    (newest, _) = training.folder.checkpoints()
+    found = load_classifier(newest).model.state_dict()
+    assert not torch.equal(found["classifier.weight"], training.trainer.model.classifier.weight)
+    with training.trainer.state.as_delivered():
+        assert all(torch.equal(tensor, found[name]) for name, tensor in training.trainer.model.state_dict().items())
+
+
+def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(
+    run: RunFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    damage(run.path / "checkpoints" / "step-12")
+    newest = run.newest_checkpoint()
+    assert newest is not None and newest.name == "step-8"
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning: ")]
+    assert "step-12" in line and "damaged" in line and line.endswith("trying the checkpoint before it")
+
+
+def test_without_a_whole_checkpoint_there_is_no_newest_one(run: RunFolder) -> None:
+    for checkpoint in run.checkpoints():
+        damage(checkpoint)
+    assert run.newest_checkpoint() is None
+
+
+def test_delivered_folder_is_listed_in_its_manifest(run: RunFolder) -> None:
+    verify(run.path)
+    listed = json.loads((run.path / MANIFEST).read_text())
+    assert {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "README.md"} <= set(listed)
+    assert "run.json" not in listed and "evaluation-validation.json" not in listed  # these change later
+
+
+def test_evaluation_is_that_of_the_last_row_of_metrics(run: RunFolder) -> None:
+    evaluation, last = run.read_evaluation(), rows(run)[-1]
+    assert (evaluation["accuracy"], evaluation["loss"]) == (last["validation/accuracy"], last["validation/loss"])
+    assert evaluation["confusion"] == last["confusion"] and evaluation["dataset"] == "made-up"
+
+
+def test_resuming_forgets_what_was_logged_and_saved_later(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    straight = [{key: row[key] for key in ("step", "epoch")} for row in rows(run)]
+    assert [row["step"] for row in straight] == [6, 6, 12, 12]
+    resumed = go_on(run.path, run.path / "checkpoints" / "step-8", save_every=4)
+    assert [row["step"] for row in rows(run)] == [6, 6]
+    assert steps(run) == ["step-8"]
+    resumed.run()
+    assert [{key: row[key] for key in ("step", "epoch")} for row in rows(run)] == straight
+
+
+def test_an_evaluation_logged_but_not_saved_is_logged_once_after_a_resume(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A kill while the model is delivered: the row of the evaluation is there, the checkpoint is from just before it.
+    training = begin(tmp_path / "run", save_every=6, epochs=1)
+    monkeypatch.setattr(training.folder, "deliver", killed)
+    with pytest.raises(KeyboardInterrupt):
+        training.run()
+    go_on(tmp_path / "run", save_every=6, epochs=1).run()
+    assert ["confusion" in row for row in rows(training.folder)] == [False, True]
+
+
+def test_half_a_line_at_the_end_of_the_metrics_is_dropped(run: RunFolder) -> None:
+    before = rows(run)
+    with (run.path / "metrics.jsonl").open("a") as stream:
+        stream.write('{"step": 12, "train/lo')
+    go_on(run.path)
+    assert rows(run) == before
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "fact"),
+    [("train", 37, "training"), ("validation", 11, "validation"), ("label_names", ["a", "b"], "labels")],
+)
+def test_data_that_changed_since_is_refused(run: RunFolder, key: str, value: Any, fact: str) -> None:
+    content = run.read_run()
+    content["data"][key] = value
+    (run.path / "run.json").write_text(json.dumps(content))
+    with pytest.raises(UsageError, match=f"other {fact}.*restore the data"):
+        go_on(run.path)
+
+
+def killed(*arguments: Any) -> None:
+    raise KeyboardInterrupt
+
+
+def full_disk(*arguments: Any, **options: Any) -> None:
+    raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+
+@pytest.mark.parametrize("act", ["checkpoint", "delivery"])
+def test_a_full_disk_is_a_storage_error_and_leaves_the_old_files(
+    act: str, run: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    training = go_on(run.path)
+    before = {file: file.read_bytes() for file in run.path.rglob("*") if file.is_file()}
+    monkeypatch.setattr(run_folder, "save_classifier", full_disk)
+    classifier, state = training.classifier, training.trainer.state
+    actions: dict[str, Callable[[], None]] = {
+        "checkpoint": lambda: run.save_checkpoint(classifier, state),
+        "delivery": lambda: run.deliver(classifier, state, training._evaluate()),
+    }
+    with pytest.raises(StorageError, match="No space left on device"):
+        actions[act]()
+    assert {file: file.read_bytes() for file in run.path.rglob("*") if file.is_file()} == before
+
+
+def test_metrics_that_cannot_be_written_are_a_storage_error(run: RunFolder) -> None:
+    (run.path / "metrics.jsonl").unlink()
+    (run.path / "metrics.jsonl").mkdir()
+    with pytest.raises(StorageError, match="free space or permit it"):
+        run.log({"step": 1})
+
+
+def test_a_run_moved_elsewhere_goes_on(run: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session, "STEPS_PER_LOG", 1)
+    shutil.move(run.path, tmp_path / "moved")
+    assert go_on(tmp_path / "moved").progress.step == 12

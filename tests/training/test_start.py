@@ -1,0 +1,177 @@
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny_training import begin, settings
+
+from src.training import start
+from src.training.run_folder import RunFolder
+from src.training.start import FREE_TO_CHANGE, find_checkpoint, new_run, refuse_changes
+from src.training.state import TENSORS
+from src.utils import runs
+from src.utils.config import RunConfig, TrainConfig, options_of, with_options
+from src.utils.errors import CheckpointError, UsageError
+
+
+@pytest.fixture
+def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder in place of weights/."""
+    monkeypatch.setattr(runs, "WEIGHTS_DIR", tmp_path)
+    monkeypatch.setattr(start, "WEIGHTS_DIR", tmp_path)
+    return tmp_path
+
+
+def finished(path: Path) -> RunFolder:
+    training = begin(path)
+    training.run()
+    training.folder.finish()
+    return training.folder
+
+
+def unfinished(path: Path) -> RunFolder:
+    folder = finished(path)
+    (path / "run.json").write_text(json.dumps(folder.read_run() | {"finished": None}))
+    return folder
+
+
+def fresh(path: Path | None, name: str = "made-up", **options: Any) -> RunFolder:
+    return new_run(settings(output_dir=path, **options), name)
+
+
+def test_a_new_folder_is_named_after_data_preset_time_and_seed(weights: Path) -> None:
+    path = new_run(settings(seed=7, preset="tiny"), "stanfordnlp/sst2").path
+    assert path.parent == weights and path.name.startswith("sst2-tiny-20") and path.name.endswith("-seed7")
+
+
+def test_a_taken_folder_is_refused_with_all_ways_out(tmp_path: Path) -> None:
+    finished(tmp_path / "run")
+    with pytest.raises(UsageError, match=r"exists; choose another --output-dir, --resume auto .* or --overwrite") as e:
+        fresh(tmp_path / "run")
+    assert e.value.exit_code == 2
+
+
+@pytest.mark.parametrize("prepare", ["absent", "empty", "overwrite"])
+def test_a_free_folder_is_taken(prepare: str, tmp_path: Path) -> None:
+    path = tmp_path / "run"
+    if prepare == "empty":
+        path.mkdir()
+    if prepare == "overwrite":
+        finished(path)
+    assert fresh(path, overwrite=prepare == "overwrite").path == path
+
+
+@pytest.mark.parametrize("options", [{}, {"overwrite": True}, {"resume": "auto"}])
+@pytest.mark.parametrize("kind", ["folder", "file"])
+def test_what_is_no_run_is_never_deleted(kind: str, options: dict[str, Any], tmp_path: Path) -> None:
+    path = tmp_path / "thesis"
+    if kind == "folder":
+        path.mkdir()
+    (path / "chapter.txt" if kind == "folder" else path).write_text("years of work")
+    with pytest.raises(UsageError, match="holds no run, so it is never deleted"):
+        fresh(path, **options)
+
+
+def test_a_sample_run_never_overwrites_a_run_on_other_data(tmp_path: Path) -> None:
+    finished(tmp_path / "run")
+    with pytest.raises(UsageError, match="holds a run on made-up, which a run on the sample never overwrites"):
+        fresh(tmp_path / "run", "sample", overwrite=True)
+    assert fresh(tmp_path / "run", "sst2", overwrite=True).path.exists()
+
+
+def test_never_looks_for_no_checkpoint(weights: Path) -> None:
+    unfinished(weights / "run")
+    assert find_checkpoint(RunConfig(output_dir=weights / "run")) is None
+
+
+def test_auto_picks_the_newest_run_that_is_not_finished(weights: Path) -> None:
+    for age, name in ((30, "old"), (20, "newer")):
+        unfinished(weights / name)
+        os.utime(weights / name / "run.json", (10**9 - age, 10**9 - age))
+    finished(weights / "done")
+    found = find_checkpoint(RunConfig(resume="auto"))
+    assert found is not None
+    assert (found[0].path, found[1].name) == (weights / "newer", "step-12")
+
+
+def test_auto_begins_anew_where_there_is_nothing_to_go_on(weights: Path) -> None:
+    assert find_checkpoint(RunConfig(resume="auto")) is None
+    finished(weights / "done")
+    assert find_checkpoint(RunConfig(resume="auto")) is None
+    assert find_checkpoint(RunConfig(resume="auto", output_dir=weights / "absent")) is None
+
+
+def test_auto_goes_on_in_the_output_folder_if_one_is_named(weights: Path) -> None:
+    unfinished(weights / "other")
+    finished(weights / "run")
+    found = find_checkpoint(RunConfig(resume="auto", output_dir=weights / "run"))
+    assert found is not None and found[0].path == weights / "run"
+
+
+def test_auto_begins_anew_in_a_run_that_ended_before_its_first_checkpoint(tmp_path: Path) -> None:
+    begin(tmp_path / "run")
+    config = RunConfig(resume="auto", output_dir=tmp_path / "run")
+    assert find_checkpoint(config) is None
+    assert fresh(tmp_path / "run", resume="auto").path == tmp_path / "run"
+
+
+def test_auto_refuses_a_finished_model_without_checkpoints(tmp_path: Path) -> None:
+    begin(tmp_path / "run").folder.finish()
+    with pytest.raises(UsageError, match="exists"):
+        fresh(tmp_path / "run", resume="auto")
+
+
+@pytest.mark.parametrize("where", ["run", "checkpoints"])
+def test_a_run_or_a_checkpoint_can_be_named(where: str, tmp_path: Path) -> None:
+    path = tmp_path / where  # also a folder of runs that is itself called checkpoints
+    finished(path / "mine")
+    for name in ("mine", "mine/checkpoints/step-6"):
+        found = find_checkpoint(RunConfig(resume=str(path / name)))
+        assert found is not None
+        assert found[0].path == path / "mine"
+        assert found[1].name == ("step-6" if name.endswith("step-6") else "step-12")
+
+
+@pytest.mark.parametrize("resume", ["absent", "run", "run/checkpoints/step-12"])
+def test_nothing_whole_to_resume_is_a_checkpoint_error(resume: str, tmp_path: Path) -> None:
+    for checkpoint in finished(tmp_path / "run").checkpoints():
+        (checkpoint / TENSORS).write_bytes(b"")
+    with pytest.raises(CheckpointError) as caught:
+        find_checkpoint(RunConfig(resume=str(tmp_path / resume)))
+    assert caught.value.exit_code == 4
+
+
+def test_auto_refuses_a_run_whose_checkpoints_are_all_damaged(tmp_path: Path) -> None:
+    for checkpoint in finished(tmp_path / "run").checkpoints():
+        (checkpoint / TENSORS).write_bytes(b"")
+    with pytest.raises(CheckpointError, match="holds no checkpoint to resume"):
+        find_checkpoint(RunConfig(resume="auto", output_dir=tmp_path / "run"))
+
+
+def test_changed_settings_are_refused_and_all_of_them_named() -> None:
+    with pytest.raises(UsageError, match=r"batch_size 8 -> 16, learning_rate 0.003 -> 0.1; drop the options") as caught:
+        refuse_changes(settings(), settings(batch_size=16, learning_rate=0.1))
+    assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"device": "cuda"},
+        {"num_threads": 3},
+        {"save_every": 9},
+        {"output_dir": Path("elsewhere")},
+        {"resume": "auto"},
+        {"wandb": "offline"},
+        {"wandb_project": "other"},
+        {"debug": True},
+    ],
+)
+def test_where_it_runs_may_change(change: dict[str, Any]) -> None:
+    refuse_changes(settings(), with_options(settings(), change))
+
+
+def test_what_may_change_are_settings_of_the_run() -> None:
+    assert options_of(TrainConfig().run).keys() >= FREE_TO_CHANGE
+    assert not FREE_TO_CHANGE & {"seed", "precision", "keep"}

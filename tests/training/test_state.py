@@ -1,0 +1,144 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tiny_training import ALL_RANDOMNESS, setup
+from torch import Tensor
+
+from src.training.loop import StepReport, Trainer
+from src.training.state import PROGRESS, TENSORS
+from src.utils.errors import CheckpointError
+from src.utils.folder import read_json, write_json
+
+OPTIONS: dict[str, Any] = ALL_RANDOMNESS | {"gradient_accumulation_steps": 1}
+TOTAL_STEPS = 12
+
+
+class Stop(Exception):
+    pass
+
+
+def train(trainer: Trainer, until: int | None = None) -> dict[str, Tensor]:
+    """Trains to the end, or to the end of a step; returns all of the state, random numbers included."""
+
+    def after_step(report: StepReport) -> None:
+        if trainer.state.progress.step == until:
+            raise Stop
+
+    try:
+        while trainer.state.progress.epoch < 2:
+            trainer.train_epoch(after_step)
+    except Stop:
+        pass
+    return trainer.state._tensors()
+
+
+@pytest.fixture(scope="module")
+def straight() -> dict[str, Tensor]:
+    trainer = setup(**OPTIONS).trainer
+    state = train(trainer)
+    assert trainer.state.progress.step == TOTAL_STEPS
+    return state
+
+
+def save(trainer: Trainer, folder: Path) -> Path:
+    folder.mkdir()
+    trainer.state.save(folder)
+    return folder
+
+
+def load(folder: Path, **options: Any) -> Trainer:
+    trainer = setup(**OPTIONS | options).trainer
+    torch.rand(7)  # the checkpoint, not chance, must set the random numbers
+    trainer.state.load(folder)
+    return trainer
+
+
+def assert_same(found: dict[str, Tensor], wanted: dict[str, Tensor]) -> None:
+    assert found.keys() == wanted.keys()
+    assert [name for name in wanted if not torch.equal(found[name], wanted[name])] == []
+
+
+def test_state_holds_weights_moments_average_and_random_numbers(straight: dict[str, Tensor]) -> None:
+    names = [name for name, _ in setup().trainer.model.named_parameters()]
+    moments = {f"optimizer.{kind}.{name}" for kind in ("step", "exp_avg", "exp_avg_sq") for name in names}
+    rest = {f"{part}.{name}" for part in ("model", "average") for name in names} | {"random.cpu"}
+    assert moments | rest <= straight.keys() <= moments | rest | {"random.cuda"}
+
+
+@pytest.mark.parametrize("stop", range(1, TOTAL_STEPS + 1))
+def test_a_training_stopped_after_any_step_goes_on_bit_for_bit(
+    stop: int, straight: dict[str, Tensor], tmp_path: Path
+) -> None:
+    stopped = setup(**OPTIONS).trainer
+    train(stopped, until=stop)
+    resumed = load(save(stopped, tmp_path / "state"))
+    assert resumed.state.progress == stopped.state.progress
+    assert_same(train(resumed), straight)
+
+
+def test_a_training_stopped_after_every_single_step_goes_on_bit_for_bit(
+    straight: dict[str, Tensor], tmp_path: Path
+) -> None:
+    trainer = setup(**OPTIONS).trainer
+    for step in range(1, TOTAL_STEPS + 1):
+        train(trainer, until=step)
+        trainer = load(save(trainer, tmp_path / str(step)))
+    assert_same(train(trainer), straight)
+
+
+def test_saving_changes_nothing(straight: dict[str, Tensor], tmp_path: Path) -> None:
+    trainer = setup(**OPTIONS).trainer
+    train(trainer, until=5)
+    before = trainer.state._tensors()
+    save(trainer, tmp_path / "state")
+    assert_same(trainer.state._tensors(), before)
+    assert_same(train(trainer), straight)
+
+
+def test_every_field_of_the_progress_is_kept(tmp_path: Path) -> None:
+    trainer = setup(**OPTIONS).trainer
+    progress = trainer.state.progress
+    progress.step, progress.epoch, progress.step_in_epoch, progress.skipped_in_a_row = 17, 3, 5, 2
+    progress.best_accuracy, progress.training_seconds, progress.tracker_run_id = 0.75, 12.5, "abcd1234"
+    assert load(save(trainer, tmp_path / "state")).state.progress == progress
+
+
+def test_as_delivered_is_the_average_where_there_is_one() -> None:
+    for decay in (0.9, 0.0):
+        trainer = setup(ema_decay=decay).trainer
+        trainer.train_epoch(lambda report: None)
+        raw = trainer.model.classifier.weight.detach().clone()
+        with trainer.state.as_delivered():
+            assert torch.equal(trainer.model.classifier.weight, raw) == (decay == 0.0)
+        assert torch.equal(trainer.model.classifier.weight, raw)
+
+
+@pytest.mark.parametrize("name", [TENSORS, PROGRESS])
+@pytest.mark.parametrize("damage", ["missing", "empty", "cut"])
+def test_unreadable_files_are_checkpoint_errors(name: str, damage: str, tmp_path: Path) -> None:
+    folder = save(setup(**OPTIONS).trainer, tmp_path / "state")
+    content = (folder / name).read_bytes()
+    (folder / name).unlink()
+    if damage != "missing":
+        (folder / name).write_bytes(content[: len(content) // 2] if damage == "cut" else b"")
+    with pytest.raises(CheckpointError, match=name):
+        load(folder)
+
+
+@pytest.mark.parametrize("options", [{"num_hidden_layers": 2}, {"hidden_size": 32}, {"vocab_size": 15}])
+def test_a_state_of_another_model_is_refused(options: dict[str, Any], tmp_path: Path) -> None:
+    folder = save(setup(**OPTIONS).trainer, tmp_path / "state")
+    with pytest.raises(CheckpointError, match="belongs to another model"):
+        load(folder, **options)
+
+
+def test_progress_is_readable_json(tmp_path: Path) -> None:
+    trainer = setup(**OPTIONS).trainer
+    train(trainer, until=8)
+    folder = save(trainer, tmp_path / "state")
+    progress = read_json(folder / PROGRESS)
+    assert (progress["step"], progress["epoch"], progress["step_in_epoch"]) == (8, 1, 2)
+    write_json(folder / PROGRESS, progress | {"step": 9})
+    assert load(folder).state.progress.step == 9

@@ -1,0 +1,105 @@
+"""A training small enough to run hundreds of times: 36 and 12 made-up sentences, 1 layer, 16 wide."""
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from src.data.sources import Corpus, TextSplit
+from src.training.run_folder import RunFolder
+from src.training.session import Session
+from src.training.setup import Setup, set_up
+from src.training.tracking import Tracker
+from src.utils.config import DataConfig, TrainConfig, with_options
+
+GOOD, BAD = ("fine", "warm", "clever", "lovely"), ("dull", "cold", "stupid", "ugly")
+OTHERS = ("a", "the", "film", "story", "is", "with", "actors", "and", "music", "scenes")
+LABELS = ("negative", "positive")
+
+SETTINGS: dict[str, Any] = {
+    "num_hidden_layers": 1,
+    "hidden_size": 16,
+    "num_attention_heads": 2,
+    "intermediate_size": 32,
+    "initializer_range": 0.2,  # at 0.02 so small a model says the same of every sentence
+    "epochs": 2,
+    "batch_size": 8,
+    "learning_rate": 3e-3,
+    "device": "cpu",
+}
+NO_DROPOUT: dict[str, Any] = {
+    "hidden_dropout_prob": 0.0,
+    "attention_probs_dropout_prob": 0.0,
+    "classifier_dropout": 0.0,
+}
+ALL_RANDOMNESS: dict[str, Any] = {
+    "word_dropout": 0.2,
+    "rare_word_dropout": 0.5,
+    "ema_decay": 0.9,
+    "label_smoothing": 0.1,
+    "gradient_accumulation_steps": 2,
+}
+
+
+def sentences(count: int, seed: int) -> TextSplit:
+    draw = random.Random(seed)
+    texts = []
+    for index in range(count):
+        words = [*draw.choices(OTHERS, k=draw.randint(1, 9)), draw.choice(GOOD if index % 2 else BAD)]
+        draw.shuffle(words)
+        texts.append(" ".join(words))
+    return TextSplit(texts, [index % 2 for index in range(count)], "made up")
+
+
+def corpus(examples: int = 36) -> Corpus:
+    return corpus_of(sentences(examples, 1), sentences(12, 2))
+
+
+def corpus_of(train: TextSplit, validation: TextSplit, label_names: tuple[str, ...] = LABELS) -> Corpus:
+    return Corpus("made-up", label_names, {"train": train, "validation": validation}, DataConfig())
+
+
+def settings(**options: Any) -> TrainConfig:
+    return with_options(TrainConfig(), SETTINGS | options)
+
+
+def setup(examples: int = 36, **options: Any) -> Setup:
+    return set_up(settings(**options), corpus(examples))
+
+
+def begin(path: Path, **options: Any) -> Session:
+    """A session at its beginning, in a new run folder."""
+    config = settings(**options)
+    parts = set_up(config, corpus())
+    folder = RunFolder(path)
+    folder.begin(config, parts.data, parts.parameters)
+    return Session(parts.trainer, parts.classifier, parts.validation, folder, Tracker(), config.run)
+
+
+def go_on(path: Path, checkpoint: Path | None = None, **options: Any) -> Session:
+    """A session of new objects at a checkpoint, the newest one unless named."""
+    config = settings(**options)
+    parts = set_up(config, corpus())
+    folder = RunFolder(path)
+    found = checkpoint or folder.newest_checkpoint()
+    assert found is not None
+    folder.resume(found, parts.trainer.state, parts.data)
+    return Session(parts.trainer, parts.classifier, parts.validation, folder, Tracker(), config.run)
+
+
+def after_each_step(session: Session, act: Callable[[int], None]) -> None:
+    """Calls `act` with the number of each step before the session hears of it."""
+    original = session.trainer.training_step
+
+    def training_step(batches: Any) -> Any:
+        report = original(batches)
+        act(session.progress.step)
+        return report
+
+    session.trainer.training_step = training_step  # type: ignore[method-assign]
+
+
+def weights(parts: Setup) -> dict[str, Tensor]:
+    return {name: tensor.clone() for name, tensor in parts.classifier.model.state_dict().items()}

@@ -1,0 +1,76 @@
+import pytest
+import torch
+
+from src.utils.device import autocast, resolve_device, set_up_arithmetic, wants_bf16
+from src.utils.errors import UsageError
+
+
+def cuda_devices(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: count > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+
+
+def test_auto_is_cuda_when_there_and_else_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    cuda_devices(monkeypatch, 0)
+    assert resolve_device("auto") == torch.device("cpu")
+    cuda_devices(monkeypatch, 1)
+    assert resolve_device("auto") == torch.device("cuda")
+
+
+@pytest.mark.parametrize("name", ["cpu", "cuda", "cuda:0", "cuda:1"])
+def test_a_device_that_is_there_is_taken(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    cuda_devices(monkeypatch, 2)
+    assert resolve_device(name) == torch.device(name)
+
+
+@pytest.mark.parametrize("count, name", [(0, "cuda"), (0, "cuda:0"), (2, "cuda:2")])
+def test_a_cuda_device_that_is_not_there_is_refused(count: int, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    cuda_devices(monkeypatch, count)
+    with pytest.raises(UsageError, match=f"--device {name}: this machine has {count} CUDA devices; use cpu or auto"):
+        resolve_device(name)
+
+
+@pytest.mark.parametrize("name", ["", "gpu", "cuda:x", "cuda:-1", "mps", "meta", "xpu:0"])
+def test_what_is_no_usable_device_is_refused(name: str) -> None:
+    with pytest.raises(UsageError, match=rf"--device {name} is (unknown|not supported); use auto, cpu, cuda or cuda:N"):
+        resolve_device(name)
+
+
+@pytest.mark.parametrize(
+    "precision, device, expected",
+    [
+        ("auto", "cpu", False),
+        ("auto", "cuda", True),
+        ("bf16", "cpu", True),
+        ("bf16", "cuda", True),
+        ("fp32", "cpu", False),
+        ("fp32", "cuda", False),
+    ],
+)
+def test_auto_precision_is_bf16_on_cuda_only(precision: str, device: str, expected: bool) -> None:
+    assert wants_bf16(precision, torch.device(device)) is expected
+
+
+@pytest.mark.parametrize("bf16, dtype", [(True, torch.bfloat16), (False, torch.float32)])
+def test_products_are_bf16_inside_autocast_only_when_wanted(bf16: bool, dtype: torch.dtype) -> None:
+    with autocast(torch.device("cpu"), bf16):
+        assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == dtype
+    assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.float32
+
+
+def test_threads_are_set_only_if_a_number_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(torch, "set_num_threads", asked.append)
+    set_up_arithmetic(torch.device("cpu"), 0)
+    assert asked == []
+    set_up_arithmetic(torch.device("cpu"), 3)
+    assert asked == [3]
+
+
+def test_cuda_products_may_use_tf32(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(torch, "set_float32_matmul_precision", asked.append)
+    set_up_arithmetic(torch.device("cpu"), 0)
+    assert asked == []
+    set_up_arithmetic(torch.device("cuda"), 0)
+    assert asked == ["high"]

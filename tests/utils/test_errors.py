@@ -1,0 +1,133 @@
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable
+
+import pytest
+
+from src.utils.config import REPOSITORY
+from src.utils.errors import (
+    CheckpointError,
+    DataError,
+    DivergedError,
+    Interrupted,
+    StorageError,
+    UsageError,
+    UserError,
+    notice,
+    run_program,
+)
+
+CODES = {UsageError: 2, DataError: 3, CheckpointError: 4, DivergedError: 5, StorageError: 6}
+
+
+def failing(error: BaseException) -> Callable[[list[str]], None]:
+    def main(_: list[str]) -> None:
+        raise error
+
+    return main
+
+
+@pytest.fixture(autouse=True)
+def no_arguments(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["program"])
+
+
+@pytest.mark.parametrize(
+    "error, code",
+    [
+        *((kind("what; do this"), code) for kind, code in CODES.items()),
+        (Interrupted("what; do this", signal.SIGINT), 130),
+        (Interrupted("what; do this", signal.SIGTERM), 143),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else str(value),
+)
+def test_an_error_ends_the_program_with_its_code_and_one_line(
+    error: UserError, code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        run_program(failing(error))
+    assert caught.value.code == code
+    shown = capsys.readouterr()
+    assert shown.err == "error: what; do this\n" and shown.out == ""
+
+
+def test_every_user_error_has_a_code_of_its_own() -> None:
+    assert {kind.exit_code for kind in UserError.__subclasses__() if kind is not Interrupted} == set(CODES.values())
+
+
+def test_success_returns_and_hands_the_arguments_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["program", "--epochs", "3"])
+    seen: list[str] = []
+    run_program(seen.extend)
+    assert seen == ["--epochs", "3"]
+
+
+def test_debug_shows_the_error_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["program", "--debug"])
+    with pytest.raises(DataError, match="what"):
+        run_program(failing(DataError("what")))
+
+
+def test_a_mistake_of_the_program_is_not_hidden() -> None:
+    with pytest.raises(ZeroDivisionError):
+        run_program(failing(ZeroDivisionError()))
+
+
+def test_an_interrupt_from_the_keyboard_gives_130(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        run_program(failing(KeyboardInterrupt()))
+    assert caught.value.code == 130
+    assert capsys.readouterr().err == "interrupted\n"
+
+
+def test_notices_go_to_standard_error(capsys: pytest.CaptureFixture[str]) -> None:
+    notice("epoch 1")
+    shown = capsys.readouterr()
+    assert (shown.out, shown.err) == ("", "epoch 1\n")
+
+
+PROGRAM = """
+import os, signal, sys, time
+from src.utils.errors import *
+
+def main(arguments):
+{body}
+
+run_program(main)
+"""
+
+
+def program(body: str, *arguments: str, stdout: int = subprocess.PIPE) -> "subprocess.CompletedProcess[str]":
+    code = PROGRAM.format(body=textwrap.indent(body, "    "))
+    # Buffered, as users' Python is: what is printed may meet the pipe's end only when the program does.
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    command = [sys.executable, "-c", code, *arguments]
+    return subprocess.run(
+        command, cwd=REPOSITORY, env=environment, stdout=stdout, stderr=subprocess.PIPE, text=True, timeout=60
+    )
+
+
+def test_a_user_sees_one_line_and_with_debug_the_traceback() -> None:
+    body = "raise DataError('reviews.csv:3: blank line; remove it')"
+    plain, debug = program(body), program(body, "--debug")
+    assert (plain.returncode, plain.stdout, plain.stderr) == (3, "", "error: reviews.csv:3: blank line; remove it\n")
+    assert debug.returncode != 0 and "Traceback" in debug.stderr and "reviews.csv:3" in debug.stderr
+
+
+def test_sigint_ends_the_program_with_130_and_no_traceback() -> None:
+    ended = program("os.kill(os.getpid(), signal.SIGINT)\ntime.sleep(30)")
+    assert (ended.returncode, ended.stderr) == (130, "interrupted\n")
+
+
+@pytest.mark.parametrize("lines", [1, 100_000])
+def test_a_reader_that_left_the_pipe_is_no_error(lines: int) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        ended = program(f"for _ in range({lines}): print('a line')", stdout=writer)
+    finally:
+        os.close(writer)
+    assert (ended.returncode, ended.stderr) == (0, "")
