@@ -87,7 +87,7 @@ def train(config: TrainConfig, corpus: "Corpus", folder: "RunFolder", checkpoint
     except UserError as error:
         tracker.finish(error.exit_code)
         raise
-    folder.finish()
+    folder.finish(progress.training_seconds)
     tracker.finish()
 
 

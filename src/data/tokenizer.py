@@ -17,6 +17,15 @@ from src.utils.errors import DataError
 
 PAD, UNK, CLS, SEP, MASK = SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
+# As BERT and as RoBERTa spell them.
+SPELLINGS = {
+    "pad": (PAD, "<pad>"),
+    "unk": (UNK, "<unk>"),
+    "cls": (CLS, "<s>"),
+    "sep": (SEP, "</s>"),
+    "mask": (MASK, "<mask>"),
+}
+
 # Penn Treebank tokenization splits clitics and punctuation off and spells brackets and quotes out. Joining them again
 # makes SST-2 look like ordinary text. The patterns only ever delete a blank or replace a spelled-out sign.
 TREEBANK_SPELLINGS = {"-lrb-": "(", "-rrb-": ")", "-lsb-": "[", "-rsb-": "]", "``": '"', "''": '"'}
@@ -79,6 +88,19 @@ def token_id(tokenizer: Tokenizer, token: str) -> int:
     if found is None:
         raise DataError(f"the tokenizer has no {token}; build or load one that has {', '.join(SPECIAL_TOKENS)}")
     return found
+
+
+def roles(tokenizer: Tokenizer) -> dict[str, str]:
+    """Finds how a tokenizer spells its special tokens.
+
+    Args:
+        tokenizer: one of this project or of a Hugging Face checkpoint.
+
+    Returns:
+        Role ("pad", "unk", "cls", "sep", "mask") to token, for the roles it has.
+    """
+    spelled = ((role, token) for role, spellings in SPELLINGS.items() for token in spellings)
+    return {role: token for role, token in spelled if tokenizer.token_to_id(token) is not None}
 
 
 def _train_wordlevel(texts: list[str], config: TokenizerConfig, vocab_size: int) -> Tokenizer:

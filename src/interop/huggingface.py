@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -13,26 +12,13 @@ from torch import Tensor
 
 from src.interop.configs import from_hugging_face_config, to_hugging_face_config
 from src.interop.key_tables import canonical_names, from_hugging_face, their_names, to_hugging_face
+from src.interop.tokenizer_files import longest_text, read_tokenizer, save_tokenizer
 from src.model.bert import BertForSequenceClassification
 from src.utils.config import SENTIMENT_LABELS, BertConfig
 from src.utils.errors import CheckpointError
 from src.utils.folder import read_json, verify, write_json
 
-CONFIG, WEIGHTS, TOKENIZER, TOKENIZER_CONFIG = (
-    "config.json",
-    "model.safetensors",
-    "tokenizer.json",
-    "tokenizer_config.json",
-)
-
-# As BERT and as RoBERTa spell them.
-SPECIAL_TOKENS = {
-    "pad": ("[PAD]", "<pad>"),
-    "unk": ("[UNK]", "<unk>"),
-    "cls": ("[CLS]", "<s>"),
-    "sep": ("[SEP]", "</s>"),
-    "mask": ("[MASK]", "<mask>"),
-}
+CONFIG, WEIGHTS = "config.json", "model.safetensors"
 
 
 @dataclass(frozen=True)
@@ -57,19 +43,7 @@ def save_classifier(folder: Path, classifier: Classifier, dtype: torch.dtype = t
     write_json(folder / CONFIG, to_hugging_face_config(config, "classifier", classifier.label_names))
     state = to_hugging_face(classifier.model.state_dict(), config.model_type)
     save_file({name: tensor.to("cpu", dtype) for name, tensor in state.items()}, folder / WEIGHTS, {"format": "pt"})
-    classifier.tokenizer.save(str(folder / TOKENIZER))
-    # Without this class `transformers` would replace a word-level tokenizer by WordPiece in a BERT folder, and without
-    # the length its pipeline could not truncate.
-    segments = ["token_type_ids"] if config.type_vocab_size > 1 else []  # DistilBERT refuses them as an input
-    write_json(
-        folder / TOKENIZER_CONFIG,
-        {
-            "tokenizer_class": "PreTrainedTokenizerFast",
-            "model_max_length": classifier.seq_len,
-            "model_input_names": ["input_ids", *segments, "attention_mask"],
-            **_special_tokens(classifier.tokenizer),
-        },
-    )
+    save_tokenizer(folder, classifier.tokenizer, classifier.seq_len, has_segments=config.type_vocab_size > 1)
 
 
 def load_classifier(folder: Path) -> Classifier:
@@ -88,12 +62,12 @@ def load_classifier(folder: Path) -> Classifier:
         raise CheckpointError(f"{folder} is not a folder; name one that training or transformers wrote")
     config, label_names = from_hugging_face_config(read_json(folder / CONFIG), str(folder / CONFIG))
     verify(folder)
-    tokenizer = read_tokenizer(folder, config)
+    tokenizer = read_tokenizer(folder, config.vocab_size)
     state = from_checkpoint(folder, config)
     model = _build(config, state, label_names, folder / WEIGHTS)
     if not label_names:
         label_names = SENTIMENT_LABELS if model.num_labels == 2 else tuple(map(str, range(model.num_labels)))
-    return Classifier(model.eval(), tokenizer, label_names, _seq_len(folder, config))
+    return Classifier(model.eval(), tokenizer, label_names, min(longest_text(folder), config.longest_sequence))
 
 
 def from_checkpoint(folder: Path, config: BertConfig) -> dict[str, Tensor]:
@@ -116,28 +90,6 @@ def from_checkpoint(folder: Path, config: BertConfig) -> dict[str, Tensor]:
         raise CheckpointError(f"{path} cannot be read ({error}); restore or download it again") from None
     tensors = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
     return canonical_names(tensors, config.model_type)
-
-
-def read_tokenizer(folder: Path, config: BertConfig) -> Tokenizer:
-    """Reads tokenizer.json.
-
-    Raises:
-        CheckpointError: it is missing or damaged, or has ids the model has no embedding for.
-    """
-    path = folder / TOKENIZER
-    if not path.exists():
-        raise CheckpointError(f"{path} is missing; restore it from where the model came")
-    try:
-        tokenizer: Tokenizer = Tokenizer.from_file(str(path))
-    except Exception as error:  # the library raises bare Exception
-        raise CheckpointError(f"{path} cannot be read ({error}); restore it") from None
-    largest = max(tokenizer.get_vocab().values(), default=-1)
-    if largest >= config.vocab_size:
-        raise CheckpointError(
-            f"{path} does not fit the model: its largest id is {largest}, config.json says vocab_size = "
-            f"{config.vocab_size}; restore the pair that was saved together"
-        )
-    return tokenizer
 
 
 def _build(
@@ -174,23 +126,3 @@ def load_parameters(model: BertForSequenceClassification, found: dict[str, Tenso
                 "restore the pair that was saved together"
             )
     model.load_state_dict(found)
-
-
-def _seq_len(folder: Path, config: BertConfig) -> int:
-    path = folder / TOKENIZER_CONFIG
-    declared: Any = read_json(path).get("model_max_length") if path.exists() else None
-    if declared is None:
-        return config.longest_sequence
-    if not isinstance(declared, int | float) or not declared >= 1:
-        raise CheckpointError(f"{path}: model_max_length {declared!r} is no number of tokens; restore the file")
-    return int(min(declared, config.longest_sequence))  # transformers writes 1e30 where no length was set
-
-
-def _special_tokens(tokenizer: Tokenizer) -> dict[str, str]:
-    # Only those it has: transformers would append any other one, with an id the model has no embedding for.
-    return {
-        f"{role}_token": token
-        for role, spellings in SPECIAL_TOKENS.items()
-        for token in spellings
-        if tokenizer.token_to_id(token) is not None
-    }

@@ -75,10 +75,11 @@ class RunFolder:
                     shutil.rmtree(later)
         notice(f"resuming    {checkpoint}, step {progress.step:,}")
 
-    def finish(self) -> None:
-        """Notes in run.json that the run is complete."""
+    def finish(self, training_seconds: float) -> None:
+        """Notes in run.json that the run is complete, and how long its steps took."""
         with _storage_errors(self.path):
-            write_json(self.path / RUN, self.read_run() | {"finished": _now()})
+            end = {"finished": _now(), "training_seconds": training_seconds}
+            write_json(self.path / RUN, self.read_run() | end)
 
     def read_run(self) -> dict[str, Any]:
         """Returns the content of run.json."""

@@ -250,7 +250,11 @@ class RunConfig:
 
 
 # Attention dropout would cost the fused kernel on a CPU, and gains nothing here.
-SMALL_DATA_MODEL = BertConfig(hidden_dropout_prob=0.2, attention_probs_dropout_prob=0.0, classifier_dropout=0.2)
+SMALL_DATA_DROPOUT: dict[str, Any] = {
+    "hidden_dropout_prob": 0.2,
+    "attention_probs_dropout_prob": 0.0,
+    "classifier_dropout": 0.2,
+}
 
 
 @dataclass(frozen=True)
@@ -263,7 +267,7 @@ class TrainConfig:
     """Named set of settings; "sample" suits a few hundred sentences and is chosen for the bundled sample."""
     data: DataConfig = field(default_factory=DataConfig)
     tokenization: TokenizerConfig = field(default_factory=TokenizerConfig)
-    model: BertConfig = field(default_factory=lambda: replace(SMALL_DATA_MODEL, **PRESETS["nano"]))
+    model: BertConfig = field(default_factory=lambda: replace(BertConfig(), **PRESETS["nano"], **SMALL_DATA_DROPOUT))
     optimization: OptimizationConfig = field(default_factory=OptimizationConfig)
     run: RunConfig = field(default_factory=RunConfig)
 

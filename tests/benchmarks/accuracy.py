@@ -24,6 +24,7 @@ from src.utils.folder import read_json
 
 RESULTS = REPOSITORY / "media" / "accuracy.jsonl"
 TABLE = REPOSITORY / "media" / "accuracy.md"
+README = REPOSITORY / "README.md"
 
 # Name in the table to the options of `python -m src.train`; "default" is what `make train` does on SST-2.
 RECIPES = {
@@ -48,6 +49,7 @@ def main() -> None:
                 stream.write(json.dumps(row) + "\n")
             print(f"{name}, seed {row['seed']}: {100 * row['accuracy']:.2f} % in {row['seconds']:.0f} s", flush=True)
     TABLE.write_text(table(_rows()))
+    README.write_text(with_table(README.read_text(), TABLE.read_text()))
     print(TABLE.read_text())
 
 
@@ -75,6 +77,13 @@ def table(rows: list[dict[str, Any]]) -> str:
             f"| {runs[0]['parameters']:,} | {runs[0]['command']} |"
         )
     return "\n".join(lines) + "\n"
+
+
+def with_table(readme: str, table: str) -> str:
+    """Puts the table between README's two `accuracy` comments."""
+    before, rest = readme.split("<!-- accuracy -->")
+    _, after = rest.split("<!-- /accuracy -->")
+    return f"{before}<!-- accuracy -->\n{table}<!-- /accuracy -->{after}"
 
 
 def _duration(seconds: float) -> str:

@@ -4,20 +4,17 @@ import sys
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
 from src.evaluation.prediction_lines import LINES_AT_ONCE, as_json, as_line, predict_all, read_lines
 from src.evaluation.predictor import Prediction, Predictor
 from src.utils.errors import DataError
-
-if TYPE_CHECKING:
-    from conftest import TrainedRun
+from tests.conftest import TrainedRun
 
 
 @pytest.fixture(scope="module")
-def predictor(sample_run: "TrainedRun") -> Predictor:
+def predictor(sample_run: TrainedRun) -> Predictor:
     return Predictor.load(sample_run.path, "cpu")
 
 

@@ -1,7 +1,6 @@
 import shutil
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 import torch
@@ -9,9 +8,7 @@ import torch
 from src.evaluation.predictor import Prediction, Predictor, classify
 from src.interop.huggingface import load_classifier
 from src.utils.errors import CheckpointError, UsageError
-
-if TYPE_CHECKING:
-    from conftest import TrainedRun
+from tests.conftest import TrainedRun
 
 TEXTS = [
     "A gripping film from its first scene to its last.",
@@ -25,7 +22,7 @@ TEXTS = [
 
 
 @pytest.fixture(scope="module")
-def predictor(sample_run: "TrainedRun") -> Predictor:
+def predictor(sample_run: TrainedRun) -> Predictor:
     """A predictor with large random weights: after two epochs a tiny model says the same of every text."""
     classifier = load_classifier(sample_run.path)
     torch.manual_seed(0)
@@ -36,7 +33,7 @@ def predictor(sample_run: "TrainedRun") -> Predictor:
     return Predictor(classifier, torch.device("cpu"))
 
 
-def test_three_lines_are_enough(sample_run: "TrainedRun") -> None:
+def test_three_lines_are_enough(sample_run: TrainedRun) -> None:
     predictor = Predictor.load(str(sample_run.path))
     (prediction,) = predictor.predict(["a gripping film"])
     assert prediction.text == "a gripping film"
@@ -123,13 +120,13 @@ def test_bf16_gives_float32_logits_near_those_of_fp32(predictor: Predictor) -> N
     torch.testing.assert_close(rough, predictor.logits(dataset), rtol=0.1, atol=0.2)
 
 
-def test_names_of_labels_are_those_of_the_folder(sample_run: "TrainedRun") -> None:
+def test_names_of_labels_are_those_of_the_folder(sample_run: TrainedRun) -> None:
     classifier = replace(load_classifier(sample_run.path), label_names=("thumbs down", "thumbs up"))
     assert Predictor(classifier, torch.device("cpu")).predict(["good"])[0].label in ("thumbs down", "thumbs up")
 
 
 def test_a_folder_that_is_none_and_a_device_that_is_none_are_user_errors(
-    sample_run: "TrainedRun", tmp_path: Path
+    sample_run: TrainedRun, tmp_path: Path
 ) -> None:
     with pytest.raises(CheckpointError, match="is not a folder"):
         Predictor.load(tmp_path / "absent")
@@ -137,7 +134,7 @@ def test_a_folder_that_is_none_and_a_device_that_is_none_are_user_errors(
         Predictor.load(sample_run.path, "abacus")
 
 
-def test_a_copied_folder_predicts_the_same(sample_run: "TrainedRun", tmp_path: Path) -> None:
+def test_a_copied_folder_predicts_the_same(sample_run: TrainedRun, tmp_path: Path) -> None:
     shutil.copytree(sample_run.path, tmp_path / "copy")
     one, other = (Predictor.load(path, "cpu").predict(TEXTS) for path in (sample_run.path, tmp_path / "copy"))
     assert one == other

@@ -1,7 +1,7 @@
 import json
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
@@ -9,13 +9,11 @@ from src.evaluation.predictor import Predictor
 from src.evaluation.split import evaluate_split
 from src.utils.config import SAMPLE_DIR, InferenceConfig
 from src.utils.errors import DataError
-
-if TYPE_CHECKING:
-    from conftest import TrainedRun
+from tests.conftest import TrainedRun
 
 
 @pytest.fixture
-def folder(sample_run: "TrainedRun", tmp_path: Path) -> Path:
+def folder(sample_run: TrainedRun, tmp_path: Path) -> Path:
     path = tmp_path / "run"
     shutil.copytree(sample_run.path, path, ignore=shutil.ignore_patterns("checkpoints"))
     return path

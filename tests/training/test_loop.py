@@ -5,7 +5,6 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from tiny_training import ALL_RANDOMNESS, NO_DROPOUT, setup, weights
 from torch import Tensor
 
 from src.data.batching import Batch
@@ -13,6 +12,7 @@ from src.data.tokenizer import CLS, PAD, SEP
 from src.evaluation.predictor import classify
 from src.training.loop import StepReport, Trainer
 from src.utils.errors import DivergedError
+from tests.training.tiny_training import ALL_RANDOMNESS, NO_DROPOUT, setup, weights
 
 BETA1 = 0.9
 UNCLIPPED: dict[str, Any] = {"max_grad_norm": 1e9}

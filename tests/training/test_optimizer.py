@@ -4,11 +4,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from tiny_training import setup
 from torch import Tensor, nn
 
 from src.training.optimizer import ExponentialMovingAverage, build_optimizer, learning_rate_at, set_learning_rate
 from src.utils.config import OptimizationConfig
+from tests.training.tiny_training import setup
 
 PEAK = 5e-4
 

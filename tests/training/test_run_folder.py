@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 import torch
 from safetensors import SafetensorError
-from tiny_training import begin, go_on
 
 from src.interop.huggingface import load_classifier
 from src.training import run_folder, session
@@ -18,6 +17,7 @@ from src.training.state import TENSORS
 from src.utils.config import training_config
 from src.utils.errors import StorageError, UsageError
 from src.utils.folder import MANIFEST, verify
+from tests.training.tiny_training import begin, go_on
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def run(tmp_path: Path) -> RunFolder:
     """A finished run of 2 epochs of 6 steps, with the checkpoints step-8 and step-12."""
     training = begin(tmp_path / "run", save_every=4)
     training.run()
-    training.folder.finish()
+    training.folder.finish(0.0)
     return training.folder
 
 
@@ -60,9 +60,10 @@ def test_run_json_tells_settings_data_command_and_versions(tmp_path: Path, monke
 def test_finishing_adds_the_time_and_changes_nothing_else(tmp_path: Path) -> None:
     folder = begin(tmp_path / "run").folder
     before = folder.read_run()
-    folder.finish()
+    folder.finish(12.5)
     after = folder.read_run()
     assert after.pop("finished") >= before["started"]
+    assert after.pop("training_seconds") == 12.5
     assert after == {key: value for key, value in before.items() if key != "finished"}
 
 

@@ -6,11 +6,10 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 import torch
-from tiny_training import ALL_RANDOMNESS, after_each_step, begin, go_on
 from torch import Tensor
 
 from src.evaluation.metrics import Evaluation
@@ -21,13 +20,12 @@ from src.training.session import Session
 from src.utils.config import REPOSITORY
 from src.utils.errors import DivergedError, Interrupted
 from src.utils.folder import read_json
+from tests.conftest import Programs, TrainedRun
+from tests.training.tiny_training import ALL_RANDOMNESS, after_each_step, begin, go_on
 
-if TYPE_CHECKING:
-    from conftest import Programs, TrainedRun
-
-EPOCHS = 40
+EPOCHS = 15
 SIGNALLED = (
-    *("--dataset", "sample", "--epochs", str(EPOCHS), "--max-train-samples", "320", "--save-every", "7"),
+    *("--dataset", "sample", "--epochs", str(EPOCHS)),
     *("--word-dropout", "0.1", "--ema-decay", "0.95"),
 )
 
@@ -226,7 +224,7 @@ def test_a_diverged_training_delivers_nothing(tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(programs: "Programs", tmp_path_factory: pytest.TempPathFactory) -> Path:
+def uninterrupted(programs: Programs, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("uninterrupted") / "run"
     answer = programs.train_small(*SIGNALLED, "--output-dir", path)
     assert answer.code == 0, answer.err
@@ -235,7 +233,7 @@ def uninterrupted(programs: "Programs", tmp_path_factory: pytest.TempPathFactory
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_program_ended_by_a_signal_and_resumed_delivers_the_same_file(
-    number: signal.Signals, uninterrupted: Path, programs: "Programs", tmp_path: Path
+    number: signal.Signals, uninterrupted: Path, programs: Programs, tmp_path: Path
 ) -> None:
     path = tmp_path / "run"
     command = [sys.executable, "-m", "src.train", *SIGNALLED, *programs.small, "--output-dir", str(path)]
@@ -256,7 +254,7 @@ def test_a_program_ended_by_a_signal_and_resumed_delivers_the_same_file(
     assert [row["step"] for row in rows(path)] == [row["step"] for row in rows(uninterrupted)]
 
 
-def test_sample_run_logs_both_epochs(sample_run: "TrainedRun") -> None:
+def test_sample_run_logs_both_epochs(sample_run: TrainedRun) -> None:
     validation = [row for row in rows(sample_run.path) if "confusion" in row]
     assert [row["epoch"] for row in validation] == [1.0, 2.0]
     assert [sum(map(sum, row["confusion"])) for row in validation] == [220, 220]

@@ -3,11 +3,11 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_training import corpus_of, sentences, settings, setup
 
 from src.data.sources import TextSplit
 from src.data.tokenizer import PAD
 from src.training.setup import draw, set_up
+from tests.training.tiny_training import corpus_of, sentences, settings, setup
 
 SPLIT = TextSplit([f"text {index}" for index in range(50)], [index % 2 for index in range(50)], "made up")
 

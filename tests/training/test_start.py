@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny_training import begin, settings
 
 from src.training import start
 from src.training.run_folder import RunFolder
@@ -13,6 +12,7 @@ from src.training.state import TENSORS
 from src.utils import runs
 from src.utils.config import RunConfig, TrainConfig, options_of, with_options
 from src.utils.errors import CheckpointError, UsageError
+from tests.training.tiny_training import begin, settings
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def finished(path: Path) -> RunFolder:
     training = begin(path)
     training.run()
-    training.folder.finish()
+    training.folder.finish(0.0)
     return training.folder
 
 
@@ -117,7 +117,7 @@ def test_auto_begins_anew_in_a_run_that_ended_before_its_first_checkpoint(tmp_pa
 
 
 def test_auto_refuses_a_finished_model_without_checkpoints(tmp_path: Path) -> None:
-    begin(tmp_path / "run").folder.finish()
+    begin(tmp_path / "run").folder.finish(0.0)
     with pytest.raises(UsageError, match="exists"):
         fresh(tmp_path / "run", resume="auto")
 

@@ -3,13 +3,13 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_training import ALL_RANDOMNESS, setup
 from torch import Tensor
 
 from src.training.loop import StepReport, Trainer
 from src.training.state import PROGRESS, TENSORS
 from src.utils.errors import CheckpointError
 from src.utils.folder import read_json, write_json
+from tests.training.tiny_training import ALL_RANDOMNESS, setup
 
 OPTIONS: dict[str, Any] = ALL_RANDOMNESS | {"gradient_accumulation_steps": 1}
 TOTAL_STEPS = 12

@@ -54,6 +54,7 @@ REFUSED: list[tuple[Any, str, list[Any]]] = [
     (OptimizationConfig, "adam_epsilon", [0.0, NAN]),
     (OptimizationConfig, "max_grad_norm", [0.0, NAN]),
     (OptimizationConfig, "weight_decay", [-0.1, NAN]),
+    (OptimizationConfig, "rare_word_dropout", [-0.1, NAN]),
     (OptimizationConfig, "warmup_ratio", [-0.1, 1.0, NAN]),
     (OptimizationConfig, "label_smoothing", [-0.1, 1.0, NAN]),
     (OptimizationConfig, "word_dropout", [-0.1, 1.0, NAN]),
@@ -111,6 +112,11 @@ def test_seq_len_may_not_exceed_the_position_table(model_type: str, longest: int
     [
         (DataConfig, {"dataset": "sample", "train_file": Path("a.csv")}, ["--dataset", "--train-file"]),
         (DataConfig, {"validation_file": Path("a.csv")}, ["--validation-file", "--train-file"]),
+        (
+            DataConfig,
+            {"holdout": 0.1, "train_file": Path("a.csv"), "validation_file": Path("b.csv")},
+            ["--holdout", "--validation-file"],
+        ),
         (RunConfig, {"overwrite": True, "resume": "auto"}, ["--overwrite", "--resume"]),
         (InferenceConfig, {"texts": ("a",), "file": Path("a.txt")}, ["texts", "--file"]),
         (InferenceConfig, {"texts": ("a",), "dataset": "sample"}, ["texts", "--dataset"]),
@@ -153,7 +159,6 @@ CHANGED: dict[str, Any] = {
     "train_file": Path("data") / "train.csv",
     "validation_file": Path("validation.csv"),
     "max_train_samples": 7,
-    "holdout": 0.25,
     "tokenizer": "wordpiece",
     "lowercase": False,
     "seq_len": 33,
@@ -169,7 +174,7 @@ CHANGED: dict[str, Any] = {
 def test_with_options_replaces_fields_in_every_group_and_nothing_else() -> None:
     changed = with_options(TrainConfig(), CHANGED)
     assert options_of(changed) == options_of(TrainConfig()) | CHANGED
-    assert changed.model.hidden_size == 96 and changed.data.holdout == 0.25 and changed.run.seed == 4
+    assert changed.model.hidden_size == 96 and changed.data.max_train_samples == 7 and changed.run.seed == 4
 
 
 def test_options_of_a_config_rebuild_it() -> None:

@@ -1,0 +1,118 @@
+"""A pre-trained encoder under a fresh classification head: where fine-tuning begins."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from torch import Tensor
+
+from src.data import hub
+from src.interop.configs import from_hugging_face_config
+from src.interop.huggingface import CONFIG, Classifier, from_checkpoint
+from src.interop.key_tables import from_hugging_face, their_names
+from src.interop.tokenizer_files import longest_text, read_tokenizer
+from src.model.bert import BertForSequenceClassification
+from src.utils.config import BertConfig
+from src.utils.errors import CheckpointError, notice
+from src.utils.folder import read_json, verify
+
+FILES = ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "vocab.txt"]
+
+
+@dataclass(frozen=True)
+class LoadReport:
+    """What became of a checkpoint's tensors, by their names there."""
+
+    mapped: list[str]
+    initialised: list[str]  # absent there, drawn at random here
+    unused: list[str]
+
+    def tell(self) -> None:
+        """Says it on standard error."""
+        notice(f"pretrained  {len(self.mapped)} tensors taken over")
+        if self.initialised:
+            notice(f"            newly initialised: {', '.join(self.initialised)}")
+        if self.unused:
+            notice(f"            left unused: {', '.join(self.unused)}")
+
+
+def fetch(name_or_path: str) -> Path:
+    """Finds a model folder, or downloads it from the hub.
+
+    Args:
+        name_or_path: folder, or hub id such as "google-bert/bert-base-uncased".
+
+    Returns:
+        The folder.
+
+    Raises:
+        CheckpointError: there is no such folder, and the hub has no such model or does not answer.
+    """
+    path = Path(name_or_path).expanduser()
+    if path.is_dir():
+        return path
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", name_or_path) or name_or_path.startswith("."):
+        raise CheckpointError(f"{name_or_path} is no folder, and no hub id like google-bert/bert-base-uncased")
+    from huggingface_hub import snapshot_download
+
+    try:
+        offline = not hub.hub_answers(name_or_path)
+        return Path(snapshot_download(name_or_path, allow_patterns=FILES, local_files_only=offline))
+    except Exception as error:  # the library's errors have no common base
+        reason = str(error).splitlines()[0]
+        raise CheckpointError(
+            f"cannot get {name_or_path} from the hub ({reason}); check name and network, or name a folder"
+        ) from None
+
+
+def load_pretrained(folder: Path, label_names: Sequence[str], dropout: BertConfig) -> tuple[Classifier, LoadReport]:
+    """Loads an encoder, with its pooler and classifier if they fit, for fine-tuning.
+
+    Args:
+        folder: a model folder of the BERT, DistilBERT or RoBERTa family, whatever head it has.
+        label_names: names of the classes to learn.
+        dropout: its three dropout rates replace the checkpoint's.
+
+    Returns:
+        The classifier, and a report of what was mapped, newly initialised and left unused.
+
+    Raises:
+        CheckpointError: an encoder tensor is missing or has another shape, or a file is missing, damaged or foreign.
+    """
+    shape, _ = from_hugging_face_config(read_json(folder / CONFIG), str(folder / CONFIG))
+    verify(folder)
+    shape = replace(
+        shape,
+        hidden_dropout_prob=dropout.hidden_dropout_prob,
+        attention_probs_dropout_prob=dropout.attention_probs_dropout_prob,
+        classifier_dropout=dropout.classifier_dropout,
+    )
+    tokenizer = read_tokenizer(folder, shape.vocab_size)
+    checkpoint = from_checkpoint(folder, shape)
+    model = BertForSequenceClassification(shape, len(label_names))
+    report = _fill(model, checkpoint, str(folder))
+    return Classifier(model, tokenizer, tuple(label_names), min(longest_text(folder), shape.longest_sequence)), report
+
+
+def _fill(model: BertForSequenceClassification, checkpoint: dict[str, Tensor], where: str) -> LoadReport:
+    family, parameters = model.config.model_type, model.state_dict()
+    found = from_hugging_face(checkpoint, parameters, family)
+    for key, parameter in parameters.items():
+        fits = key in found and found[key].shape == parameter.shape
+        if not fits and key.startswith("bert."):
+            shape = tuple(found[key].shape) if key in found else "missing"
+            raise CheckpointError(
+                f"{where}: {' + '.join(their_names(key, family))} is {shape}, config.json makes it "
+                f"{tuple(parameter.shape)}; restore the files that were saved together"
+            )
+        if not fits:
+            found.pop(key, None)
+    # A head trained for other classes, or half a head, is of no use.
+    if not {"classifier.weight", "classifier.bias"} <= set(found):
+        found = {key: tensor for key, tensor in found.items() if not key.startswith("classifier.")}
+    model.load_state_dict(found, strict=False)
+    mapped = {name for key in found for name in their_names(key, family)}
+    initialised = [name for key in parameters if key not in found for name in their_names(key, family)]
+    unused = sorted(name for name in checkpoint if name not in mapped)
+    return LoadReport(sorted(mapped), initialised, unused)
