@@ -34,9 +34,10 @@ def main(arguments: list[str]) -> None:
         refuse_changes(saved, config)
     else:
         corpus = open_corpus(config.data, seed=config.run.seed)
-        if corpus.is_sample and config.recipe is None:
-            notice("settings    --recipe sample, which suits so few sentences; options given on the command line stay")
-            config = parse_training(arguments, PROGRAM, recipe=SAMPLE)
+        recipe = "finetune" if config.model_name_or_path is not None else SAMPLE if corpus.is_sample else None
+        if recipe is not None and config.recipe is None:
+            notice(f"settings    --recipe {recipe}, which suits this; options given on the command line stay")
+            config = parse_training(arguments, PROGRAM, recipe=recipe)
         config = replace(config, data=corpus.source)
         folder, checkpoint = new_run(config, corpus.name), None
     train(config, corpus, folder, checkpoint)

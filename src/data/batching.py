@@ -10,13 +10,15 @@ from typing import TypedDict
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 
 class Batch(TypedDict):
-    """Tensors of one batch: ids and labels, and a mask only if something is padded."""
+    """Tensors of one batch: ids and labels, a mask only if something is padded, segments only of text pairs."""
 
     input_ids: Tensor  # int64 (B, T)
     attention_mask: Tensor | None  # bool (B, T), True at real tokens; None: no padding
+    token_type_ids: Tensor | None  # int64 (B, T); None: all in segment 0
     labels: Tensor  # int64 (B,)
 
 
@@ -53,25 +55,50 @@ def group_by_length(
     return batches
 
 
-def collate(sequences: Sequence[Tensor], labels: Sequence[int], pad_token_id: int) -> Batch:
+def collate(
+    sequences: Sequence[Tensor],
+    labels: Sequence[int],
+    pad_token_id: int,
+    token_types: Sequence[Tensor] | None = None,
+) -> Batch:
     """Stacks token ids into one tensor, padded on the right where lengths differ.
 
     Args:
         sequences: token ids, int64, each of shape (T_i,).
         labels: one class index a sequence.
         pad_token_id: what fills the gaps.
+        token_types: segments, int64, each of shape (T_i,).
 
     Returns:
         The batch, with T the longest sequence.
     """
-    lengths = {len(sequence) for sequence in sequences}
-    if len(lengths) == 1:
-        input_ids, attention_mask = torch.stack(list(sequences)), None  # (B, T)
-    else:
-        input_ids = torch.nn.utils.rnn.pad_sequence(list(sequences), batch_first=True, padding_value=pad_token_id)
+    attention_mask = None
+    if len({len(sequence) for sequence in sequences}) > 1:
         ends = torch.tensor([len(sequence) for sequence in sequences])  # (B,)
-        attention_mask = torch.arange(input_ids.shape[1]) < ends[:, None]  # (B, T)
-    return Batch(input_ids=input_ids, attention_mask=attention_mask, labels=torch.tensor(labels))
+        attention_mask = torch.arange(int(ends.max())) < ends[:, None]  # (B, T)
+    return Batch(
+        input_ids=pad_sequence(list(sequences), batch_first=True, padding_value=pad_token_id),
+        attention_mask=attention_mask,
+        token_type_ids=None if token_types is None else pad_sequence(list(token_types), batch_first=True),
+        labels=torch.tensor(labels),
+    )
+
+
+def halves(batch: Batch) -> list[Batch]:
+    """Cuts a batch into two of half the sentences each; a single sentence stays one."""
+
+    def part(tensor: Tensor | None, number: int) -> Tensor | None:
+        return None if tensor is None else tensor.chunk(2)[number]
+
+    return [
+        Batch(
+            input_ids=batch["input_ids"].chunk(2)[number],
+            attention_mask=part(batch["attention_mask"], number),
+            token_type_ids=part(batch["token_type_ids"], number),
+            labels=batch["labels"].chunk(2)[number],
+        )
+        for number in range(min(2, len(batch["labels"])))
+    ]
 
 
 def to_device(batch: Batch, device: torch.device) -> Batch:
@@ -84,9 +111,13 @@ def to_device(batch: Batch, device: torch.device) -> Batch:
     Returns:
         The batch there.
     """
-    mask = batch["attention_mask"]
+
+    def move(tensor: Tensor | None) -> Tensor | None:
+        return None if tensor is None else tensor.to(device, non_blocking=True)
+
     return Batch(
         input_ids=batch["input_ids"].to(device, non_blocking=True),
-        attention_mask=None if mask is None else mask.to(device, non_blocking=True),
+        attention_mask=move(batch["attention_mask"]),
+        token_type_ids=move(batch["token_type_ids"]),
         labels=batch["labels"].to(device, non_blocking=True),
     )

@@ -4,34 +4,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from tokenizers import Encoding, Tokenizer
+from tokenizers import Tokenizer
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from src.data.batching import Batch, collate, group_by_length
-
-# Tokenizing time grows with the text, whatever truncation keeps. No language has words this long on average.
-CHARACTERS_PER_TOKEN = 100
-
-
-def encode(tokenizer: Tokenizer, texts: Sequence[str], seq_len: int) -> list[Encoding]:
-    """Tokenizes texts, framed by the tokenizer's special tokens and cut to `seq_len` tokens.
-
-    Args:
-        tokenizer: its truncation is set, its padding switched off.
-        texts: any strings.
-        seq_len: most tokens kept of a text, special tokens included.
-
-    Returns:
-        One encoding a text; `overflowing` is not empty where a text was cut.
-    """
-    tokenizer.enable_truncation(seq_len)
-    tokenizer.no_padding()
-    limit = seq_len * CHARACTERS_PER_TOKEN
-    # Half a surrogate pair, which bytes that are not UTF-8 become in sys.argv, would stop `tokenizers`.
-    cleaned = [text[:limit].encode("utf-8", "replace").decode() for text in texts]
-    encodings: list[Encoding] = tokenizer.encode_batch(cleaned)
-    return encodings
+from src.data.encoding import LongText, encode
+from src.data.tokenizer import roles
 
 
 class DSCreator(Dataset[dict[str, Tensor]]):
@@ -40,16 +19,21 @@ class DSCreator(Dataset[dict[str, Tensor]]):
     Args:
         split: a Hugging Face `datasets` split, or any mapping from column name to list.
         tokenizer: text to ids.
-        seq_len: most tokens of a text, special tokens included.
+        seq_len: most tokens of an example, special tokens included.
         text_column: name of the column of texts.
         label_column: name of the column of class indices.
+        pair_column: name of the column of second texts, if there is one.
+        long_text: what becomes of texts with more tokens; in windows, a text becomes several examples.
 
     Attributes:
-        input_ids: token ids, int64, each of shape (T_i,).
-        labels: class indices.
-        lengths: tokens of every text.
-        truncated: whether a text had more tokens than `seq_len`.
-        unknown: whether the tokenizer knows no word of a text.
+        input_ids: token ids of every example, int64, each of shape (T_i,).
+        token_type_ids: segments of every example, int64, each (T_i,); None where all is segment 0.
+        labels: class index of every example.
+        text_labels: class index of every text.
+        lengths: tokens of every example.
+        owners: for every example, the index of its text in the split.
+        truncated: for every text, whether some of it is not read.
+        unknown: for every text, whether the tokenizer knows none of its words.
     """
 
     def __init__(
@@ -59,20 +43,22 @@ class DSCreator(Dataset[dict[str, Tensor]]):
         seq_len: int,
         text_column: str = "sentence",
         label_column: str = "label",
+        pair_column: str | None = None,
+        long_text: LongText = "truncate",
     ):
-        texts = list(split[text_column])
-        self.labels: list[int] = list(split[label_column])
-        encodings = encode(tokenizer, texts, seq_len)
-        self.input_ids = [torch.tensor(encoding.ids) for encoding in encodings]
-        self.lengths = [len(encoding) for encoding in encodings]
-        self.truncated = [
-            bool(encoding.overflowing) or len(text) > seq_len * CHARACTERS_PER_TOKEN
-            for encoding, text in zip(encodings, texts, strict=True)
-        ]
-        unk_token = getattr(tokenizer.model, "unk_token", None)
-        self.unknown = [_only_unknown(encoding, unk_token) for encoding in encodings]
-        pad_token_id = tokenizer.token_to_id("[PAD]")
-        self.pad_token_id: int = 0 if pad_token_id is None else pad_token_id
+        pairs = None if pair_column is None else list(split[pair_column])
+        texts = encode(tokenizer, list(split[text_column]), seq_len, pairs, long_text)
+        windows = [(owner, window) for owner, text in enumerate(texts) for window in text.windows]
+        self.input_ids = [torch.tensor(window.input_ids) for _, window in windows]
+        self.token_type_ids = None if pairs is None else [torch.tensor(window.token_type_ids) for _, window in windows]
+        self.owners = [owner for owner, _ in windows]
+        self.text_labels: list[int] = list(split[label_column])
+        self.labels = [self.text_labels[owner] for owner in self.owners]
+        self.lengths = [len(ids) for ids in self.input_ids]
+        self.truncated = [text.truncated for text in texts]
+        self.unknown = [text.unknown for text in texts]
+        # Where there is no padding token any id will do: the mask hides it.
+        self.pad_token_id: int = tokenizer.token_to_id(roles(tokenizer).get("pad", "")) or 0
 
     def __len__(self) -> int:
         """Returns the number of examples."""
@@ -88,10 +74,6 @@ class DSCreator(Dataset[dict[str, Tensor]]):
 
     def collate(self, indices: Sequence[int]) -> Batch:
         """Makes one batch of the examples at `indices`."""
-        ids = [self.input_ids[index] for index in indices]
-        return collate(ids, [self.labels[index] for index in indices], self.pad_token_id)
-
-
-def _only_unknown(encoding: Encoding, unk_token: str | None) -> bool:
-    words = [token for token, special in zip(encoding.tokens, encoding.special_tokens_mask, strict=True) if not special]
-    return bool(words) and all(token == unk_token for token in words)
+        types = None if self.token_type_ids is None else [self.token_type_ids[index] for index in indices]
+        labels = [self.labels[index] for index in indices]
+        return collate([self.input_ids[index] for index in indices], labels, self.pad_token_id, types)

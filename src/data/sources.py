@@ -25,6 +25,12 @@ class TextSplit:
     texts: list[str]
     labels: list[int]
     origin: str
+    pairs: list[str] | None = None  # second texts, where the corpus compares two
+
+    def select(self, rows: Sequence[int], origin: str) -> "TextSplit":
+        """Returns the examples at `rows`, under another origin."""
+        pairs = None if self.pairs is None else [self.pairs[row] for row in rows]
+        return TextSplit([self.texts[row] for row in rows], [self.labels[row] for row in rows], origin, pairs)
 
 
 @dataclass(frozen=True)
@@ -52,6 +58,7 @@ class _Table:
     origin: str
     rows: list[tuple[str, str | None, str]]  # text, label, place
     class_names: tuple[str, ...]
+    pairs: list[str] | None
 
 
 def open_corpus(
@@ -156,13 +163,17 @@ def _table(raw: RawSplit, data: DataConfig, allow_unlabelled: bool) -> _Table:
     label = None
     if not allow_unlabelled or data.label_column or set(first) & set(_LABEL_COLUMNS):
         label = choose_column(first, data.label_column, _LABEL_COLUMNS, "--label-column", raw.origin)
+    pair = data.text_pair_column
+    if pair is not None:
+        choose_column(first, pair, (), "--text-pair-column", raw.origin)
     rows = []
     for row in raw.rows:
         place = f"{raw.place}{row.line}"
-        if lacking := [column for column in (text, label) if column is not None and column not in row.cells]:
+        if lacking := [column for column in (text, label, pair) if column is not None and column not in row.cells]:
             raise DataError(f"{place}: no {lacking[0]!r}; give every row a text and a label under the same names")
         rows.append((*clean_row(row.cells[text], None if label is None else row.cells[label], place), place))
-    return _Table(raw.origin, rows, raw.class_names.get(label or "", ()))
+    pairs = None if pair is None else [row.cells[pair] for row in raw.rows]
+    return _Table(raw.origin, rows, raw.class_names.get(label or "", ()), pairs)
 
 
 def _name_labels(table: _Table) -> tuple[str, ...]:
@@ -175,7 +186,7 @@ def _index_labels(table: _Table, names: tuple[str, ...], allow_unlabelled: bool)
     texts = [text for text, _, _ in table.rows]
     if not any(label for _, label, _ in table.rows):
         if allow_unlabelled:
-            return TextSplit(texts, [-1] * len(texts), table.origin)
+            return TextSplit(texts, [-1] * len(texts), table.origin, table.pairs)
         raise DataError(f"{table.origin} has no labels (first at {table.rows[0][2]}); predict with --file instead")
     poles = [_POLES.get(name.lower()) for name in names]
     is_sentiment = len(poles) == 2 and set(poles) == {0, 1}
@@ -188,7 +199,7 @@ def _index_labels(table: _Table, names: tuple[str, ...], allow_unlabelled: bool)
         if (index := indices.get(label, aliases.get(label.lower()))) is None:
             raise DataError(f"{place}: label {label!r} is none of {', '.join(names)}; correct it")
         labels.append(index)
-    return TextSplit(texts, labels, table.origin)
+    return TextSplit(texts, labels, table.origin, table.pairs)
 
 
 def _divide(train: TextSplit, holdout: float, names: tuple[str, ...], seed: int) -> dict[str, TextSplit]:
@@ -202,10 +213,7 @@ def _divide(train: TextSplit, holdout: float, names: tuple[str, ...], seed: int)
     else:
         kept, drawn = _stratified_tenth(train, names, seed)
         parts = {"train": (kept, "without a stratified tenth"), "validation": (drawn, "a stratified tenth")}
-    return {
-        split: TextSplit([train.texts[i] for i in rows], [train.labels[i] for i in rows], f"{train.origin}, {part}")
-        for split, (rows, part) in parts.items()
-    }
+    return {split: train.select(rows, f"{train.origin}, {part}") for split, (rows, part) in parts.items()}
 
 
 def _stratified_tenth(split: TextSplit, names: tuple[str, ...], seed: int) -> tuple[list[int], list[int]]:

@@ -152,11 +152,25 @@ def _wordpiece_tokenizer(config: TokenizerConfig, vocabulary: dict[str, int]) ->
     return tokenizer
 
 
+def read_treebank(tokenizer: Tokenizer) -> None:
+    """Makes the tokenizer of a checkpoint undo Treebank spelling before all else it does to text."""
+    own = [] if tokenizer.normalizer is None else [tokenizer.normalizer]
+    tokenizer.normalizer = normalizers.Sequence([*_treebank(), *own])
+
+
+def _straight_quotes() -> list[Normalizer]:
+    return [Replace(Regex("[\u2018\u2019]"), "'"), Replace(Regex("[\u201c\u201d]"), '"')]
+
+
+def _treebank() -> list[Normalizer]:
+    spellings = [Replace(spelled, sign) for spelled, sign in TREEBANK_SPELLINGS.items()]
+    return [*spellings, *(Replace(Regex(pattern), "") for pattern in TREEBANK_BLANKS)]
+
+
 def _normalizer(config: TokenizerConfig) -> Normalizer:
-    steps: list[Normalizer] = [Replace(Regex("[\u2018\u2019]"), "'"), Replace(Regex("[\u201c\u201d]"), '"')]
+    steps = _straight_quotes()
     if config.undo_treebank:
-        steps += [Replace(spelled, sign) for spelled, sign in TREEBANK_SPELLINGS.items()]
-        steps += [Replace(Regex(pattern), "") for pattern in TREEBANK_BLANKS]
+        steps += _treebank()
     if config.lowercase:
         steps += [NFD(), StripAccents(), Lowercase()]
     return normalizers.Sequence(steps)

@@ -61,18 +61,21 @@ class Predictor:
         """
         return cls(load_classifier(Path(folder)), resolve_device(device))
 
-    def predict(self, texts: Sequence[str]) -> list[Prediction]:
-        """Classifies texts.
+    def predict(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> list[Prediction]:
+        """Classifies texts, or pairs of texts.
 
         Args:
             texts: any strings; blank ones keep their place and get no label.
+            pairs: second texts, one for each of `texts`.
 
         Returns:
             One prediction a text, in the same order.
         """
         known = [index for index, text in enumerate(texts) if text.strip()]
         predictions = [Prediction(text, None, None) for text in texts]
-        dataset = self.dataset([texts[index] for index in known])
+        dataset = self.dataset(
+            [texts[index] for index in known], pairs=None if pairs is None else [pairs[index] for index in known]
+        )
         for row, (index, probabilities) in enumerate(zip(known, self.logits(dataset).softmax(-1), strict=True)):
             score, label = probabilities.max(-1)
             predictions[index] = Prediction(
@@ -84,41 +87,66 @@ class Predictor:
             )
         return predictions
 
-    def dataset(self, texts: Sequence[str], labels: Sequence[int] | None = None) -> DSCreator:
+    def dataset(
+        self, texts: Sequence[str], labels: Sequence[int] | None = None, pairs: Sequence[str] | None = None
+    ) -> DSCreator:
         """Tokenizes texts as the model expects them; without labels all are set to 0."""
-        split = {"sentence": texts, "label": labels if labels is not None else [0] * len(texts)}
-        return DSCreator(split, self.classifier.tokenizer, self.classifier.seq_len)
+        return labelled_dataset(self.classifier, texts, labels if labels is not None else [0] * len(texts), pairs)
 
     def logits(self, dataset: DSCreator) -> Tensor:
-        """Computes the logits of a dataset, float32 on the CPU, shape (N, C), in the dataset's order."""
+        """Computes the logits of a dataset's texts, float32 on the CPU, shape (N, C), in order."""
         return classify(self.model, dataset, self.device)
+
+
+def labelled_dataset(
+    classifier: Classifier, texts: Sequence[str], labels: Sequence[int], pairs: Sequence[str] | None = None
+) -> DSCreator:
+    """Tokenizes labelled texts as a classifier expects them.
+
+    Args:
+        classifier: its tokenizer, length and way with long texts are used.
+        texts: the texts.
+        labels: their class indices.
+        pairs: second texts, if the classifier compares two.
+
+    Returns:
+        The dataset.
+    """
+    split = {"sentence": texts, "label": labels} | ({} if pairs is None else {"pair": pairs})
+    return DSCreator(
+        split,
+        classifier.tokenizer,
+        classifier.seq_len,
+        pair_column=None if pairs is None else "pair",
+        long_text=classifier.long_text,
+    )
 
 
 @torch.inference_mode()
 def classify(model: torch.nn.Module, dataset: DSCreator, device: torch.device, bf16: bool = False) -> Tensor:
-    """Computes the logits of every example, in batches without padding.
+    """Computes the logits of every text, in batches without padding; those of a text's windows are averaged.
 
     Args:
-        model: maps ids and mask to logits (B, C); put into evaluation mode meanwhile.
+        model: maps ids, mask and segments to logits (B, C); put into evaluation mode meanwhile.
         dataset: the examples.
         device: the model's.
         bf16: compute matrix products in bfloat16.
 
     Returns:
-        Logits, float32 on the CPU, shape (N, C), in the dataset's order.
+        Logits, float32 on the CPU, shape (N, C), in the order of the texts.
     """
     was_training = model.training
     model.eval()
     rows: list[Tensor] = []
-    order: list[int] = []
+    owners: list[int] = []
     for indices in dataset.grouped(TOKENS_PER_BATCH):
         batch = to_device(dataset.collate(indices), device)
         with autocast(device, bf16):
-            rows.append(model(batch["input_ids"], batch["attention_mask"]).float())
-        order += indices
+            rows.append(model(batch["input_ids"], batch["attention_mask"], batch["token_type_ids"]).float())
+        owners += [dataset.owners[index] for index in indices]
     model.train(was_training)
-    num_labels = rows[0].shape[1] if rows else 0
-    logits = torch.empty(len(order), num_labels)
-    if rows:
-        logits[torch.tensor(order)] = torch.cat(rows).cpu()
-    return logits
+    if not rows:
+        return torch.empty(0, 0)
+    windows, owner = torch.cat(rows).cpu(), torch.tensor(owners)  # (windows, C), (windows,)
+    count = torch.bincount(owner, minlength=len(dataset.text_labels)).unsqueeze(1)  # (N, 1)
+    return torch.zeros(len(count), windows.shape[1]).index_add_(0, owner, windows) / count  # (N, C)

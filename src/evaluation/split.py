@@ -46,7 +46,7 @@ def evaluate_split(predictor: Predictor, folder: Path, config: InferenceConfig) 
     """
     corpus = _open(folder, config, predictor.classifier.label_names)
     split = corpus.splits[config.split]
-    dataset = predictor.dataset(split.texts, split.labels)
+    dataset = predictor.dataset(split.texts, split.labels, split.pairs)
     if any(dataset.truncated):
         notice(f"truncated   {sum(dataset.truncated):,} texts to {predictor.classifier.seq_len} tokens")
     logits = predictor.logits(dataset)

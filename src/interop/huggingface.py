@@ -10,9 +10,10 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from torch import Tensor
 
+from src.data.encoding import LongText
 from src.interop.configs import from_hugging_face_config, to_hugging_face_config
 from src.interop.key_tables import canonical_names, from_hugging_face, their_names, to_hugging_face
-from src.interop.tokenizer_files import longest_text, read_tokenizer, save_tokenizer
+from src.interop.tokenizer_files import ReadingSettings, read_settings, read_tokenizer, save_tokenizer
 from src.model.bert import BertForSequenceClassification
 from src.utils.config import SENTIMENT_LABELS, BertConfig
 from src.utils.errors import CheckpointError
@@ -29,6 +30,7 @@ class Classifier:
     tokenizer: Tokenizer
     label_names: tuple[str, ...]
     seq_len: int  # most tokens of a text, [CLS] and [SEP] included
+    long_text: LongText = "truncate"  # what becomes of longer texts
 
 
 def save_classifier(folder: Path, classifier: Classifier, dtype: torch.dtype = torch.float32) -> None:
@@ -43,7 +45,8 @@ def save_classifier(folder: Path, classifier: Classifier, dtype: torch.dtype = t
     write_json(folder / CONFIG, to_hugging_face_config(config, "classifier", classifier.label_names))
     state = to_hugging_face(classifier.model.state_dict(), config.model_type)
     save_file({name: tensor.to("cpu", dtype) for name, tensor in state.items()}, folder / WEIGHTS, {"format": "pt"})
-    save_tokenizer(folder, classifier.tokenizer, classifier.seq_len, has_segments=config.type_vocab_size > 1)
+    reading = ReadingSettings(classifier.seq_len, classifier.long_text)
+    save_tokenizer(folder, classifier.tokenizer, reading, has_segments=config.type_vocab_size > 1)
 
 
 def load_classifier(folder: Path) -> Classifier:
@@ -67,7 +70,9 @@ def load_classifier(folder: Path) -> Classifier:
     model = _build(config, state, label_names, folder / WEIGHTS)
     if not label_names:
         label_names = SENTIMENT_LABELS if model.num_labels == 2 else tuple(map(str, range(model.num_labels)))
-    return Classifier(model.eval(), tokenizer, label_names, min(longest_text(folder), config.longest_sequence))
+    reading = read_settings(folder)
+    seq_len = min(reading.seq_len, config.longest_sequence)
+    return Classifier(model.eval(), tokenizer, label_names, seq_len, reading.long_text)
 
 
 def from_checkpoint(folder: Path, config: BertConfig) -> dict[str, Tensor]:

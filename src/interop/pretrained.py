@@ -8,12 +8,13 @@ from pathlib import Path
 from torch import Tensor
 
 from src.data import hub
+from src.data.tokenizer import read_treebank
 from src.interop.configs import from_hugging_face_config
 from src.interop.huggingface import CONFIG, Classifier, from_checkpoint
 from src.interop.key_tables import from_hugging_face, their_names
-from src.interop.tokenizer_files import longest_text, read_tokenizer
+from src.interop.tokenizer_files import read_tokenizer
 from src.model.bert import BertForSequenceClassification
-from src.utils.config import BertConfig
+from src.utils.config import TrainConfig
 from src.utils.errors import CheckpointError, notice
 from src.utils.folder import read_json, verify
 
@@ -66,13 +67,13 @@ def fetch(name_or_path: str) -> Path:
         ) from None
 
 
-def load_pretrained(folder: Path, label_names: Sequence[str], dropout: BertConfig) -> tuple[Classifier, LoadReport]:
+def load_pretrained(folder: Path, label_names: Sequence[str], config: TrainConfig) -> tuple[Classifier, LoadReport]:
     """Loads an encoder, with its pooler and classifier if they fit, for fine-tuning.
 
     Args:
         folder: a model folder of the BERT, DistilBERT or RoBERTa family, whatever head it has.
         label_names: names of the classes to learn.
-        dropout: its three dropout rates replace the checkpoint's.
+        config: its dropout rates replace the checkpoint's; it also says how texts are read.
 
     Returns:
         The classifier, and a report of what was mapped, newly initialised and left unused.
@@ -82,17 +83,16 @@ def load_pretrained(folder: Path, label_names: Sequence[str], dropout: BertConfi
     """
     shape, _ = from_hugging_face_config(read_json(folder / CONFIG), str(folder / CONFIG))
     verify(folder)
-    shape = replace(
-        shape,
-        hidden_dropout_prob=dropout.hidden_dropout_prob,
-        attention_probs_dropout_prob=dropout.attention_probs_dropout_prob,
-        classifier_dropout=dropout.classifier_dropout,
-    )
+    rates = ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout")
+    shape = replace(shape, **{rate: getattr(config.model, rate) for rate in rates})
     tokenizer = read_tokenizer(folder, shape.vocab_size)
-    checkpoint = from_checkpoint(folder, shape)
+    if config.tokenization.undo_treebank:
+        read_treebank(tokenizer)
     model = BertForSequenceClassification(shape, len(label_names))
-    report = _fill(model, checkpoint, str(folder))
-    return Classifier(model, tokenizer, tuple(label_names), min(longest_text(folder), shape.longest_sequence)), report
+    report = _fill(model, from_checkpoint(folder, shape), str(folder))
+    # Not the tokenizer's own limit: sentence encoders often set one far below the position table.
+    seq_len = min(config.tokenization.seq_len, shape.longest_sequence)
+    return Classifier(model, tokenizer, tuple(label_names), seq_len, config.tokenization.long_text), report
 
 
 def _fill(model: BertForSequenceClassification, checkpoint: dict[str, Tensor], where: str) -> LoadReport:

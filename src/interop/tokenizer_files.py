@@ -1,12 +1,14 @@
 """The tokenizer of a model folder: tokenizer.json, or an old vocab.txt, and tokenizer_config.json beside it."""
 
 import sys
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from tokenizers import Tokenizer, decoders, normalizers, pre_tokenizers
 from tokenizers.models import WordPiece
 
+from src.data.encoding import LongText
 from src.data.tokenizer import SPELLINGS, frame_and_truncate, roles
 from src.utils.errors import CheckpointError
 from src.utils.folder import read_json, write_json
@@ -14,13 +16,21 @@ from src.utils.folder import read_json, write_json
 TOKENIZER, TOKENIZER_CONFIG, VOCABULARY = "tokenizer.json", "tokenizer_config.json", "vocab.txt"
 
 
-def save_tokenizer(folder: Path, tokenizer: Tokenizer, seq_len: int, has_segments: bool) -> None:
+@dataclass(frozen=True)
+class ReadingSettings:
+    """How a model's texts are read, beside the tokenizer itself."""
+
+    seq_len: int  # most tokens of a text, special tokens included
+    long_text: LongText
+
+
+def save_tokenizer(folder: Path, tokenizer: Tokenizer, reading: ReadingSettings, has_segments: bool) -> None:
     """Writes a tokenizer so that `transformers` reads it as it is.
 
     Args:
         folder: where to.
         tokenizer: what to write.
-        seq_len: most tokens of a text.
+        reading: length of texts, and what becomes of longer ones.
         has_segments: whether the model takes token types; DistilBERT refuses them as an input.
     """
     tokenizer.save(str(folder / TOKENIZER))
@@ -29,7 +39,8 @@ def save_tokenizer(folder: Path, tokenizer: Tokenizer, seq_len: int, has_segment
     # the length its pipeline could not truncate.
     settings = {
         "tokenizer_class": "PreTrainedTokenizerFast",
-        "model_max_length": seq_len,
+        "model_max_length": reading.seq_len,
+        "long_text": reading.long_text,
         "model_input_names": inputs,
     }
     # Only those it has: transformers would append any other one, with an id the model has no embedding for.
@@ -70,20 +81,19 @@ def read_tokenizer(folder: Path, vocab_size: int) -> Tokenizer:
     return tokenizer
 
 
-def longest_text(folder: Path) -> int:
-    """Returns the most tokens of a text that tokenizer_config.json allows.
+def read_settings(folder: Path) -> ReadingSettings:
+    """Reads from tokenizer_config.json how texts are to be read.
 
     Raises:
         CheckpointError: the file is damaged.
     """
-    declared = _settings(folder).get("model_max_length")
-    if declared is None:
-        return sys.maxsize
-    if not isinstance(declared, int | float) or not declared >= 1:
-        raise CheckpointError(
-            f"{folder / TOKENIZER_CONFIG}: model_max_length {declared!r} is no number of tokens; restore the file"
-        )
-    return int(min(declared, sys.maxsize))  # transformers writes 1e30 where no length was set
+    settings, path = _settings(folder), folder / TOKENIZER_CONFIG
+    longest, long_text = settings.get("model_max_length", sys.maxsize), settings.get("long_text", "truncate")
+    if not isinstance(longest, int | float) or not longest >= 1:
+        raise CheckpointError(f"{path}: model_max_length {longest!r} is no number of tokens; restore the file")
+    if long_text not in get_args(LongText):
+        raise CheckpointError(f"{path}: long_text {long_text!r} is none of {', '.join(get_args(LongText))}; restore it")
+    return ReadingSettings(int(min(longest, sys.maxsize)), long_text)  # transformers writes 1e30 for no limit
 
 
 def _settings(folder: Path) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """The encoder: a stack of layers, each attention then feed-forward, each followed by residual and LayerNorm."""
 
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from src.model.attention import MultiHeadAttention
 from src.model.feed_forward import FeedForward
@@ -52,6 +53,7 @@ class Encoder(nn.Module):
     def __init__(self, layers: list[EncoderLayer]):
         super().__init__()
         self.layers = nn.ModuleList(layers)
+        self.gradient_checkpointing = False  # in training, compute each layer again on the way back: saves memory
 
     def forward(
         self, x: Tensor, mask: Tensor | None = None, return_weights: bool = False
@@ -69,7 +71,10 @@ class Encoder(nn.Module):
         """
         hidden_states, all_weights = [x], []
         for layer in self.layers:
-            x, weights = layer(x, mask, return_weights)
+            if self.gradient_checkpointing and self.training:
+                x, weights = checkpoint(layer, x, mask, return_weights, use_reentrant=False)
+            else:
+                x, weights = layer(x, mask, return_weights)
             hidden_states.append(x)
             if weights is not None:
                 all_weights.append(weights)

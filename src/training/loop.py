@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from src.data.batching import Batch, to_device
+from src.data.batching import Batch, halves, to_device
 from src.data.dataset import DSCreator
 from src.data.masking import drop_probabilities, drop_words
 from src.model.bert import BertForSequenceClassification
@@ -63,6 +63,7 @@ class Trainer:
         self.model, self.dataset, self.config, self.seed, self.bf16 = model, dataset, config, seed, bf16
         self.device = next(model.parameters()).device
         self.unk_token_id = unk_token_id
+        self.halvings = 0  # how often memory ran out, and batches were cut in two
         counts = torch.bincount(torch.cat(dataset.input_ids), minlength=model.config.vocab_size)
         self.drop_probabilities = drop_probabilities(
             counts, config.word_dropout, config.rare_word_dropout, special_ids
@@ -113,13 +114,7 @@ class Trainer:
         )
         set_learning_rate(state.optimizer, learning_rate)
 
-        sentences = sum(len(batch["labels"]) for batch in batches)
-        losses = []
-        for batch in batches:
-            loss = self._summed_loss(to_device(batch, self.device)) / sentences
-            loss.backward()  # type: ignore[no-untyped-call]
-            losses.append(loss.detach())
-        loss = torch.stack(losses).sum()
+        loss = self._gradients(batches)
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.max_grad_norm)
 
         if self._is_finite(loss, norm):
@@ -127,8 +122,29 @@ class Trainer:
             if state.average is not None:
                 state.average.update(state.progress.step)
         state.optimizer.zero_grad()
-        tokens = sum(_real_tokens(batch) for batch in batches)
+        tokens, sentences = (sum(count(batch) for batch in batches) for count in (_real_tokens, _sentences))
         return StepReport(loss.item(), learning_rate, norm.item(), tokens, sentences)
+
+    def _gradients(self, batches: Sequence[Batch]) -> Tensor:
+        """Adds up the gradients of the mean loss over all sentences; returns that loss."""
+        sentences = sum(_sentences(batch) for batch in batches)
+        for _ in range(self.halvings):
+            batches = [half for batch in batches for half in halves(batch)]
+        losses = []
+        try:
+            for batch in batches:
+                loss = self._summed_loss(to_device(batch, self.device)) / sentences
+                loss.backward()  # type: ignore[no-untyped-call]
+                losses.append(loss.detach())
+            return torch.stack(losses).sum()
+        except torch.OutOfMemoryError:
+            if max(_sentences(batch) for batch in batches) == 1:
+                raise
+        self.state.optimizer.zero_grad()  # what the failed attempt has added so far
+        torch.cuda.empty_cache()
+        self.halvings += 1
+        notice(f"out of memory  batches are computed in {2**self.halvings} parts from here on; the result is the same")
+        return self._gradients(batches)
 
     def _summed_loss(self, batch: Batch) -> Tensor:
         config = self.config
@@ -136,7 +152,7 @@ class Trainer:
         if config.word_dropout or config.rare_word_dropout:
             input_ids = drop_words(input_ids, self.drop_probabilities, self.unk_token_id)
         with autocast(self.device, self.bf16):
-            logits = self.model(input_ids, batch["attention_mask"])  # (B, C)
+            logits = self.model(input_ids, batch["attention_mask"], batch["token_type_ids"])  # (B, C)
         return F.cross_entropy(logits.float(), batch["labels"], label_smoothing=config.label_smoothing, reduction="sum")
 
     def _is_finite(self, loss: Tensor, norm: Tensor) -> bool:
@@ -162,3 +178,7 @@ class Trainer:
 def _real_tokens(batch: Batch) -> int:
     mask = batch["attention_mask"]
     return batch["input_ids"].numel() if mask is None else int(mask.sum())
+
+
+def _sentences(batch: Batch) -> int:
+    return len(batch["labels"])

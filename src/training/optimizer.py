@@ -1,31 +1,48 @@
 """AdamW as BERT uses it: decay on matrices only, warm-up, then a straight line down to zero."""
 
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 
+from src.model.bert import BertForSequenceClassification
 from src.utils.config import OptimizationConfig
 
 
-def build_optimizer(model: nn.Module, config: OptimizationConfig) -> torch.optim.AdamW:
+def build_optimizer(model: BertForSequenceClassification, config: OptimizationConfig) -> torch.optim.AdamW:
     """Builds AdamW (Loshchilov & Hutter 2019) with decoupled decay on matrices and embeddings only.
 
     Args:
-        model: its parameters are optimised; biases and LayerNorm (one-dimensional) are not decayed.
+        model: its trainable parameters are optimised; biases and LayerNorm (one-dimensional) are not decayed.
         config: rates and coefficients.
 
     Returns:
-        The optimizer; its learning rate is set anew before every step.
+        The optimizer; its learning rates are set anew before every step.
     """
-    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    groups = [
-        {"params": [p for p in trainable if p.ndim >= 2], "weight_decay": config.weight_decay},
-        {"params": [p for p in trainable if p.ndim < 2], "weight_decay": 0.0},
-    ]
-    betas = (config.adam_beta1, config.adam_beta2)
-    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=betas, eps=config.adam_epsilon, fused=True)
+    depth = model.config.num_hidden_layers
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            decay = config.weight_decay if parameter.ndim >= 2 else 0.0
+            scale = config.layer_decay ** (depth + 1 - _height(name, depth))
+            groups.setdefault((decay, scale), []).append(parameter)
+    return torch.optim.AdamW(
+        [{"params": members, "weight_decay": decay, "scale": scale} for (decay, scale), members in groups.items()],
+        lr=config.learning_rate,
+        betas=(config.adam_beta1, config.adam_beta2),
+        eps=config.adam_epsilon,
+        fused=True,
+    )
+
+
+def _height(name: str, depth: int) -> int:
+    """Embeddings are at height 0, layer i at i + 1, the head above all layers."""
+    if name.startswith("bert.embedding."):
+        return 0
+    layer = re.match(r"bert\.encoder\.layers\.(\d+)\.", name)
+    return depth + 1 if layer is None else int(layer[1]) + 1
 
 
 def learning_rate_at(step: int, total_steps: int, peak: float, warmup_ratio: float) -> float:
@@ -47,9 +64,9 @@ def learning_rate_at(step: int, total_steps: int, peak: float, warmup_ratio: flo
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, learning_rate: float) -> None:
-    """Sets the learning rate of every parameter group."""
+    """Sets the learning rate of every parameter group; lower layers' groups have a share of it."""
     for group in optimizer.param_groups:
-        group["lr"] = learning_rate
+        group["lr"] = learning_rate * group["scale"]
 
 
 class ExponentialMovingAverage:

@@ -58,7 +58,7 @@ class Session:
         """
         epochs = self.trainer.config.epochs
         with self._listening_to_signals():
-            while self.progress.epoch < epochs:
+            while self.progress.epoch < epochs and not self._ran_out_of_patience():
                 with self._progress_bar() as bar:
                     self.trainer.train_epoch(lambda report: self._after_step(report, bar))
                 self._after_epoch()
@@ -100,8 +100,8 @@ class Session:
         self.tracker.log_confusion(self.progress.step, evaluation.label_names, evaluation.confusion)
         best = evaluation.accuracy > self.progress.best_accuracy
         if best:
-            self.progress.best_accuracy = evaluation.accuracy
-        last = self.progress.epoch == self.trainer.config.epochs
+            self.progress.best_accuracy, self.progress.best_epoch = evaluation.accuracy, self.progress.epoch
+        last = self.progress.epoch == self.trainer.config.epochs or self._ran_out_of_patience()
         if best if self.config.keep == "best" else last:
             self.folder.deliver(self.classifier, self.trainer.state, evaluation)
         self._save()
@@ -111,10 +111,14 @@ class Session:
             f"{self.progress.training_seconds:.0f} s of training so far"
         )
 
+    def _ran_out_of_patience(self) -> bool:
+        patience = self.config.patience
+        return patience > 0 and self.progress.epoch - self.progress.best_epoch >= patience
+
     def _evaluate(self) -> Evaluation:
         with self.trainer.state.as_delivered():
             logits = classify(self.trainer.model, self.validation, self.trainer.device, self.trainer.bf16)
-        return evaluate(logits, self.validation.labels, self.classifier.label_names)
+        return evaluate(logits, self.validation.text_labels, self.classifier.label_names)
 
     def _record(self, values: dict[str, float], **more: object) -> None:
         self.folder.log({"step": self.progress.step} | values | more)

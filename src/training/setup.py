@@ -1,20 +1,22 @@
 """From a config and a corpus to everything a training needs: tokenizer, datasets, model, trainer."""
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 
 from src.data.dataset import DSCreator
 from src.data.sources import Corpus, TextSplit
-from src.data.tokenizer import CLS, PAD, SEP, UNK, build_tokenizer, token_id
+from src.data.tokenizer import PAD, build_tokenizer, roles, token_id
+from src.evaluation.predictor import labelled_dataset
 from src.interop.huggingface import Classifier
+from src.interop.pretrained import fetch, load_pretrained
 from src.model.bert import BertForSequenceClassification
 from src.training.loop import Trainer
-from src.utils.config import TrainConfig
+from src.utils.config import TrainConfig, options_of
 from src.utils.device import resolve_device, set_up_arithmetic, wants_bf16
-from src.utils.errors import notice
+from src.utils.errors import UsageError, notice
 
 
 @dataclass(frozen=True)
@@ -33,51 +35,98 @@ class Setup:
 
 
 def set_up(config: TrainConfig, corpus: Corpus) -> Setup:
-    """Builds tokenizer, datasets, model and trainer, and says on standard error what they are.
+    """Builds or loads the model, and builds datasets and trainer; says on standard error what they are.
 
     Args:
         config: all settings.
         corpus: with the splits "train" and "validation".
 
     Returns:
-        The parts, the model on its device with fresh weights drawn from the seed.
+        The parts, the model on its device; what is not pre-trained is drawn from the seed.
     """
     device = resolve_device(config.run.device)
     set_up_arithmetic(device, config.run.num_threads)
     torch.manual_seed(config.run.seed)
 
     train_split = draw(corpus.splits["train"], config.data.max_train_samples, config.run.seed)
-    tokenizer = build_tokenizer(train_split.texts, config.tokenization, config.model.vocab_size)
-    seq_len = config.tokenization.seq_len
+    build = _from_scratch if config.model_name_or_path is None else _from_checkpoint
+    classifier = build(config, train_split, corpus.label_names)
     train, validation = (
-        DSCreator({"sentence": split.texts, "label": split.labels}, tokenizer, seq_len)
+        labelled_dataset(classifier, split.texts, split.labels, split.pairs)
         for split in (train_split, corpus.splits["validation"])
     )
+    freeze(classifier.model.to(device), config.optimization.freeze_layers)
+    classifier.model.bert.encoder.gradient_checkpointing = config.optimization.gradient_checkpointing
 
-    shape = replace(config.model, vocab_size=tokenizer.get_vocab_size(), pad_token_id=token_id(tokenizer, PAD))
-    model = BertForSequenceClassification(shape, len(corpus.label_names)).to(device)
-    special_ids = [token_id(tokenizer, token) for token in (PAD, CLS, SEP)]
+    tokens = {role: token_id(classifier.tokenizer, token) for role, token in roles(classifier.tokenizer).items()}
     trainer = Trainer(
-        model,
+        classifier.model,
         train,
         config.optimization,
         config.run.seed,
-        token_id(tokenizer, UNK),
-        special_ids,
+        tokens.pop("unk", 0),
+        list(tokens.values()),
         wants_bf16(config.run.precision, device),
     )
-    classifier = Classifier(model, tokenizer, corpus.label_names, seq_len)
-    data = {
+    setup = Setup(trainer, classifier, validation, _data(corpus, train, validation))
+    _describe(setup)
+    return setup
+
+
+def freeze(model: BertForSequenceClassification, layers: int | Literal["all"] | None) -> None:
+    """Excludes the lower part of a model from training.
+
+    Args:
+        model: changed in place.
+        layers: keep the embeddings and this many layers as they are; "all": the whole encoder, which makes it a
+            feature extractor under a trained head; None: nothing.
+
+    Raises:
+        UsageError: there are fewer layers.
+    """
+    if layers is None:
+        return
+    count = model.config.num_hidden_layers if layers == "all" else layers
+    if count > model.config.num_hidden_layers:
+        raise UsageError(f"freeze_layers = {count}, but the model has {model.config.num_hidden_layers} layers")
+    model.bert.embedding.requires_grad_(False)
+    model.bert.encoder.layers[:count].requires_grad_(False)
+
+
+def _from_scratch(config: TrainConfig, train: TextSplit, label_names: tuple[str, ...]) -> Classifier:
+    texts = [*train.texts, *(train.pairs or [])]
+    tokenizer = build_tokenizer(texts, config.tokenization, config.model.vocab_size)
+    shape = replace(config.model, vocab_size=tokenizer.get_vocab_size(), pad_token_id=token_id(tokenizer, PAD))
+    model = BertForSequenceClassification(shape, len(label_names))
+    return Classifier(model, tokenizer, label_names, config.tokenization.seq_len, config.tokenization.long_text)
+
+
+def _from_checkpoint(config: TrainConfig, train: TextSplit, label_names: tuple[str, ...]) -> Classifier:
+    assert config.model_name_or_path is not None
+    _refuse_what_is_fixed(config)
+    classifier, report = load_pretrained(fetch(config.model_name_or_path), label_names, config)
+    report.tell()
+    return classifier
+
+
+def _refuse_what_is_fixed(config: TrainConfig) -> None:
+    given = options_of(config.model) | options_of(config.tokenization)
+    usual = options_of(TrainConfig().model) | options_of(TrainConfig().tokenization)
+    free = {"hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout"}
+    free |= {"undo_treebank", "seq_len", "long_text"}
+    if fixed := [name for name in given if name not in free and given[name] != usual[name]]:
+        raise UsageError(f"{', '.join(fixed)} come with {config.model_name_or_path}; drop those options or --preset")
+
+
+def _data(corpus: Corpus, train: DSCreator, validation: DSCreator) -> dict[str, Any]:
+    return {
         "name": corpus.name,
         "label_names": corpus.label_names,
         "train_origin": corpus.splits["train"].origin,
-        "train": len(train),
+        "train": len(train.text_labels),
         "validation_origin": corpus.splits["validation"].origin,
-        "validation": len(validation),
+        "validation": len(validation.text_labels),
     }
-    setup = Setup(trainer, classifier, validation, data)
-    _describe(setup)
-    return setup
 
 
 def draw(split: TextSplit, count: int | None, seed: int) -> TextSplit:
@@ -94,7 +143,7 @@ def draw(split: TextSplit, count: int | None, seed: int) -> TextSplit:
     if count is None or count >= len(split.texts):
         return split
     kept = np.sort(np.random.default_rng(seed).choice(len(split.texts), size=count, replace=False)).tolist()
-    return replace(split, texts=[split.texts[i] for i in kept], labels=[split.labels[i] for i in kept])
+    return split.select(kept, split.origin)
 
 
 def _describe(setup: Setup) -> None:

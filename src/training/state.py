@@ -25,6 +25,7 @@ class Progress:
     step_in_epoch: int = 0  # optimizer steps done in the epoch under way
     skipped_in_a_row: int = 0  # steps whose loss or gradient was not finite
     best_accuracy: float = -1.0
+    best_epoch: int = 0
     training_seconds: float = 0.0
     tracker_run_id: str | None = None
 

@@ -131,6 +131,8 @@ class DataConfig:
     """Column that holds the text; unset: the one named sentence, text, review or content."""
     label_column: str | None = None
     """Column that holds the label; unset: the one named label, labels, sentiment or class."""
+    text_pair_column: str | None = None
+    """Column that holds a second text, for models that compare two; unset: one text only."""
     max_train_samples: int | None = None
     """Train on this many randomly drawn examples only."""
     holdout: float = 0.0
@@ -162,6 +164,8 @@ class TokenizerConfig:
     """Join what Penn Treebank tokenization split ("ca n't", "-lrb-"), so that SST-2 and ordinary text look alike."""
     seq_len: int = 64
     """Most tokens of a text that are read, [CLS] and [SEP] included."""
+    long_text: Literal["truncate", "head-tail", "windows"] = "truncate"
+    """Of a longer text read the beginning, the beginning and the end, or all in windows whose scores are averaged."""
 
     def __post_init__(self) -> None:
         _require(self.seq_len >= 3, "seq_len", self.seq_len, "must be at least 3: [CLS], one token, [SEP]")
@@ -178,10 +182,16 @@ class OptimizationConfig:
     """Sentences of mean length in a batch; every batch holds about this many times the mean length in tokens."""
     gradient_accumulation_steps: int = 1
     """Batches whose gradients are averaged before one optimiser step."""
+    gradient_checkpointing: bool = False
+    """Compute each layer again on the way back instead of keeping its activations: less memory, a third more time."""
     learning_rate: float = 5e-4
     """Peak learning rate, reached after warm-up."""
     warmup_ratio: float = 0.1
     """Fraction of all steps in which the learning rate rises from 0 to its peak; then it falls linearly to 0."""
+    layer_decay: float = 1.0
+    """Each layer's learning rate is this times that of the layer above; below 1 it spares a pre-trained encoder."""
+    freeze_layers: int | Literal["all"] | None = None
+    """Keep the embeddings and this many layers as they are, or all of the encoder and train its head only."""
     weight_decay: float = 0.1
     """Decoupled decay of matrices; biases and LayerNorm are left alone (Loshchilov & Hutter 2019)."""
     adam_beta1: float = 0.9
@@ -204,6 +214,9 @@ class OptimizationConfig:
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "gradient_accumulation_steps"):
             _require(getattr(self, name) >= 1, name, getattr(self, name), "must be at least 1")
+        if isinstance(self.freeze_layers, int):
+            _require(self.freeze_layers >= 0, "freeze_layers", self.freeze_layers, "must not be negative")
+        _require(0 < self.layer_decay <= 1, "layer_decay", self.layer_decay, "must lie in (0, 1]")
         for name in ("learning_rate", "adam_epsilon", "max_grad_norm"):
             _require(getattr(self, name) > 0, name, getattr(self, name), "must be above 0")
         for name in ("weight_decay", "rare_word_dropout"):
@@ -224,6 +237,8 @@ class RunConfig:
     """never, auto (go on in --output-dir, or in the newest unfinished run), or the path of a run or checkpoint."""
     keep: Literal["last", "best"] = "last"
     """Deliver the last model, or the one with the best validation accuracy of all epochs."""
+    patience: int = 0
+    """Stop after this many epochs without a better validation accuracy; 0: train all epochs."""
     save_every: int = 0
     """Write a resumable checkpoint every so many steps, besides the one at each epoch's end; 0: epochs only."""
     seed: int = 0
@@ -243,7 +258,8 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         _require(self.num_threads >= 0, "num_threads", self.num_threads, "must not be negative")
-        _require(self.save_every >= 0, "save_every", self.save_every, "must not be negative")
+        for name in ("save_every", "patience"):
+            _require(getattr(self, name) >= 0, name, getattr(self, name), "must not be negative")
         _require(0 <= self.seed < 2**63, "seed", self.seed, "must lie in [0, 2^63)")
         if self.overwrite and self.resume != "never":
             raise UsageError("--overwrite deletes what --resume would continue; give one of them")
@@ -259,12 +275,14 @@ SMALL_DATA_DROPOUT: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """Train a hand-written BERT to classify sentences, from random weights."""
+    """Train a hand-written BERT to classify sentences, from random weights or from a pre-trained checkpoint."""
 
+    model_name_or_path: str | None = None
+    """Pre-trained BERT, DistilBERT or RoBERTa to fine-tune: a folder, or a hub id such as google-bert/bert-base-uncased."""
     preset: str = "nano"
     """Size of the model (layers/width): nano 1/128, tiny 2/128, mini 4/256, small 4/512, medium 8/512, base 12/768, large 24/1024."""
     recipe: str | None = None
-    """Named set of settings; "sample" suits a few hundred sentences and is chosen for the bundled sample."""
+    """Named set of settings: "finetune" for pre-trained checkpoints, "sample" for the few sentences that are bundled."""
     data: DataConfig = field(default_factory=DataConfig)
     tokenization: TokenizerConfig = field(default_factory=TokenizerConfig)
     model: BertConfig = field(default_factory=lambda: replace(BertConfig(), **PRESETS["nano"], **SMALL_DATA_DROPOUT))
@@ -281,6 +299,19 @@ class TrainConfig:
 
 
 RECIPES: dict[str, dict[str, Any]] = {
+    "finetune": {
+        "epochs": 2,
+        "learning_rate": 6e-5,
+        "weight_decay": 0.01,
+        "adam_beta2": 0.999,
+        "adam_epsilon": 1e-8,
+        "label_smoothing": 0.0,
+        "word_dropout": 0.0,
+        "rare_word_dropout": 0.0,
+        "hidden_dropout_prob": 0.1,
+        "classifier_dropout": 0.1,
+        "seq_len": 128,
+    },
     "sample": {"epochs": 30, "batch_size": 16},
 }
 
