@@ -165,7 +165,7 @@ def _storage_errors(where: Path) -> Iterator[None]:
 
 
 def _circumstances() -> dict[str, Any]:
-    packages = ("torch", "tokenizers", "safetensors", "datasets")
+    packages = ("torch", "tokenizers", "safetensors")
     return {
         "command": sys.argv,
         "started": _now(),

@@ -300,8 +300,9 @@ class TrainConfig:
 
 RECIPES: dict[str, dict[str, Any]] = {
     "finetune": {
-        "epochs": 2,
-        "learning_rate": 6e-5,
+        "epochs": 3,
+        "learning_rate": 2e-4,
+        "layer_decay": 0.85,
         "weight_decay": 0.01,
         "adam_beta2": 0.999,
         "adam_epsilon": 1e-8,

@@ -117,7 +117,13 @@ def break_gradient(trainer: Trainer, broken: list[bool]) -> None:
     hook(lambda gradient: gradient * math.inf if broken[0] else gradient)  # type: ignore[no-untyped-call]
 
 
-@pytest.fixture(params=[break_loss, break_gradient])
+def break_loss_alone(trainer: Trainer, broken: list[bool]) -> None:
+    # A true label of probability 0 costs infinity, but its gradient is as finite as any.
+    worst = torch.tensor([0.0, -math.inf])
+    trainer.model.register_forward_hook(lambda _, inputs, logits: logits + worst if broken[0] else logits)
+
+
+@pytest.fixture(params=[break_loss, break_loss_alone, break_gradient])
 def fragile(request: pytest.FixtureRequest) -> Iterator[tuple[Trainer, Batch, list[bool]]]:
     trainer, broken = setup(ema_decay=0.9).trainer, [False]
     request.param(trainer, broken)
@@ -231,6 +237,19 @@ def test_the_seed_fixes_every_bit_of_the_weights() -> None:
     assert_same(trained(7), first)
     other = trained(8)
     assert not torch.equal(other["classifier.weight"], first["classifier.weight"])
+
+
+def test_seed_and_epoch_decide_the_order() -> None:
+    orders = [setup(seed=seed).trainer._steps(epoch) for seed, epoch in ((0, 0), (0, 0), (0, 1), (1, 0))]
+    assert orders[0] == orders[1]
+    assert orders[0] != orders[2] and orders[0] != orders[3]
+
+
+def test_an_epoch_puts_the_model_into_training_mode() -> None:
+    trainer = setup().trainer
+    trainer.model.eval()
+    trainer.train_epoch(lambda report: None)
+    assert trainer.model.training
 
 
 def test_what_after_step_raises_ends_the_epoch_there() -> None:
