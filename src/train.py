@@ -70,7 +70,7 @@ def train(config: TrainConfig, corpus: "Corpus", folder: "RunFolder", checkpoint
 
     setup = set_up(config, corpus)
     if checkpoint is None:
-        folder.begin(config, setup.data, setup.parameters)
+        folder.begin(config, setup.data, setup.model)
     else:
         folder.resume(checkpoint, setup.trainer.state, setup.data)
     progress = setup.trainer.state.progress

@@ -354,4 +354,4 @@ def test_another_programs_folder_is_evaluated_on_data_that_is_named(programs: Pr
         (folder / name).unlink()
     answer = succeed(programs.inference("--checkpoint", folder, "--dataset", SAMPLE_DIR / "validation.jsonl", "--json"))
     assert json.loads(answer.out)["n"] == 220
-    assert (folder / "evaluation-validation.json").exists()
+    assert (folder / "evaluation-validation-validation.json").exists()

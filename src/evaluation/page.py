@@ -25,8 +25,7 @@ class Page:
 
     def text(
         self,
-        x: float,
-        y: float,
+        at: tuple[float, float],
         content: str,
         size: float,
         *,
@@ -38,8 +37,8 @@ class Page:
         """Writes one line.
 
         Args:
-            x: left edge, middle or right edge of the line, as `align` says.
-            y: middle of its small letters, so that lines of one y stand on one base line.
+            at: left edge, middle or right edge of the line, as `align` says; and the middle of its small letters, so
+                that lines of one height stand on one base line.
             content: what to write; it is data, never markup.
             size: of the font, in points of 1/72 inch.
             color: of the letters.
@@ -51,7 +50,7 @@ class Page:
             The width of the line.
         """
         line = self.wrap(content, room, size, 1, weight)[0]
-        self.axes.text(x, y, line, fontsize=size, color=color, ha=align, va="center_baseline", weight=weight)
+        self.axes.text(*at, line, fontsize=size, color=color, ha=align, va="center_baseline", weight=weight)
         return self._width(line, size, weight)
 
     def upright(self, x: float, y: float, content: str, size: float, color: str) -> None:

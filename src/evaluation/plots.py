@@ -37,7 +37,7 @@ def results_picture(path: Path, evaluation: Evaluation, examples: Sequence[Examp
     # Labels and texts are data: a "$" in them must not start a formula, whatever the user's matplotlibrc says.
     with matplotlib.rc_context({"text.usetex": False, "text.parse_math": False, "font.family": FONT}):
         page = Page()
-        page.text(MARGIN, 64, title, 20, weight="bold", room=WIDTH - 2 * MARGIN)
+        page.text((MARGIN, 64), title, 20, weight="bold", room=WIDTH - 2 * MARGIN)
         _draw_headline(page, evaluation)
         _draw_confusion(page, evaluation)
         if examples:
@@ -47,14 +47,14 @@ def results_picture(path: Path, evaluation: Evaluation, examples: Sequence[Examp
 
 
 def _draw_headline(page: Page, evaluation: Evaluation) -> None:
-    headline = page.text(MARGIN, 180, f"{100 * evaluation.accuracy:.1f} %", 58, color=RIGHT, weight="bold")
-    page.text(MARGIN + headline + 20, 163, "accuracy", 18, weight="bold")
-    page.text(MARGIN + headline + 20, 200, f"{evaluation.n:,} examples", 14, color=GREY)
+    headline = page.text((MARGIN, 180), f"{100 * evaluation.accuracy:.1f} %", 58, color=RIGHT, weight="bold")
+    page.text((MARGIN + headline + 20, 163), "accuracy", 18, weight="bold")
+    page.text((MARGIN + headline + 20, 200), f"{evaluation.n:,} examples", 14, color=GREY)
     _draw_interval(page, evaluation, 252, GUTTER - 2 * MARGIN)
     low, high = (100 * end for end in evaluation.interval)
-    page.text(MARGIN, 302, f"95 % interval {low:.1f} to {high:.1f} %", 14, color=GREY)
+    page.text((MARGIN, 302), f"95 % interval {low:.1f} to {high:.1f} %", 14, color=GREY)
     rates = f"macro F1 {100 * evaluation.f1:.1f} %  ·  MCC {evaluation.mcc:.3f}  ·  loss {evaluation.loss:.3f} nats"
-    page.text(MARGIN, 336, rates, 14, color=GREY, room=GUTTER - 2 * MARGIN)
+    page.text((MARGIN, 336), rates, 14, color=GREY, room=GUTTER - 2 * MARGIN)
 
 
 def _draw_interval(page: Page, evaluation: Evaluation, y: float, width: float) -> None:
@@ -70,9 +70,9 @@ def _draw_confusion(page: Page, evaluation: Evaluation) -> None:
     left, top, right, bottom = MARGIN + 150, 482, GUTTER - MARGIN, HEIGHT - MARGIN
     classes = len(evaluation.label_names)
     width, height = (right - left) / classes, (bottom - top) / classes
-    heading = page.text(MARGIN, 398, "Confusion matrix", 16, weight="bold")
-    page.text(MARGIN + heading + 16, 398, "counts, and % of the true class", 13, color=GREY)
-    page.text((left + right) / 2, top - 46, "predicted", 13, color=GREY, align="center")
+    heading = page.text((MARGIN, 398), "Confusion matrix", 16, weight="bold")
+    page.text((MARGIN + heading + 16, 398), "counts, and % of the true class", 13, color=GREY)
+    page.text(((left + right) / 2, top - 46), "predicted", 13, color=GREY, align="center")
     page.upright(MARGIN + 8, (top + bottom) / 2, "true", 13, GREY)
     for row, counts in enumerate(evaluation.confusion):
         if classes <= MOST_COUNTS:
@@ -89,9 +89,9 @@ def _draw_names(
     size = min(14.0, 0.3 * height)
     numbered = len(names) > MOST_NAMED
     name = f"{row}  {names[row]}" if numbered else names[row]
-    page.text(left - 12, top + (row + 0.5) * height, name, size, align="right", room=112)
+    page.text((left - 12, top + (row + 0.5) * height), name, size, align="right", room=112)
     column = str(row) if numbered else name
-    page.text(left + (row + 0.5) * width, top - 18, column, size, align="center", room=width - 8)
+    page.text((left + (row + 0.5) * width, top - 18), column, size, align="center", room=width - 8)
 
 
 def _draw_cell(
@@ -104,10 +104,10 @@ def _draw_cell(
     if classes <= MOST_COUNTS:
         size = min(26.0, 0.28 * height, 0.18 * width)
         middle = y + (0.40 if shares else 0.5) * height
-        page.text(x + width / 2, middle, f"{count:,}", size, color=color, align="center", weight="bold")
+        page.text((x + width / 2, middle), f"{count:,}", size, color=color, align="center", weight="bold")
     if shares:
         size = min(15.0, 0.15 * height, 0.15 * width)
-        page.text(x + width / 2, y + 0.70 * height, f"{100 * share:.1f} %", size, color=color, align="center")
+        page.text((x + width / 2, y + 0.70 * height), f"{100 * share:.1f} %", size, color=color, align="center")
 
 
 def _shade(color: str, strength: float) -> tuple[float, ...]:
@@ -119,9 +119,9 @@ def _shade(color: str, strength: float) -> tuple[float, ...]:
 
 def _draw_examples(page: Page, examples: Sequence[Example]) -> None:
     top = 192
-    page.text(GUTTER, 126, "Examples drawn at random", 16, weight="bold")
+    page.text((GUTTER, 126), "Examples drawn at random", 16, weight="bold")
     for x, name in ((TEXT, "text"), (TRUE, "true"), (PREDICTED, "predicted"), (CONFIDENCE, "confidence")):
-        page.text(x, top - 22, name, 13, color=GREY)
+        page.text((x, top - 22), name, 13, color=GREY)
     height = min(65.0, (HEIGHT - MARGIN - top) / len(examples))
     for row, example in enumerate(examples):
         page.box(GUTTER, top + row * height, WIDTH - MARGIN - GUTTER, 1, LINE)
@@ -131,13 +131,13 @@ def _draw_examples(page: Page, examples: Sequence[Example]) -> None:
 def _draw_example(page: Page, example: Example, y: float) -> None:
     right = example.label == example.predicted
     color = RIGHT if right else WRONG
-    page.text(GUTTER + 18, y, "✓" if right else "✗", 17, color=color, align="center", weight="bold")
+    page.text((GUTTER + 18, y), "✓" if right else "✗", 17, color=color, align="center", weight="bold")
     lines = page.wrap(example.text, TRUE - TEXT - 20, 13, 2)
     for number, line in enumerate(lines):
-        page.text(TEXT, y + 23 * (number - (len(lines) - 1) / 2), line, 13)
-    page.text(TRUE, y, example.label, 13, room=PREDICTED - TRUE - 12)
+        page.text((TEXT, y + 23 * (number - (len(lines) - 1) / 2)), line, 13)
+    page.text((TRUE, y), example.label, 13, room=PREDICTED - TRUE - 12)
     weight = "normal" if right else "bold"
-    page.text(PREDICTED, y, example.predicted, 13, color=color, weight=weight, room=CONFIDENCE - PREDICTED - 12)
+    page.text((PREDICTED, y), example.predicted, 13, color=color, weight=weight, room=CONFIDENCE - PREDICTED - 12)
     page.box(CONFIDENCE, y - 8, 80, 16, TRACK)
     page.box(CONFIDENCE, y - 8, 80 * example.score, 16, color)
-    page.text(WIDTH - MARGIN, y, f"{100 * example.score:.0f} %", 13, align="right")
+    page.text((WIDTH - MARGIN, y), f"{100 * example.score:.0f} %", 13, align="right")

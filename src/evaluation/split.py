@@ -54,7 +54,8 @@ def evaluate_split(predictor: Predictor, folder: Path, config: InferenceConfig) 
     evaluation = evaluate(logits, split.labels, names)
     examples = draw_examples(split.texts, split.labels, logits, names, config.examples, seed=0)
     result = SplitEvaluation(evaluation, examples, str(folder), corpus.name, split.origin)
-    _leave_beside_model(folder / f"evaluation-{config.split}.json", json.loads(result.as_json()))
+    other = "" if config.dataset is None else f"{Path(corpus.name).stem}-"
+    _leave_beside_model(folder / f"evaluation-{other}{config.split}.json", json.loads(result.as_json()))
     return result
 
 

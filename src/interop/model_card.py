@@ -6,8 +6,19 @@ from typing import Any
 
 from src.utils.config import SAMPLE
 
-SAMPLE_WARNING = """> **Trained on the bundled sample, not on SST-2.** A few hundred sentences, good 
+SAMPLE_WARNING = """
+> **Trained on the bundled sample, not on SST-2.** A few hundred sentences, good 
 > for trying the program only.
+"""
+
+USAGE = """```python
+from transformers import pipeline
+
+classify = pipeline("text-classification", model="path/to/this/folder")
+print(classify("a gripping film"))
+```
+
+Every setting is in `run.json`, the training curve in `metrics.jsonl` where they were kept.
 """
 
 
@@ -21,43 +32,38 @@ def model_card(run: Mapping[str, Any], evaluation: Mapping[str, Any]) -> str:
     Returns:
         Markdown with a YAML header.
     """
-    data, model, training = run["data"], run["config"]["model"], run["config"]["optimization"]
     header = {
         "language": "en",
         "pipeline_tag": "text-classification",
         "tags": ["bert", "sentiment-analysis"],
-        "datasets": [data["name"]],
+        "datasets": [run["data"]["name"]],
         "metrics": ["accuracy"],
     }
     yaml = "\n".join(f"{key}: {json.dumps(value)}" for key, value in header.items())
-    low, high = (100 * bound for bound in evaluation["interval"])
-    return f"""---
-{yaml}
----
+    parts = [f"---\n{yaml}\n---", _description(run), _numbers(run, evaluation), USAGE]
+    return "\n\n".join(parts)
 
-# BERT {model["num_hidden_layers"]}/{model["hidden_size"]} on {data["name"]}
 
+def _description(run: Mapping[str, Any]) -> str:
+    data, model, config = run["data"], run["model"], run["config"]
+    layers, width, training = model["num_hidden_layers"], model["hidden_size"], config["optimization"]
+    return f"""# BERT {layers}/{width} on {data["name"]}
 {SAMPLE_WARNING if data["name"] == SAMPLE else ""}
-A BERT encoder of {run["parameters"]:,} parameters ({model["num_hidden_layers"]} layers, {model["hidden_size"]} wide), \
-trained from random weights on {data["train"]:,} examples of {data["name"]}: {training["epochs"]} epochs, batches of \
-{training["batch_size"]} sentences, learning rate {training["learning_rate"]}, seed {run["config"]["run"]["seed"]}.
+{model["parameters"]:,} parameters in {layers} layers, {width} wide, trained from
+{config["model_name_or_path"] or "random weights"} on {data["train"]:,} examples of {data["name"]}:
+{training["epochs"]} epochs, batches of {training["batch_size"]} sentences, learning rate {training["learning_rate"]},
+seed {config["run"]["seed"]}.
 
-| {data["validation_origin"]} | |
+Labels: {", ".join(data["label_names"])}. A text is read up to {config["tokenization"]["seq_len"]} tokens
+(`long_text`: {config["tokenization"]["long_text"]})."""
+
+
+def _numbers(run: Mapping[str, Any], evaluation: Mapping[str, Any]) -> str:
+    low, high = (100 * bound for bound in evaluation["interval"])
+    return f"""| {run["data"]["validation_origin"]} | |
 |---|---|
 | examples | {evaluation["n"]} |
 | accuracy | {100 * evaluation["accuracy"]:.1f} % (95 % interval {low:.1f}-{high:.1f}) |
 | macro F1 | {100 * evaluation["f1"]:.1f} % |
 | Matthews correlation | {evaluation["mcc"]:.3f} |
-| loss | {evaluation["loss"]:.4f} nats |
-
-Labels: {", ".join(data["label_names"])}. Texts of more than {run["config"]["tokenization"]["seq_len"]} tokens are cut.
-
-```python
-from transformers import pipeline
-
-classify = pipeline("text-classification", model="path/to/this/folder")
-print(classify("a gripping film"))
-```
-
-Every setting is in `run.json`, the training curve in `metrics.jsonl` where they were kept.
-"""
+| loss | {evaluation["loss"]:.4f} nats |"""

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from importlib.metadata import version
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -38,17 +39,17 @@ class RunFolder:
     def __init__(self, path: Path):
         self.path = path
 
-    def begin(self, config: TrainConfig, data: Mapping[str, Any], parameters: int) -> None:
+    def begin(self, config: TrainConfig, data: Mapping[str, Any], model: Mapping[str, Any]) -> None:
         """Makes the folder anew and notes in run.json what is about to run.
 
         Args:
             config: all settings.
             data: name, origins, sizes and label names of the data.
-            parameters: of the model.
+            model: its shape and number of parameters.
         """
         shutil.rmtree(self.path, ignore_errors=True)
         with refreshed_folder(self.path) as folder:
-            settings = {"config": asdict(config), "data": dict(data), "parameters": parameters, "finished": None}
+            settings = {"config": asdict(config), "data": dict(data), "model": dict(model), "finished": None}
             write_json(folder / RUN, settings | _circumstances())
 
     def resume(self, checkpoint: Path, state: TrainingState, data: Mapping[str, Any]) -> None:
@@ -92,7 +93,9 @@ class RunFolder:
     def log(self, row: Mapping[str, Any]) -> None:
         """Appends one line to metrics.jsonl."""
         with _storage_errors(self.path), (self.path / METRICS).open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(row) + "\n")
+            # JSON knows no NaN or infinity, which a diverging run reports.
+            finite = {name: None if value in (inf, -inf) or value != value else value for name, value in row.items()}
+            stream.write(json.dumps(finite, allow_nan=False) + "\n")
 
     def checkpoints(self) -> list[Path]:
         """Returns the checkpoints, newest first."""

@@ -1,6 +1,6 @@
 """From a config and a corpus to everything a training needs: tokenizer, datasets, model, trainer."""
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -29,9 +29,10 @@ class Setup:
     data: dict[str, Any]  # name, origins, sizes and labels, for run.json
 
     @property
-    def parameters(self) -> int:
-        """Number of the model's parameters."""
-        return sum(parameter.numel() for parameter in self.classifier.model.parameters())
+    def model(self) -> dict[str, Any]:
+        """The model's shape and number of parameters, for run.json."""
+        model = self.classifier.model
+        return asdict(model.config) | {"parameters": sum(parameter.numel() for parameter in model.parameters())}
 
 
 def set_up(config: TrainConfig, corpus: Corpus) -> Setup:
@@ -160,7 +161,7 @@ def _describe(setup: Setup) -> None:
     notice(f"vocabulary  {shape.vocab_size:,} tokens; {np.mean(trainer.dataset.lengths):.1f} tokens a training text")
     notice(
         f"model       {shape.num_hidden_layers} layers, {shape.hidden_size} wide, {shape.num_attention_heads} heads: "
-        f"{setup.parameters:,} parameters"
+        f"{setup.model['parameters']:,} parameters"
     )
     notice(
         f"steps       {trainer.config.epochs} epochs of {trainer.steps_per_epoch:,}, on {trainer.device} "

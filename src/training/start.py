@@ -30,7 +30,10 @@ def find_checkpoint(run: RunConfig) -> tuple[RunFolder, Path] | None:
     if run.resume == "never":
         return None
     if run.resume != "auto":
-        return _named_checkpoint(Path(run.resume))
+        found = _named_checkpoint(Path(run.resume))
+        if run.output_dir is not None and run.output_dir.resolve() != found[0].path.resolve():
+            raise UsageError(f"a resumed run stays in {found[0].path}; drop --output-dir {run.output_dir}")
+        return found
     folder = run.output_dir or newest_unfinished_run()
     if folder is None or not RunFolder(folder).checkpoints():
         return None

@@ -2,8 +2,8 @@
 
     python -m tests.benchmarks.accuracy --dataset FOLDER_OR_HUB_ID
 
-Every run is one line of media/accuracy.jsonl; the table in media/accuracy.md is made from those lines alone, so runs may
-be added one recipe at a time. Each recipe is evaluated on the validation split with its last model.
+Every run is one line of media/accuracy.jsonl; the table in media/accuracy.md is made from those lines alone, so runs
+may be added one recipe at a time. Each recipe is evaluated on the validation split with its last model.
 """
 
 import argparse
@@ -110,7 +110,7 @@ def _train(name: str, dataset: str | None, seed: int) -> dict[str, Any]:
             "seed": seed,
             "accuracy": read_json(folder / "evaluation-validation.json")["accuracy"],
             "seconds": run["training_seconds"],
-            "parameters": run["parameters"],
+            "parameters": run["model"]["parameters"],
             "command": f"`python -m {shlex.join(shown[:-2])} --seed N`",
             "versions": run["versions"],
             "machine": run["machine"],

@@ -109,7 +109,7 @@ def test_text_is_wrapped_at_spaces_to_the_room() -> None:
     lines = page.wrap(words, 200, 13, 9)
     assert len(lines) > 2
     assert " ".join(lines) == words
-    assert all(page.text(0, 0, line, 13) <= 200 for line in lines)
+    assert all(page.text((0, 0), line, 13) <= 200 for line in lines)
 
 
 def test_text_beyond_the_last_line_is_cut() -> None:
@@ -117,14 +117,14 @@ def test_text_beyond_the_last_line_is_cut() -> None:
     lines = page.wrap("word " * 99, 200, 13, 2)
     assert len(lines) == 2
     assert lines[1].endswith("…") and not lines[0].endswith("…")
-    assert 150 < page.text(0, 0, lines[1], 13) <= 200
+    assert 150 < page.text((0, 0), lines[1], 13) <= 200
     assert len(page.wrap("a" * 99, 200, 13, 3)) == 3
 
 
 def test_one_line_is_cut_to_its_room() -> None:
     page = Page()
-    assert page.text(0, 0, "x" * 999, 13, room=120) <= 120
-    assert page.text(0, 0, "short", 13, room=120) < 120
+    assert page.text((0, 0), "x" * 999, 13, room=120) <= 120
+    assert page.text((0, 0), "short", 13, room=120) < 120
 
 
 def test_only_the_first_twelve_examples_are_shown(tmp_path: Path) -> None:

@@ -50,7 +50,7 @@ def test_run_json_tells_settings_data_command_and_versions(tmp_path: Path, monke
     assert training_config(run["config"]).optimization == training.trainer.config
     assert training_config(run["config"]).run.seed == 3
     assert (run["data"]["name"], run["data"]["train"], run["data"]["validation"]) == ("made-up", 36, 12)
-    assert run["parameters"] == sum(parameter.numel() for parameter in training.trainer.model.parameters())
+    assert run["model"]["parameters"] == sum(parameter.numel() for parameter in training.trainer.model.parameters())
     assert run["command"] == ["train.py", "--seed", "3"]
     assert run["versions"]["torch"].split("+")[0] == torch.__version__.split("+")[0]
     assert run["versions"]["python"] == platform.python_version()

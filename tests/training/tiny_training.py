@@ -92,7 +92,7 @@ def begin(path: Path, **options: Any) -> Session:
     config = settings(**options)
     parts = set_up(config, corpus())
     folder = RunFolder(path)
-    folder.begin(config, parts.data, parts.parameters)
+    folder.begin(config, parts.data, parts.model)
     return Session(parts.trainer, parts.classifier, parts.validation, folder, Tracker(), config.run)
 
 
