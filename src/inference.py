@@ -67,7 +67,9 @@ def _evaluate(predictor: "Predictor", folder: Path, config: InferenceConfig, str
     if config.picture is not None:
         from src.evaluation.plots import results_picture
 
-        results_picture(config.picture, result.evaluation, result.examples, f"{folder.name} on {result.origin}")
+        title = f"{folder.resolve().name} on {result.origin}"
+        heading = f"Examples drawn at random: {result.examples_origin}"
+        results_picture(config.picture, result.evaluation, result.examples, title, heading)
         notice(f"picture     {config.picture}")
 
 

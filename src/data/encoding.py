@@ -10,8 +10,10 @@ from src.data.tokenizer import roles
 
 LongText = Literal["truncate", "head-tail", "windows"]
 
-# Tokenizing time grows with the text, whatever truncation keeps. No language has words this long on average.
+# Tokenizing time grows with the text, whatever is kept of it. No language has words as long as this on average, and a
+# text that is read in windows, hence whole, has 15,000 words or so before it reaches its limit.
 CHARACTERS_PER_TOKEN = 100
+CHARACTERS_IN_WINDOWS = 100_000
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,7 @@ class EncodedText:
 
     windows: list[Window]
     truncated: bool  # some of it is not read
-    unknown: bool  # the tokenizer knows none of its words
+    unknown: bool  # the tokenizer knows none of the words that are read
 
 
 def encode(
@@ -45,30 +47,24 @@ def encode(
         texts: any strings.
         seq_len: most tokens of a window, special tokens included.
         pairs: second texts, one for each of `texts`.
-        long_text: of a longer text read the beginning, the beginning and the end, or all of it in windows.
+        long_text: of a longer text read the beginning, the beginning and the end, or all of it in windows. Of a pair,
+            the shorter text is kept whole if it takes no more than half of the room.
 
     Returns:
         One encoded text a text.
     """
     tokenizer.no_padding()
-    if long_text == "head-tail":
-        tokenizer.no_truncation()
-    else:
-        tokenizer.enable_truncation(seq_len)
+    tokenizer.no_truncation()  # of two long texts `tokenizers` would build every combination of their windows
     limit = seq_len * CHARACTERS_PER_TOKEN
+    if long_text == "windows":
+        limit = max(limit, CHARACTERS_IN_WINDOWS)
     first = [_shortened(text, limit, long_text) for text in texts]
     second = [_shortened(text, limit, long_text) for text in pairs] if pairs is not None else None
     encodings = tokenizer.encode_batch(first if second is None else list(zip(first, second, strict=True)))
     tokenizer.enable_truncation(seq_len)
-    unk_token = roles(tokenizer).get("unk")
-    return [
-        EncodedText(
-            _windows(encoding, seq_len, long_text),
-            len(text) > limit or (long_text != "windows" and (bool(encoding.overflowing) or len(encoding) > seq_len)),
-            _only_unknown(encoding, unk_token),
-        )
-        for encoding, text in zip(encodings, texts, strict=True)
-    ]
+    too_long = [max(map(len, both)) > limit for both in zip(texts, *([] if pairs is None else [pairs]), strict=True)]
+    unk_id = tokenizer.token_to_id(roles(tokenizer).get("unk", ""))
+    return [_read(encoding, seq_len, long_text, cut, unk_id) for encoding, cut in zip(encodings, too_long, strict=True)]
 
 
 def _shortened(text: str, limit: int, long_text: LongText) -> str:
@@ -78,15 +74,41 @@ def _shortened(text: str, limit: int, long_text: LongText) -> str:
     return text.encode("utf-8", "replace").decode()
 
 
+def _read(encoding: Encoding, seq_len: int, long_text: LongText, cut: bool, unk_id: int | None) -> EncodedText:
+    windows = _windows(encoding, seq_len, long_text)
+    words = {index for index, special in zip(encoding.ids, encoding.special_tokens_mask, strict=True) if not special}
+    known = any(index in words and index != unk_id for window in windows for index in window.input_ids)
+    truncated = cut or (long_text != "windows" and len(encoding) > seq_len)
+    return EncodedText(windows, truncated, unknown=bool(words) and not known)
+
+
 def _windows(encoding: Encoding, seq_len: int, long_text: LongText) -> list[Window]:
-    if long_text == "windows":
-        return [Window(part.ids, part.type_ids) for part in (encoding, *encoding.overflowing)]
     if len(encoding) <= seq_len:
         return [Window(encoding.ids, encoding.type_ids)]
-    head, tail = seq_len - seq_len // 2, seq_len // 2  # the frame's two ends stay, being first and last
-    return [Window(encoding.ids[:head] + encoding.ids[-tail:], encoding.type_ids[:head] + encoding.type_ids[-tail:])]
+    ids, type_ids, owners = encoding.ids, encoding.type_ids, encoding.sequence_ids
+    frame = [row for row, owner in enumerate(owners) if owner is None]  # special tokens, which every window has
+    texts = [[row for row, owner in enumerate(owners) if owner == number] for number in range(encoding.n_sequences)]
+    rooms = _share(max(seq_len - len(frame), 0), [len(rows) for rows in texts])
+    parts = [_parts(rows, room, long_text) for rows, room in zip(texts, rooms, strict=True)]
+    chosen = [
+        sorted(frame + [row for part in parts for row in part[min(number, len(part) - 1)]])
+        for number in range(max(map(len, parts)))
+    ]
+    return [Window([ids[row] for row in rows], [type_ids[row] for row in rows]) for rows in chosen]
 
 
-def _only_unknown(encoding: Encoding, unk_token: str | None) -> bool:
-    words = [token for token, special in zip(encoding.tokens, encoding.special_tokens_mask, strict=True) if not special]
-    return bool(words) and all(token == unk_token for token in words)
+def _share(room: int, lengths: list[int]) -> list[int]:
+    """Divides the room for tokens among one or two texts: half each, and what the shorter one leaves."""
+    if len(lengths) == 1:
+        return [room]
+    shorter = min(lengths[0], lengths[1], room // 2)
+    return [shorter, room - shorter] if lengths[0] <= lengths[1] else [room - shorter, shorter]
+
+
+def _parts(rows: list[int], room: int, long_text: LongText) -> list[list[int]]:
+    if len(rows) <= room or room == 0 or long_text == "truncate":
+        return [rows[:room]]
+    if long_text == "head-tail":
+        tail = room // 2
+        return [rows[: room - tail] + rows[len(rows) - tail :]]
+    return [rows[start : start + room] for start in range(0, len(rows), room)]

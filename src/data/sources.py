@@ -166,14 +166,15 @@ def _table(raw: RawSplit, data: DataConfig, allow_unlabelled: bool) -> _Table:
     pair = data.text_pair_column
     if pair is not None:
         choose_column(first, pair, (), "--text-pair-column", raw.origin)
-    rows = []
+    rows, pairs = [], []
     for row in raw.rows:
         place = f"{raw.place}{row.line}"
         if lacking := [column for column in (text, label, pair) if column is not None and column not in row.cells]:
             raise DataError(f"{place}: no {lacking[0]!r}; give every row a text and a label under the same names")
         rows.append((*clean_row(row.cells[text], None if label is None else row.cells[label], place), place))
-    pairs = None if pair is None else [row.cells[pair] for row in raw.rows]
-    return _Table(raw.origin, rows, raw.class_names.get(label or "", ()), pairs)
+        if pair is not None:
+            pairs.append(clean_row(row.cells[pair], None, f"{place}, {pair}")[0])
+    return _Table(raw.origin, rows, raw.class_names.get(label or "", ()), pairs if pair is not None else None)
 
 
 def _name_labels(table: _Table) -> tuple[str, ...]:

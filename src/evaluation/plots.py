@@ -20,14 +20,21 @@ RIGHT, WRONG = "#0072B2", "#D55E00"
 GREY, LINE, TRACK = "#5A5A5A", "#D0D0D0", "#E6E6E6"
 
 
-def results_picture(path: Path, evaluation: Evaluation, examples: Sequence[Example], title: str) -> None:
+def results_picture(
+    path: Path,
+    evaluation: Evaluation,
+    examples: Sequence[Example],
+    title: str,
+    heading: str = "Examples drawn at random",
+) -> None:
     """Draws the results of an evaluation into a PNG of 1600 x 900 pixels with a white background.
 
     Args:
         path: the PNG to write; its folder exists.
         evaluation: the numbers.
         examples: answers drawn by `draw_examples`; the first twelve are shown.
-        title: the heading, for instance the model and the data.
+        title: of the picture, for instance the model and the data.
+        heading: of the examples.
 
     Raises:
         OSError: the file cannot be written.
@@ -41,7 +48,7 @@ def results_picture(path: Path, evaluation: Evaluation, examples: Sequence[Examp
         _draw_headline(page, evaluation)
         _draw_confusion(page, evaluation)
         if examples:
-            _draw_examples(page, examples[:MOST_EXAMPLES])
+            _draw_examples(page, examples[:MOST_EXAMPLES], heading)
         # The version that matplotlib would add makes equal pictures differ.
         page.canvas.print_png(path, metadata={"Software": None})
 
@@ -117,9 +124,9 @@ def _shade(color: str, strength: float) -> tuple[float, ...]:
     return tuple(1 - strength * (1 - channel) for channel in to_rgb(color))
 
 
-def _draw_examples(page: Page, examples: Sequence[Example]) -> None:
+def _draw_examples(page: Page, examples: Sequence[Example], heading: str) -> None:
     top = 192
-    page.text((GUTTER, 126), "Examples drawn at random", 16, weight="bold")
+    page.text((GUTTER, 126), heading, 16, weight="bold", room=WIDTH - MARGIN - GUTTER)
     for x, name in ((TEXT, "text"), (TRUE, "true"), (PREDICTED, "predicted"), (CONFIDENCE, "confidence")):
         page.text((x, top - 22), name, 13, color=GREY)
     height = min(65.0, (HEIGHT - MARGIN - top) / len(examples))

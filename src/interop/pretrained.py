@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -50,9 +51,11 @@ def fetch(name_or_path: str) -> Path:
     Raises:
         CheckpointError: there is no such folder, and the hub has no such model or does not answer.
     """
-    path = Path(name_or_path).expanduser()
-    if path.is_dir():
-        return path
+    path = Path(name_or_path)
+    with suppress(OSError, RuntimeError):  # too long for a file name, or ~ and no such user
+        path = path.expanduser()
+        if path.is_dir():
+            return path
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", name_or_path) or name_or_path.startswith("."):
         raise CheckpointError(f"{name_or_path} is no folder, and no hub id like google-bert/bert-base-uncased")
     from huggingface_hub import snapshot_download
@@ -61,7 +64,7 @@ def fetch(name_or_path: str) -> Path:
         offline = not hub.hub_answers(name_or_path)
         return Path(snapshot_download(name_or_path, allow_patterns=FILES, local_files_only=offline))
     except Exception as error:  # the library's errors have no common base
-        reason = str(error).splitlines()[0]
+        reason = (str(error) or type(error).__name__).splitlines()[0]
         raise CheckpointError(
             f"cannot get {name_or_path} from the hub ({reason}); check name and network, or name a folder"
         ) from None

@@ -69,7 +69,7 @@ def read_tokenizer(folder: Path, vocab_size: int) -> Tokenizer:
             raise CheckpointError(f"{path} cannot be read ({error}); restore it") from None
     elif (folder / VOCABULARY).exists():
         path = folder / VOCABULARY
-        tokenizer = _from_vocabulary(path, _settings(folder).get("do_lower_case", True))
+        tokenizer = _from_vocabulary(path, _normalizer(folder))
     else:
         raise CheckpointError(f"{path} is missing, and {VOCABULARY} too; restore it from where the model came")
     largest = max(tokenizer.get_vocab().values(), default=-1)
@@ -101,7 +101,18 @@ def _settings(folder: Path) -> dict[str, Any]:
     return read_json(path) if path.exists() else {}
 
 
-def _from_vocabulary(path: Path, lowercase: bool) -> Tokenizer:
+def _normalizer(folder: Path) -> normalizers.Normalizer:
+    settings = _settings(folder)
+    # Their defaults are those of transformers' BertTokenizer.
+    lowercase, accents = settings.get("do_lower_case", True), settings.get("strip_accents")
+    chinese = settings.get("tokenize_chinese_chars", True)
+    try:
+        return normalizers.BertNormalizer(lowercase=lowercase, strip_accents=accents, handle_chinese_chars=chinese)
+    except TypeError as error:
+        raise CheckpointError(f"{folder / TOKENIZER_CONFIG}: {error}; restore the file") from None
+
+
+def _from_vocabulary(path: Path, normalizer: normalizers.Normalizer) -> Tokenizer:
     try:
         tokens = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
     except (OSError, UnicodeDecodeError) as error:
@@ -110,7 +121,7 @@ def _from_vocabulary(path: Path, lowercase: bool) -> Tokenizer:
         raise CheckpointError(f"{path} lacks {', '.join(missing)}; is it the vocabulary of a BERT?")
     vocabulary = {token: index for index, token in enumerate(tokens)}
     tokenizer = Tokenizer(WordPiece(vocabulary, unk_token="[UNK]", max_input_chars_per_word=100))
-    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=lowercase)
+    tokenizer.normalizer = normalizer
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     tokenizer.decoder = decoders.WordPiece()
     tokenizer.add_special_tokens([spellings[0] for spellings in SPELLINGS.values()])

@@ -127,24 +127,28 @@ class Trainer:
 
     def _gradients(self, batches: Sequence[Batch]) -> Tensor:
         """Adds up the gradients of the mean loss over all sentences; returns that loss."""
+        while True:
+            parts = list(batches)
+            for _ in range(self.halvings):
+                parts = [half for part in parts for half in halves(part)]
+            try:
+                return self._accumulated(parts)
+            except torch.OutOfMemoryError:
+                if max(_sentences(part) for part in parts) == 1:
+                    raise
+            self.state.optimizer.zero_grad()  # what the failed attempt has added so far
+            torch.cuda.empty_cache()
+            self.halvings += 1
+            notice(f"out of memory  batches are cut into {2**self.halvings} parts from here on; the result is the same")
+
+    def _accumulated(self, batches: Sequence[Batch]) -> Tensor:
         sentences = sum(_sentences(batch) for batch in batches)
-        for _ in range(self.halvings):
-            batches = [half for batch in batches for half in halves(batch)]
         losses = []
-        try:
-            for batch in batches:
-                loss = self._summed_loss(to_device(batch, self.device)) / sentences
-                loss.backward()  # type: ignore[no-untyped-call]
-                losses.append(loss.detach())
-            return torch.stack(losses).sum()
-        except torch.OutOfMemoryError:
-            if max(_sentences(batch) for batch in batches) == 1:
-                raise
-        self.state.optimizer.zero_grad()  # what the failed attempt has added so far
-        torch.cuda.empty_cache()
-        self.halvings += 1
-        notice(f"out of memory  batches are computed in {2**self.halvings} parts from here on; the result is the same")
-        return self._gradients(batches)
+        for batch in batches:
+            loss = self._summed_loss(to_device(batch, self.device)) / sentences
+            loss.backward()  # type: ignore[no-untyped-call]
+            losses.append(loss.detach())
+        return torch.stack(losses).sum()
 
     def _summed_loss(self, batch: Batch) -> Tensor:
         config = self.config

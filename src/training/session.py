@@ -96,7 +96,11 @@ class Session:
     def _after_epoch(self) -> None:
         evaluation = self._evaluate()
         values = {f"validation/{name}": getattr(evaluation, name) for name in ("accuracy", "loss", "f1", "mcc")}
-        self._record(values | {"epoch": float(self.progress.epoch)}, confusion=evaluation.confusion)
+        self._record(
+            values | {"epoch": float(self.progress.epoch)},
+            confusion=evaluation.confusion,
+            per_class=evaluation.per_class,
+        )
         self.tracker.log_confusion(self.progress.step, evaluation.label_names, evaluation.confusion)
         best = evaluation.accuracy > self.progress.best_accuracy
         if best:

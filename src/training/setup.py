@@ -149,7 +149,7 @@ def draw(split: TextSplit, count: int | None, seed: int) -> TextSplit:
 
 def _describe(setup: Setup) -> None:
     trainer, data, shape = setup.trainer, setup.data, setup.classifier.model.config
-    counts = np.bincount(trainer.dataset.labels, minlength=len(data["label_names"]))
+    counts = np.bincount(trainer.dataset.text_labels, minlength=len(data["label_names"]))
     labels = ", ".join(f"{count:,} {name}" for name, count in zip(data["label_names"], counts, strict=True))
     notice(f"training    {data['train']:,} examples ({labels}) of {data['train_origin']}")
     notice(f"validation  {data['validation']:,} examples of {data['validation_origin']}")

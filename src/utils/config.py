@@ -313,8 +313,15 @@ RECIPES: dict[str, dict[str, Any]] = {
         "classifier_dropout": 0.1,
         "seq_len": 128,
     },
-    "sample": {"epochs": 30, "batch_size": 16},
+    # Nearly all words of so few sentences are rare.
+    "sample": {"preset": "tiny", "epochs": 10, "batch_size": 16, "rare_word_dropout": 0.0},
 }
+
+
+def recipe_options(name: str) -> dict[str, Any]:
+    """Returns the settings of a recipe, those of its preset included."""
+    recipe = RECIPES[name]
+    return PRESETS.get(recipe.get("preset", ""), {}) | recipe
 
 
 @dataclass(frozen=True)
@@ -345,6 +352,8 @@ class InferenceConfig:
     """CPU threads for PyTorch; 0 leaves PyTorch's own choice."""
     examples: int = 10
     """Rows in the table of examples that an evaluation prints."""
+    examples_from: str | None = None
+    """Draw the examples from the validation split of this data instead, for instance where texts may not be shown."""
     picture: Path | None = None
     """Draw the results of an evaluation, with examples, into this PNG."""
     debug: bool = False

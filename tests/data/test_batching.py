@@ -1,9 +1,14 @@
 import numpy as np
+import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor
 
-from src.data.batching import Batch, collate, group_by_length, to_device
+from src.data.batching import Batch, collate, group_by_length, halves, to_device
+from src.model.bert import BertForSequenceClassification
+from tests.model.tiny import randomized, tiny_config
 
 lengths_of_examples = st.lists(st.integers(1, 80), max_size=200)
 budgets = st.integers(1, 400)
@@ -102,8 +107,54 @@ def test_the_mask_is_true_exactly_at_real_tokens(rows: list[list[int]]) -> None:
 
 def test_a_batch_moves_whole() -> None:
     device = torch.device("meta")
-    moved = to_device(collate([torch.tensor([1]), torch.tensor([1, 2])], [0, 1], PAD), device)
-    assert moved["attention_mask"] is not None
-    assert {tensor.device.type for tensor in (moved["input_ids"], moved["attention_mask"], moved["labels"])} == {"meta"}
-    unmasked = to_device(Batch(input_ids=torch.ones(1, 1), attention_mask=None, labels=torch.ones(1)), device)
-    assert unmasked["attention_mask"] is None
+    rows = [torch.tensor([1]), torch.tensor([1, 2])]
+    moved = to_device(collate(rows, [0, 1], PAD, rows), device)
+    tensors = [tensor for tensor in moved.values() if isinstance(tensor, torch.Tensor)]
+    assert len(tensors) == 4 and {tensor.device.type for tensor in tensors} == {"meta"}
+    bare = to_device(collate([torch.tensor([1])], [0], PAD), device)
+    assert bare["attention_mask"] is None and bare["token_type_ids"] is None
+
+
+def test_segments_are_padded_with_the_first_one_and_absent_without_pairs() -> None:
+    rows = [torch.tensor([5, 6, 7]), torch.tensor([8])]
+    batch = collate(rows, [0, 1], PAD, [torch.tensor([0, 1, 1]), torch.tensor([1])])
+    assert batch["token_type_ids"] is not None and batch["token_type_ids"].tolist() == [[0, 1, 1], [1, 0, 0]]
+    assert collate(rows, [0, 1], PAD)["token_type_ids"] is None
+
+
+def pairs_of(lengths: list[int]) -> Batch:
+    rows = [torch.arange(length) + 10 * number for number, length in enumerate(lengths)]
+    return collate(rows, list(range(len(rows))), PAD, [row % 2 for row in rows])
+
+
+@pytest.mark.parametrize("lengths", [[2, 2], [3, 1, 2], [1, 4, 2, 4], [3] * 5])
+def test_two_halves_hold_every_sentence_once_in_order(lengths: list[int]) -> None:
+    whole = pairs_of(lengths)
+    parts = halves(whole)
+    sizes = [len(part["labels"]) for part in parts]
+    assert len(parts) == 2 and max(sizes) - min(sizes) <= 1
+    assert all(part.keys() == whole.keys() for part in parts)
+    for key, tensor in whole.items():
+        if tensor is None:
+            assert [part[key] for part in parts] == [None, None]  # type: ignore[literal-required]
+        else:
+            assert isinstance(tensor, torch.Tensor)
+            assert torch.equal(torch.cat([part[key] for part in parts]), tensor)  # type: ignore[literal-required]
+
+
+def test_two_halves_have_the_same_sum_of_losses() -> None:
+    model = randomized(BertForSequenceClassification(tiny_config(), 5))
+
+    def loss(batch: Batch) -> Tensor:
+        logits = model(batch["input_ids"], batch["attention_mask"], batch["token_type_ids"])
+        return F.cross_entropy(logits, batch["labels"], reduction="sum")
+
+    whole = pairs_of([7, 3, 5, 7, 2])
+    assert whole["attention_mask"] is not None
+    torch.testing.assert_close(sum(map(loss, halves(whole))), loss(whole), rtol=0, atol=1e-5)
+
+
+def test_a_single_sentence_stays_one() -> None:
+    whole = pairs_of([3])
+    (only,) = halves(whole)
+    assert torch.equal(only["input_ids"], whole["input_ids"]) and torch.equal(only["labels"], whole["labels"])

@@ -1,17 +1,19 @@
-import time
+from typing import Any
 
 import pytest
 import torch
 from datasets import Dataset
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from tokenizers import Tokenizer
 from torch.utils.data import DataLoader
 
 from src.data.batching import Batch, group_by_length
-from src.data.dataset import DSCreator, encode
+from src.data.dataset import DSCreator
+from src.data.encoding import LongText
 from src.data.tokenizer import build_tokenizer
+from src.evaluation.predictor import classify
+from src.model.bert import BertForSequenceClassification
 from src.utils.config import TokenizerConfig
+from tests.model.tiny import randomized, tiny_config
 
 TEXTS = ["a good film", "bad", "a very good film indeed", "xyzzy plugh", "a xyzzy", ""]
 LABELS = [1, 0, 1, 0, 1, 0]
@@ -85,25 +87,6 @@ def test_texts_without_a_known_word_are_flagged() -> None:
     assert pieces.unknown == [False, True, False]
 
 
-@pytest.mark.parametrize("kind", ["wordlevel", "wordpiece"])
-@pytest.mark.parametrize(
-    "text", ["." * 10_000_000, "good film " * 1_000_000, "x" * 10_000_000], ids=["dots", "words", "x"]
-)
-def test_ten_megabytes_of_text_take_less_than_a_second(kind: str, text: str) -> None:
-    known = tokenizer(kind)
-    start = time.perf_counter()
-    dataset = DSCreator({"sentence": [text], "label": [0]}, known, 64)
-    assert time.perf_counter() - start < 1
-    assert dataset.truncated == [True]
-
-
-@settings(deadline=None)
-@given(text=st.text(st.characters(codec=None), max_size=40))
-def test_any_string_is_encoded_even_half_surrogate_pairs(text: str) -> None:
-    encoding = encode(tokenizer(), [text, "\udcff" + text], 6)[1]
-    assert 2 <= len(encoding) <= 6
-
-
 def test_no_texts_give_no_examples() -> None:
     dataset = DSCreator({"sentence": [], "label": []}, tokenizer(), 64)
     assert len(dataset) == 0 and dataset.grouped(100) == []
@@ -140,3 +123,80 @@ def test_data_loader_serves_single_examples() -> None:
     examples = list(DataLoader(dataset, batch_size=None))
     assert [example["labels"].item() for example in examples] == LABELS
     assert [len(example["input_ids"]) for example in examples] == dataset.lengths
+
+
+# Long texts in windows, pairs
+
+LONG: dict[str, list[Any]] = {
+    "sentence": ["a good film", "bad a bad film indeed a", "", "good " * 13],
+    "label": [1, 0, 1, 0],
+}
+PAIRS: dict[str, list[Any]] = {
+    "sentence": ["a good film", "bad", "film"],
+    "pair": ["bad", "a very good film", ""],
+    "label": [1, 0, 1],
+}
+CPU = torch.device("cpu")
+
+
+def model() -> BertForSequenceClassification:
+    """Random weights, large enough that every token counts."""
+    found: BertForSequenceClassification = randomized(BertForSequenceClassification(tiny_config(), 5))
+    return found
+
+
+def call(*inputs: torch.Tensor | None) -> torch.Tensor:
+    with torch.inference_mode():
+        logits: torch.Tensor = model()(*inputs)
+    return logits
+
+
+def test_every_window_knows_its_text_and_repeats_its_label() -> None:
+    dataset = DSCreator(LONG, tokenizer(), 6, long_text="windows")
+    assert dataset.owners == [0, 1, 1, 2, 3, 3, 3, 3]
+    assert dataset.labels == [1, 0, 0, 1, 0, 0, 0, 0]
+    assert dataset.text_labels == LONG["label"] and len(dataset) == 8
+    assert dataset.lengths == [5, 6, 4, 2, 6, 6, 6, 3]
+    assert dataset.truncated == [False] * 4
+
+
+@pytest.mark.parametrize("long_text", ["truncate", "head-tail"])
+def test_without_windows_every_text_is_one_example(long_text: LongText) -> None:
+    dataset = DSCreator(LONG, tokenizer(), 6, long_text=long_text)
+    assert dataset.owners == [0, 1, 2, 3] and dataset.labels == dataset.text_labels == LONG["label"]
+    assert dataset.truncated == [False, True, False, True]
+
+
+def test_logits_of_a_text_are_the_mean_of_its_windows(monkeypatch: pytest.MonkeyPatch) -> None:
+    dataset = DSCreator(LONG, tokenizer(), 6, long_text="windows")
+    each = [call(ids[None])[0] for ids in dataset.input_ids]
+    wanted = [each[0], (each[1] + each[2]) / 2, each[3], (each[4] + each[5] + each[6] + each[7]) / 4]
+    monkeypatch.setattr("src.evaluation.predictor.TOKENS_PER_BATCH", 13)  # windows of a text fall into several batches
+    found = classify(model(), dataset, CPU)
+    torch.testing.assert_close(found, torch.stack(wanted), rtol=0, atol=1e-5)
+    assert (wanted[1] - each[1]).abs().max() > 0.01
+
+
+def test_pairs_reach_the_model_with_their_segments() -> None:
+    known = tokenizer()
+    dataset = DSCreator(PAIRS, known, 64, pair_column="pair")
+    found = classify(model(), dataset, CPU)
+    for row, (text, pair) in enumerate(zip(PAIRS["sentence"], PAIRS["pair"], strict=True)):
+        encoding = known.encode(text, pair)
+        ids, types = torch.tensor([encoding.ids]), torch.tensor([encoding.type_ids])
+        torch.testing.assert_close(found[row], call(ids, None, types)[0], rtol=0, atol=1e-5)
+        assert (found[row] - call(ids, None, 1 - types)[0]).abs().max() > 0.01
+        assert (found[row] - call(ids)[0]).abs().max() > 0.01
+
+
+def test_pairs_of_unequal_length_share_a_batch_without_seeing_each_other() -> None:
+    dataset = DSCreator(PAIRS, tokenizer(), 64, pair_column="pair")
+    batch = dataset.collate([0, 1, 2])
+    assert batch["attention_mask"] is not None and batch["token_type_ids"] is not None
+    together = call(batch["input_ids"], batch["attention_mask"], batch["token_type_ids"])
+    torch.testing.assert_close(together, classify(model(), dataset, CPU), rtol=0, atol=1e-5)
+
+
+def test_without_pairs_there_are_no_segments() -> None:
+    dataset = DSCreator(columns(), tokenizer(), 64)
+    assert dataset.token_type_ids is None and dataset.collate([0])["token_type_ids"] is None

@@ -81,6 +81,7 @@ def test_the_bundled_sample_is_read_by_name(sample: Path, capsys: pytest.Capture
             "train": TextSplit(["bad", "good"], [0, 1], "sample, split train"),
             "validation": TextSplit(["fine"], [1], "sample, split validation"),
         },
+        DataConfig(dataset=SAMPLE),
     )
     assert corpus.is_sample and not corpus.is_fallback
     assert capsys.readouterr().err == ""
@@ -394,6 +395,58 @@ def test_an_empty_text_is_refused_with_its_place(tmp_path: Path, write: Write) -
 def test_a_json_line_without_the_column_is_refused_with_its_line(write: Write) -> None:
     path = write("a.jsonl", '{"text": "a", "label": 1}\n{"sentence": "b", "label": 0}\n')
     assert f"{path}:2: no 'text'" in refusal(DataConfig(dataset=str(path)), ("train",))
+
+
+# Pairs of texts
+
+TWO_TEXTS = "text,second,label\n" + "".join(f"text {row},second {row},{row % 2}\n" for row in range(40))
+
+
+def test_second_texts_are_read_from_the_column_that_is_named(write: Write) -> None:
+    path = write("a.csv", "text,other,label\na,A,0\nb,B,1\n")
+    assert open_named(path, ("train",)).splits["train"].pairs is None
+    named = open_corpus(DataConfig(dataset=str(path), text_pair_column="other"), ("train",))
+    assert named.splits["train"] == TextSplit(["a", "b"], [0, 1], "a.csv", ["A", "B"])
+    assert named.source.text_pair_column == "other"
+
+
+@pytest.mark.parametrize("holdout", [0.0, 0.25])
+def test_second_texts_stay_with_their_first_through_every_draw(write: Write, holdout: float) -> None:
+    data = DataConfig(train_file=write("a.csv", TWO_TEXTS), text_pair_column="second", holdout=holdout)
+    splits = open_corpus(data, seed=3).splits.values()
+    assert sum(len(split.texts) for split in splits) == 40
+    for split in splits:
+        assert split.pairs == [text.replace("text", "second") for text in split.texts]
+        drawn = split.select([1, 0], "drawn")
+        assert drawn.pairs == [text.replace("text", "second") for text in drawn.texts]
+
+
+def test_second_texts_of_a_folder_are_read(tmp_path: Path) -> None:
+    import datasets
+
+    rows = datasets.Dataset.from_dict({"premise": ["a", "b"], "claim": ["c", "d"], "label": ["x", "y"]})
+    rows.to_parquet(tmp_path / "train.parquet")
+    data = DataConfig(dataset=str(tmp_path), text_column="premise", text_pair_column="claim")
+    assert open_corpus(data, ("train",)).splits["train"].pairs == ["c", "d"]
+
+
+def test_a_column_of_second_texts_that_is_not_there_is_refused(write: Write) -> None:
+    data = DataConfig(dataset=str(write("a.csv", rows(4))), text_pair_column="second")
+    assert "a.csv: no column second; name one of text, label with --text-pair-column" in refusal(data, ("train",))
+
+
+@pytest.mark.parametrize("cell, problem", [('""', "empty text"), ('" "', "empty text"), ("null", "None"), ("7", "7")])
+def test_a_second_text_that_is_none_is_refused_with_its_line(write: Write, cell: str, problem: str) -> None:
+    path = write("a.jsonl", '{"text": "a", "second": "b", "label": 1}\n{"text": "c", "second": CELL, "label": 0}\n')
+    path.write_text(path.read_text().replace("CELL", cell))
+    message = refusal(DataConfig(dataset=str(path), text_pair_column="second"), ("train",))
+    assert f"{path}:2, second: " in message and problem in message
+
+
+def test_a_row_without_second_text_is_refused_with_its_line(write: Write) -> None:
+    path = write("a.jsonl", '{"text": "a", "second": "b", "label": 1}\n{"text": "c", "label": 0}\n')
+    data = DataConfig(dataset=str(path), text_pair_column="second")
+    assert f"{path}:2: no 'second'" in refusal(data, ("train",))
 
 
 # The real thing
