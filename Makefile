@@ -4,10 +4,10 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help train inference test check clean
+.PHONY: help train inference test check benchmark-accuracy clean
 
 help:  ## Show these targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 24
 
 train: $(VENV)/.installed  ## Install, then train; options: make train ARGS="--epochs 2"
 	$(BIN)/python -m src.train $(ARGS)
@@ -22,6 +22,9 @@ test: $(VENV)/.installed-tests  ## Install, then run every check: format, lint, 
 	$(BIN)/python -m pytest $(ARGS)
 
 check: test  ## The same as test
+
+benchmark-accuracy: $(VENV)/.installed  ## Train baselines, recipes and ablations over seeds and write media/accuracy.md
+	$(BIN)/python -m tests.benchmarks.accuracy $(ARGS)
 
 clean:  ## Remove the virtual environment and caches, never weights
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis

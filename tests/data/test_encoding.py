@@ -49,7 +49,7 @@ def read(text: str, seq_len: int, long_text: LongText = "truncate", pair: str | 
 
 
 def tokens(window: Window) -> str:
-    return " ".join(WORDLEVEL.id_to_token(index) for index in window.input_ids)
+    return " ".join(str(WORDLEVEL.id_to_token(index)) for index in window.input_ids)
 
 
 def words(count: int, start: int = 0) -> str:
@@ -103,7 +103,8 @@ def test_the_tokenizer_truncates_to_seq_len_afterwards(long_text: LongText) -> N
     tokenizer.enable_padding(length=50)
     tokenizer.enable_truncation(4)
     assert len(encode(tokenizer, [words(6)], 9, None, long_text)[0].windows[0].input_ids) == 8
-    assert tokenizer.truncation["max_length"] == 9 and tokenizer.padding is None
+    assert tokenizer.truncation is not None and tokenizer.truncation["max_length"] == 9
+    assert tokenizer.padding is None
 
 
 @every_mode
