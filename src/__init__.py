@@ -3,11 +3,13 @@
 The map, and an order to read it in:
 
     model/        BERT: positional_encoding, embedding, attention, feed_forward, encoder, bert
-    data/         text to batches: sources, tokenizer, dataset, batching, masking
-    training/     setup, loop (the training step), optimizer, session (epochs, logging), state (exact resume)
-    evaluation/   predictor (the Python API), metrics, split, prediction_lines, plots
-    interop/      Hugging Face folders, both ways: huggingface, key_tables, configs
-    utils/        config (every setting), command_line, errors, folder, device
+    data/         text to batches: sources (hub, readers), tokenizer, encoding, dataset, batching; word_dropout, holdout
+    training/     setup, loop (the training step), optimizer, session (epochs, logging), state (exact resume);
+                  start, run_folder, tracking
+    evaluation/   predictor (the Python API), metrics, split, prediction_lines, examples; plots, page
+    interop/      Hugging Face folders, both ways: huggingface, pretrained, key_tables, configs, tokenizer_files;
+                  model_card
+    utils/        config (every setting), command_line, errors, folder, runs, device
 
     train.py      python -m src.train
     inference.py  python -m src.inference

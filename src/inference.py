@@ -68,8 +68,9 @@ def _evaluate(predictor: "Predictor", folder: Path, config: InferenceConfig, str
         from src.evaluation.plots import results_picture
 
         title = f"{folder.resolve().name} on {result.origin}"
-        heading = f"Examples drawn at random: {result.examples_origin}"
-        results_picture(config.picture, result.evaluation, result.examples, title, heading)
+        heading = f"Examples drawn at random from {result.examples_origin}"
+        with _writing("--picture", config.picture):
+            results_picture(config.picture, result.evaluation, result.examples, title, heading)
         notice(f"picture     {config.picture}")
 
 
@@ -80,11 +81,25 @@ def _results(path: Path | None) -> Iterator[TextIO]:
             sys.stdout.reconfigure(errors="backslashreplace")  # a console may lack a text's characters
         yield sys.stdout
         return
+    # Beside it and renamed at the end: what goes wrong on the way leaves an old file as it was.
+    unfinished = path.with_name(f".{path.name}.unfinished")
+    with _writing("--output", path):
+        stream = unfinished.open("w", encoding="utf-8")
     try:
-        with path.open("w", encoding="utf-8") as stream:
+        with stream:
             yield stream
+        with _writing("--output", path):
+            unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+@contextmanager
+def _writing(option: str, path: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
-        raise StorageError(f"cannot write --output {path} ({error.strerror or error}); choose another") from error
+        raise StorageError(f"cannot write {option} {path} ({error.strerror or error}); choose another") from error
 
 
 if __name__ == "__main__":

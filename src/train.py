@@ -1,4 +1,4 @@
-"""Train a BERT sentence classifier from random weights: `python -m src.train --help` lists every setting."""
+"""Train or fine-tune a BERT sentence classifier: `python -m src.train --help` lists every setting."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from src.utils.command_line import parse_training
-from src.utils.config import SAMPLE, SENTIMENT_LABELS, TrainConfig, recipe_options, training_config, with_options
+from src.utils.config import SAMPLE, TrainConfig, resolve, training_config, with_options
 from src.utils.errors import UserError, notice, run_program
 
 if TYPE_CHECKING:
@@ -95,13 +95,14 @@ def train(config: TrainConfig, corpus: "Corpus", folder: "RunFolder", checkpoint
 
 
 def fit(texts: Sequence[str], labels: Sequence[str | int], output_dir: str | Path, **options: Any) -> "Predictor":
-    """Trains a classifier on Python lists, however few, and evaluates it on the same texts.
+    """Trains a classifier on Python lists, however few, and evaluates it on those same texts.
 
     Args:
         texts: the training texts.
-        labels: one a text; their sorted names become the classes, 0 and 1 become negative and positive.
+        labels: one for each text; their sorted names become the classes, 0 and 1 become negative and positive.
         output_dir: folder of the run.
-        options: any settings of `TrainConfig` and its groups by name, e.g. epochs=30; the rest is the recipe "sample".
+        options: any settings of `TrainConfig` and its groups by name, e.g. epochs=30; the rest is the recipe "sample",
+            or "finetune" with model_name_or_path.
 
     Returns:
         The trained classifier, ready to predict.
@@ -109,16 +110,15 @@ def fit(texts: Sequence[str], labels: Sequence[str | int], output_dir: str | Pat
     Raises:
         UserError: as on the command line.
     """
-    from src.data.sources import Corpus, TextSplit
+    from src.data.sources import corpus_of_lists
     from src.evaluation.predictor import Predictor
     from src.training.start import new_run
 
-    found = sorted({str(label) for label in labels})
-    split = TextSplit(list(texts), [found.index(str(label)) for label in labels], "Python lists")
-    names = SENTIMENT_LABELS if found == ["0", "1"] else tuple(found)
-    config = with_options(TrainConfig(), {"recipe": SAMPLE, "min_frequency": 1} | recipe_options(SAMPLE))
-    config = with_options(config, options | {"output_dir": Path(output_dir)})
-    corpus = Corpus("lists", names, {"train": split, "validation": split}, config.data)
+    recipe = options.pop("recipe", "finetune" if "model_name_or_path" in options else SAMPLE)
+    fresh = {} if recipe == "finetune" else {"min_frequency": 1}  # of few texts every word counts
+    settings = resolve(recipe, options.pop("preset", None)) | fresh | options | {"output_dir": Path(output_dir)}
+    config = with_options(TrainConfig(), settings)
+    corpus = corpus_of_lists(texts, labels)
     folder = new_run(config, corpus.name)
     train(config, corpus, folder)
     return Predictor.load(folder.path, config.run.device)

@@ -1,6 +1,6 @@
 """Batches without padding: sentences of equal length go together, cut by a budget of tokens.
 
-SST-2 has 64 distinct lengths, so nearly every batch holds one length, needs no padding and no mask. Only where one
+SST-2's phrases have few distinct lengths, so nearly every batch holds one, needs no padding and no mask. Only where one
 length runs out and the next begins does a batch hold both, padded to the longer.
 """
 

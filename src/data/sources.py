@@ -2,6 +2,7 @@
 
 import os
 import random
+import re
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -97,6 +98,32 @@ def open_corpus(
     return Corpus(name, names, {split: found[split] for split in splits}, _source(data, name), is_fallback)
 
 
+def corpus_of_lists(texts: Sequence[str], labels: Sequence[str | int]) -> Corpus:
+    """Makes a corpus of Python lists, whose validation split is the training texts themselves.
+
+    Args:
+        texts: the texts.
+        labels: one for each text; their sorted names become the classes, 0 and 1 become negative and positive.
+
+    Returns:
+        The corpus, called "lists".
+
+    Raises:
+        DataError: the lists differ in length, a text is empty, or there is one class only.
+    """
+    if len(texts) != len(labels):
+        raise DataError(f"{len(texts)} texts and {len(labels)} labels; give one label for each text")
+    rows = [
+        (*clean_row(text, str(label), f"text {number}"), f"text {number}")
+        for number, (text, label) in enumerate(zip(texts, labels, strict=True), start=1)
+    ]
+    table = _Table("the training texts themselves", rows, (), None)
+    split = _index_labels(table, names := _name_labels(table), allow_unlabelled=False)
+    if len(names) < 2 or len(set(split.labels)) < 2:
+        raise DataError("all labels are the same; give texts of at least two classes")
+    return Corpus("lists", names, {"train": split, "validation": split}, DataConfig())
+
+
 def _load(data: DataConfig, wanted: list[str]) -> tuple[str, dict[str, RawSplit], bool]:
     if data.train_file is not None:
         files = {"train": data.train_file, "validation": data.validation_file}
@@ -178,7 +205,9 @@ def _table(raw: RawSplit, data: DataConfig, allow_unlabelled: bool) -> _Table:
 
 
 def _name_labels(table: _Table) -> tuple[str, ...]:
-    names = table.class_names or tuple(sorted({label for _, label, _ in table.rows if label is not None}))
+    found = {label for _, label, _ in table.rows if label is not None}
+    numbers = all(re.fullmatch(r"-?\d+", label) for label in found)
+    names = table.class_names or tuple(sorted(found, key=int if numbers else None))
     spellings = {name.lower() for name in names}
     return SENTIMENT_LABELS if names and any(spellings <= pair for pair in _POLE_PAIRS) else names
 

@@ -152,7 +152,7 @@ def _wordpiece_tokenizer(config: TokenizerConfig, vocabulary: dict[str, int]) ->
     return tokenizer
 
 
-def read_treebank(tokenizer: Tokenizer) -> None:
+def prepend_treebank_normalizer(tokenizer: Tokenizer) -> None:
     """Makes the tokenizer of a checkpoint undo Treebank spelling before all else it does to text."""
     own = [] if tokenizer.normalizer is None else [tokenizer.normalizer]
     tokenizer.normalizer = normalizers.Sequence([*_treebank(), *own])

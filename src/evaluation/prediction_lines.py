@@ -67,7 +67,7 @@ def _remark(prediction: Prediction, seq_len: int) -> str | None:
     if prediction.unknown:
         return "the model knows none of its words, the label is a guess"
     if prediction.truncated:
-        return f"longer than {seq_len} tokens, only the beginning was read"
+        return f"longer than {seq_len} tokens, not all of it was read"
     return None
 
 

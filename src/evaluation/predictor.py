@@ -15,7 +15,7 @@ from torch import Tensor
 from src.data.batching import to_device
 from src.data.dataset import DSCreator
 from src.interop.huggingface import Classifier, load_classifier
-from src.utils.device import autocast, resolve_device
+from src.utils.device import resolve_device
 
 # Large enough that matrix products dominate, small enough for a base model's activations to stay in the cache's reach.
 TOKENS_PER_BATCH = 4096
@@ -71,6 +71,8 @@ class Predictor:
         Returns:
             One prediction a text, in the same order.
         """
+        if isinstance(texts, str):
+            raise TypeError("predict takes a list of texts; wrap a single one: predict([text])")
         known = [index for index, text in enumerate(texts) if text.strip()]
         predictions = [Prediction(text, None, None) for text in texts]
         dataset = self.dataset(
@@ -123,14 +125,13 @@ def labelled_dataset(
 
 
 @torch.inference_mode()
-def classify(model: torch.nn.Module, dataset: DSCreator, device: torch.device, bf16: bool = False) -> Tensor:
+def classify(model: torch.nn.Module, dataset: DSCreator, device: torch.device) -> Tensor:
     """Computes the logits of every text, in batches without padding; those of a text's windows are averaged.
 
     Args:
         model: maps ids, mask and segments to logits (B, C); put into evaluation mode meanwhile.
         dataset: the examples.
         device: the model's.
-        bf16: compute matrix products in bfloat16.
 
     Returns:
         Logits, float32 on the CPU, shape (N, C), in the order of the texts.
@@ -141,8 +142,7 @@ def classify(model: torch.nn.Module, dataset: DSCreator, device: torch.device, b
     owners: list[int] = []
     for indices in dataset.grouped(TOKENS_PER_BATCH):
         batch = to_device(dataset.collate(indices), device)
-        with autocast(device, bf16):
-            rows.append(model(batch["input_ids"], batch["attention_mask"], batch["token_type_ids"]).float())
+        rows.append(model(batch["input_ids"], batch["attention_mask"], batch["token_type_ids"]))
         owners += [dataset.owners[index] for index in indices]
     model.train(was_training)
     if not rows:

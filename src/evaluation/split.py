@@ -10,7 +10,7 @@ from src.evaluation.examples import Example, draw_examples
 from src.evaluation.metrics import Evaluation, evaluate
 from src.evaluation.predictor import Predictor
 from src.utils.config import DataConfig, InferenceConfig, training_config
-from src.utils.errors import notice
+from src.utils.errors import DataError, notice
 from src.utils.folder import read_json, write_json
 from src.utils.runs import RUN
 
@@ -49,7 +49,7 @@ def evaluate_split(predictor: Predictor, folder: Path, config: InferenceConfig) 
     split = corpus.splits[config.split]
     dataset = predictor.dataset(split.texts, split.labels, split.pairs)
     if any(dataset.truncated):
-        notice(f"truncated   {sum(dataset.truncated):,} texts to {predictor.classifier.seq_len} tokens")
+        notice(f"not whole   {sum(dataset.truncated):,} texts are longer than {predictor.classifier.seq_len} tokens")
     logits = predictor.logits(dataset)
     names = predictor.classifier.label_names
     evaluation = evaluate(logits, split.labels, names)
@@ -59,7 +59,7 @@ def evaluate_split(predictor: Predictor, folder: Path, config: InferenceConfig) 
     examples = draw_examples(split.texts, split.labels, logits, names, config.examples, seed=0)
     origin = corpus.splits[config.split].origin
     result = SplitEvaluation(evaluation, examples, str(folder), corpus.name, origin, examples_origin=split.origin)
-    other = "" if config.dataset is None else f"{Path(corpus.name).stem}-"
+    other = f"{Path(corpus.name).stem}-" if config.dataset is not None or corpus.is_fallback else ""
     _leave_beside_model(folder / f"evaluation-{other}{config.split}.json", json.loads(result.as_json()))
     return result
 
@@ -67,11 +67,22 @@ def evaluate_split(predictor: Predictor, folder: Path, config: InferenceConfig) 
 def _open(folder: Path, config: InferenceConfig, label_names: tuple[str, ...]) -> Corpus:
     named = config.dataset is not None or not (folder / RUN).exists()
     if named:
-        data = DataConfig(dataset=config.dataset, text_column=config.text_column, label_column=config.label_column)
+        data = DataConfig(
+            dataset=config.dataset,
+            text_column=config.text_column,
+            label_column=config.label_column,
+            text_pair_column=config.text_pair_column,
+        )
         return open_corpus(data, (config.split,), label_names)
     trained = training_config(read_json(folder / RUN)["config"])
+    data = trained.data
+    if data.train_file is None and data.dataset is None:
+        raise DataError(
+            f"{folder} was trained on Python lists, which are gone; name data to evaluate on with --dataset"
+        )
     # A validation part drawn from the training rows or phrases is drawn again, by the same seed.
-    return open_corpus(trained.data, ("train", config.split), label_names, trained.run.seed)
+    drawn = bool(data.holdout) or (data.train_file is not None and data.validation_file is None)
+    return open_corpus(data, ("train", config.split) if drawn else (config.split,), label_names, trained.run.seed)
 
 
 def _leave_beside_model(path: Path, numbers: dict[str, Any]) -> None:

@@ -32,13 +32,9 @@ def model_card(run: Mapping[str, Any], evaluation: Mapping[str, Any]) -> str:
     Returns:
         Markdown with a YAML header.
     """
-    header = {
-        "language": "en",
-        "pipeline_tag": "text-classification",
-        "tags": ["bert", "sentiment-analysis"],
-        "datasets": [run["data"]["name"]],
-        "metrics": ["accuracy"],
-    }
+    header = {"pipeline_tag": "text-classification", "tags": ["bert"], "metrics": ["accuracy"]}
+    if "/" in run["data"]["name"]:  # else it is no hub id, which this field wants
+        header["datasets"] = [run["data"]["name"]]
     yaml = "\n".join(f"{key}: {json.dumps(value)}" for key, value in header.items())
     parts = [f"---\n{yaml}\n---", _description(run), _numbers(run, evaluation), USAGE]
     return "\n\n".join(parts)
@@ -51,8 +47,8 @@ def _description(run: Mapping[str, Any]) -> str:
 {SAMPLE_WARNING if data["name"] == SAMPLE else ""}
 {model["parameters"]:,} parameters in {layers} layers, {width} wide, trained from
 {config["model_name_or_path"] or "random weights"} on {data["train"]:,} examples of {data["name"]}:
-{training["epochs"]} epochs, batches of {training["batch_size"]} sentences, learning rate {training["learning_rate"]},
-seed {config["run"]["seed"]}.
+{training["epochs"]} epochs, about {training["batch_size"]} sentences a batch,
+learning rate {training["learning_rate"]}, seed {config["run"]["seed"]}.
 
 Labels: {", ".join(data["label_names"])}. A text is read up to {config["tokenization"]["seq_len"]} tokens
 (`long_text`: {config["tokenization"]["long_text"]})."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from torch import Tensor
 
 from src.data import hub
-from src.data.tokenizer import read_treebank
+from src.data.tokenizer import prepend_treebank_normalizer
 from src.interop.configs import from_hugging_face_config
 from src.interop.huggingface import CONFIG, Classifier, from_checkpoint
 from src.interop.key_tables import from_hugging_face, their_names
@@ -54,7 +54,7 @@ def fetch(name_or_path: str) -> Path:
     path = Path(name_or_path)
     with suppress(OSError, RuntimeError):  # too long for a file name, or ~ and no such user
         path = path.expanduser()
-        if path.is_dir():
+        if name_or_path and path.is_dir():
             return path
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", name_or_path) or name_or_path.startswith("."):
         raise CheckpointError(f"{name_or_path} is no folder, and no hub id like google-bert/bert-base-uncased")
@@ -90,7 +90,7 @@ def load_pretrained(folder: Path, label_names: Sequence[str], config: TrainConfi
     shape = replace(shape, **{rate: getattr(config.model, rate) for rate in rates})
     tokenizer = read_tokenizer(folder, shape.vocab_size)
     if config.tokenization.undo_treebank:
-        read_treebank(tokenizer)
+        prepend_treebank_normalizer(tokenizer)
     model = BertForSequenceClassification(shape, len(label_names))
     report = _fill(model, from_checkpoint(folder, shape), str(folder))
     # Not the tokenizer's own limit: sentence encoders often set one far below the position table.

@@ -88,7 +88,8 @@ def read_settings(folder: Path) -> ReadingSettings:
         CheckpointError: the file is damaged.
     """
     settings, path = _settings(folder), folder / TOKENIZER_CONFIG
-    longest, long_text = settings.get("model_max_length", sys.maxsize), settings.get("long_text", "truncate")
+    longest, long_text = settings.get("model_max_length"), settings.get("long_text", "truncate")
+    longest = sys.maxsize if longest is None else longest
     if not isinstance(longest, int | float) or not longest >= 1:
         raise CheckpointError(f"{path}: model_max_length {longest!r} is no number of tokens; restore the file")
     if long_text not in get_args(LongText):

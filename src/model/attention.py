@@ -1,4 +1,7 @@
-"""Attention, twice on purpose: the equation to read, and PyTorch's fused kernel to run. A test holds them equal."""
+"""Attention, twice on purpose: the equation to read, and PyTorch's fused kernel to run.
+
+A test holds them equal wherever there is something to attend to.
+"""
 
 import torch
 import torch.nn.functional as F
@@ -8,7 +11,9 @@ from torch import Tensor, nn
 def scaled_dot_product_attention(
     query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None, dropout: float = 0.0
 ) -> tuple[Tensor, Tensor]:
-    """Computes Attention(Q, K, V) = softmax(Q K^T / sqrt(K)) V (Vaswani et al. 2017, equation 1).
+    """Computes Attention(Q, K, V) = softmax(Q K^T / sqrt(d_k)) V (Vaswani et al. 2017, equation 1).
+
+    The paper's d_k, the width of a head, is K in the shapes below.
 
     Args:
         query: float, shape (B, H, T, K).

@@ -146,6 +146,7 @@ class MaskedLMHead(nn.Module):
         super().__init__()
         self.transform = nn.Linear(hidden_size, hidden_size)
         self.norm = nn.LayerNorm(hidden_size, eps=layer_norm_eps)
+        # The decoder is a bias alone, but has a name of its own, as in checkpoints; its matrix comes with `forward`.
         self.decoder = nn.ParameterDict({"bias": torch.zeros(vocab_size)})
 
     def forward(self, x: Tensor, token_embedding: Tensor) -> Tensor:
@@ -194,7 +195,7 @@ class BertForMaskedLM(nn.Module):
 
 
 def initialize(module: nn.Module, std: float) -> None:
-    """Initialises as BERT does: matrices and embeddings normal, biases zero, LayerNorm the identity, [PAD] zero.
+    """Initialises as BERT does: matrices and embeddings normal, biases zero, [PAD] zero; LayerNorm begins as identity.
 
     Args:
         module: the module, with everything inside it.

@@ -1,4 +1,8 @@
-"""The training loop, by hand: one visible list of what happens in a step, and what happens after an epoch."""
+"""The training loop, by hand: what happens in a step, and an epoch of steps.
+
+The loss of a step is the mean over its sentences. Batches hold equal lengths under a token budget, so a batch of long
+sentences holds fewer of them, and each weighs more: training leans towards whole sentences, as validation consists of.
+"""
 
 import time
 from collections.abc import Callable, Sequence
@@ -10,7 +14,7 @@ from torch import Tensor
 
 from src.data.batching import Batch, halves, to_device
 from src.data.dataset import DSCreator
-from src.data.masking import drop_probabilities, drop_words
+from src.data.word_dropout import drop_probabilities, drop_words
 from src.model.bert import BertForSequenceClassification
 from src.training.optimizer import (
     ExponentialMovingAverage,

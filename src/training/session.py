@@ -121,7 +121,7 @@ class Session:
 
     def _evaluate(self) -> Evaluation:
         with self.trainer.state.as_delivered():
-            logits = classify(self.trainer.model, self.validation, self.trainer.device, self.trainer.bf16)
+            logits = classify(self.trainer.model, self.validation, self.trainer.device)
         return evaluate(logits, self.validation.text_labels, self.classifier.label_names)
 
     def _record(self, values: dict[str, float], **more: object) -> None:

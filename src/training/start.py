@@ -5,11 +5,12 @@ from pathlib import Path
 
 from src.training.run_folder import CHECKPOINTS, RunFolder
 from src.utils.config import SAMPLE, WEIGHTS_DIR, RunConfig, TrainConfig, options_of
-from src.utils.errors import CheckpointError, UsageError
+from src.utils.errors import CheckpointError, UsageError, notice
 from src.utils.folder import read_json, verify
 from src.utils.runs import RUN, newest_unfinished_run
 
-# A resumed run may change these: where it runs and what it reports, not what it computes.
+# A resumed run may change these: where it runs and what it reports. On another device or number of threads it goes on
+# just as well, but no longer bit for bit.
 FREE_TO_CHANGE = {
     "output_dir", "overwrite", "resume", "save_every", "device", "num_threads", "wandb", "wandb_project", "debug"
 }  # fmt: skip
@@ -36,6 +37,7 @@ def find_checkpoint(run: RunConfig) -> tuple[RunFolder, Path] | None:
         return found
     folder = run.output_dir or newest_unfinished_run()
     if folder is None or not RunFolder(folder).checkpoints():
+        notice("resuming    nothing: there is no unfinished run with a checkpoint; this run begins anew")
         return None
     return _named_checkpoint(folder)
 

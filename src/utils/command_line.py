@@ -4,8 +4,7 @@ import argparse
 from collections.abc import Sequence
 from typing import Any, TypeVar, cast
 
-from src.utils.config import PRESETS, RECIPES, TrainConfig, with_options
-from src.utils.errors import UsageError
+from src.utils.config import TrainConfig, resolve, with_options
 
 Config = TypeVar("Config")
 
@@ -54,16 +53,5 @@ def parse_training(
     ahead.add_argument("--preset")
     ahead.add_argument("--recipe", default=recipe)
     named, _ = ahead.parse_known_args(list(arguments))
-    settings: dict[str, Any] = {}
-    if named.recipe is not None:
-        settings |= {"recipe": named.recipe} | _look_up(RECIPES, "--recipe", named.recipe)
-    preset = named.preset or settings.get("preset")
-    if preset is not None:
-        settings = _look_up(PRESETS, "--preset", preset) | settings
+    settings = resolve(named.recipe, named.preset)
     return parse(TrainConfig, arguments, program, with_options(default or TrainConfig(), settings))
-
-
-def _look_up(table: dict[str, dict[str, Any]], option: str, name: str) -> dict[str, Any]:
-    if name not in table:
-        raise UsageError(f"{option} {name} is unknown; choose one of {', '.join(table)}")
-    return table[name]

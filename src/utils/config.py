@@ -309,19 +309,35 @@ RECIPES: dict[str, dict[str, Any]] = {
         "label_smoothing": 0.0,
         "word_dropout": 0.0,
         "rare_word_dropout": 0.0,
+        # As in pre-training, but for attention: dropping its weights costs the fused kernel on a CPU.
         "hidden_dropout_prob": 0.1,
         "classifier_dropout": 0.1,
         "seq_len": 128,
     },
-    # Nearly all words of so few sentences are rare.
+    # Nearly all words of so few sentences are rare, so none are dropped for that.
     "sample": {"preset": "tiny", "epochs": 10, "batch_size": 16, "rare_word_dropout": 0.0},
 }
 
 
-def recipe_options(name: str) -> dict[str, Any]:
-    """Returns the settings of a recipe, those of its preset included."""
-    recipe = RECIPES[name]
-    return PRESETS.get(recipe.get("preset", ""), {}) | recipe
+def resolve(recipe: str | None, preset: str | None) -> dict[str, Any]:
+    """Looks up the settings that a recipe and a preset stand for.
+
+    Args:
+        recipe: a key of `RECIPES`, or None.
+        preset: a key of `PRESETS`; None: the recipe's own, if it has one.
+
+    Returns:
+        Option name to value; the recipe wins over the preset's sizes, the preset named over the recipe's.
+
+    Raises:
+        UsageError: there is no such recipe or preset.
+    """
+    for option, name, table in (("--recipe", recipe, RECIPES), ("--preset", preset, PRESETS)):
+        if name is not None and name not in table:
+            raise UsageError(f"{option} {name} is unknown; choose one of {', '.join(table)}")
+    settings = {} if recipe is None else {"recipe": recipe} | RECIPES[recipe]
+    chosen = preset or settings.get("preset")
+    return settings if chosen is None else PRESETS[chosen] | settings | {"preset": chosen}
 
 
 @dataclass(frozen=True)
@@ -340,6 +356,8 @@ class InferenceConfig:
     """Column that holds the text; unset: the one named sentence, text, review or content."""
     label_column: str | None = None
     """Column that holds the label; unset: the one named label, labels, sentiment or class."""
+    text_pair_column: str | None = None
+    """Column that holds a second text, for models that compare two."""
     file: Path | None = None
     """Classify this file, one text a line; - is standard input."""
     output: Path | None = None
@@ -383,12 +401,12 @@ def with_options(config: Config, options: dict[str, Any]) -> Config:
 
     Raises:
         UsageError: a value contradicts another one.
-        KeyError: no group has a field of that name.
+        UsageError: no group has a field of that name.
     """
     remaining = dict(options)
     changed: Config = _replace_nested(config, remaining)
     if remaining:
-        raise KeyError(f"no config field named {', '.join(remaining)}")
+        raise UsageError(f"there is no setting named {', '.join(remaining)}; see python -m src.train --help")
     return changed
 
 

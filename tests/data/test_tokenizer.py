@@ -5,8 +5,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.normalizers import BertNormalizer
 
-from src.data.tokenizer import SPECIAL_TOKENS, build_tokenizer, frame_and_truncate, token_id
+from src.data.tokenizer import (
+    SPECIAL_TOKENS,
+    build_tokenizer,
+    frame_and_truncate,
+    prepend_treebank_normalizer,
+    roles,
+    token_id,
+)
 from src.utils.config import TokenizerConfig
 from src.utils.errors import DataError
 
@@ -244,3 +253,37 @@ def test_any_text_is_encoded_in_range_and_framed(kind: str, text: str) -> None:
     assert 2 <= len(encoding) <= 12
     assert all(0 <= index < tokenizer.get_vocab_size() for index in encoding.ids)
     assert encoding.tokens[0] == "[CLS]" and encoding.tokens[-1] == "[SEP]"
+
+
+# Tokenizers from elsewhere
+
+
+@pytest.mark.parametrize(
+    ("special", "found"),
+    [
+        (SPECIAL_TOKENS, dict(zip(("pad", "unk", "cls", "sep", "mask"), SPECIAL_TOKENS, strict=True))),
+        (("<pad>", "</s>", "<s>"), {"pad": "<pad>", "sep": "</s>", "cls": "<s>"}),
+        ((), {}),
+    ],
+)
+def test_special_tokens_are_found_by_their_spelling(special: tuple[str, ...], found: dict[str, str]) -> None:
+    vocabulary = {token: index for index, token in enumerate((*special, "word"))}
+    assert roles(Tokenizer(WordLevel(vocabulary))) == found
+
+
+@pytest.mark.parametrize("lowercase", [None, True, False])
+def test_a_treebank_normalizer_is_put_before_a_tokenizers_own(
+    lowercase: bool | None,
+) -> None:
+    other = Tokenizer(WordLevel({"[UNK]": 0}, unk_token="[UNK]"))
+    if lowercase is not None:
+        other.normalizer = BertNormalizer(lowercase=lowercase)
+    prepend_treebank_normalizer(other)
+    assert other.normalizer is not None
+    text = "It ca n't wait -LRB- Caf\u00e9 -rrb- ."
+    wanted = {
+        None: "It can't wait -LRB- Caf\u00e9).",
+        True: "it can't wait -lrb- cafe).",
+        False: "It can't wait -LRB- Caf\u00e9).",
+    }
+    assert other.normalizer.normalize_str(text) == wanted[lowercase]

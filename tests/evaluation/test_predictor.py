@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from src.data.encoding import LongText
 from src.evaluation.predictor import Prediction, Predictor, classify
 from src.interop.huggingface import load_classifier
 from src.utils.errors import CheckpointError, UsageError
@@ -113,12 +114,9 @@ def test_classify_leaves_the_mode_as_it_was(training: bool, predictor: Predictor
         predictor.model.eval()
 
 
-def test_bf16_gives_float32_logits_near_those_of_fp32(predictor: Predictor) -> None:
-    dataset = predictor.dataset(TEXTS)
-    rough = classify(predictor.model, dataset, predictor.device, bf16=True)
-    assert rough.dtype == torch.float32
-    assert not torch.equal(rough, predictor.logits(dataset))
-    torch.testing.assert_close(rough, predictor.logits(dataset), rtol=0.1, atol=0.2)
+def test_a_single_text_in_place_of_a_list_is_refused(predictor: Predictor) -> None:
+    with pytest.raises(TypeError, match="list of texts"):
+        predictor.predict("good")
 
 
 def test_names_of_labels_are_those_of_the_folder(sample_run: TrainedRun) -> None:
@@ -139,3 +137,54 @@ def test_a_copied_folder_predicts_the_same(sample_run: TrainedRun, tmp_path: Pat
     shutil.copytree(sample_run.path, tmp_path / "copy")
     one, other = (Predictor.load(path, "cpu").predict(TEXTS) for path in (sample_run.path, tmp_path / "copy"))
     assert one == other
+
+
+# Long texts and pairs
+
+
+def variant(predictor: Predictor, long_text: LongText, seq_len: int) -> Predictor:
+    return Predictor(replace(predictor.classifier, long_text=long_text, seq_len=seq_len), predictor.device)
+
+
+def by_hand(predictor: Predictor, ids: list[int], types: list[int] | None = None) -> torch.Tensor:
+    with torch.inference_mode():
+        logits: torch.Tensor = predictor.model(
+            torch.tensor([ids]), None, None if types is None else torch.tensor([types])
+        )
+    return logits[0]
+
+
+def test_a_long_text_in_windows_has_the_mean_of_their_logits(predictor: Predictor) -> None:
+    tokenizer = predictor.classifier.tokenizer
+    cls, *words, sep = tokenizer.encode(TEXTS[2]).ids
+    windows = [[cls, *words[start : start + 6], sep] for start in range(0, len(words), 6)]
+    assert len(windows) > 2
+    wanted = torch.stack([by_hand(predictor, window) for window in windows]).mean(0).softmax(-1)
+    short, long = variant(predictor, "windows", 8).predict([TEXTS[1], TEXTS[2]])
+    assert long.score == pytest.approx(float(wanted.max()), abs=1e-5)
+    assert long.label == predictor.classifier.label_names[int(wanted.argmax())] and not long.truncated
+    assert short == predictor.predict([TEXTS[1]])[0]
+
+
+def test_of_a_long_text_beginning_and_end_are_read(predictor: Predictor) -> None:
+    ids = predictor.classifier.tokenizer.encode(TEXTS[2]).ids
+    (found,) = variant(predictor, "head-tail", 8).predict([TEXTS[2]])
+    assert found.truncated
+    assert found.score == pytest.approx(float(by_hand(predictor, ids[:4] + ids[-4:]).softmax(-1).max()), abs=1e-5)
+
+
+def test_a_pair_is_read_in_two_segments(predictor: Predictor) -> None:
+    pairs = [TEXTS[0], TEXTS[3], ""]
+    found = predictor.predict(TEXTS[:3], pairs)
+    for text, pair, prediction in zip(TEXTS, pairs, found, strict=False):
+        encoding = predictor.classifier.tokenizer.encode(text, pair)
+        wanted = by_hand(predictor, encoding.ids, encoding.type_ids).softmax(-1)
+        assert prediction.score == pytest.approx(float(wanted.max()), abs=1e-5)
+    swapped = predictor.predict(pairs[:2], TEXTS[:2])
+    assert swapped[1].score != pytest.approx(found[1].score, abs=1e-4)
+
+
+def test_a_blank_first_text_leaves_the_pairs_of_the_others_in_place(predictor: Predictor) -> None:
+    blank, known = predictor.predict([" ", "good"], ["dull", "a film"])
+    assert blank == Prediction(" ", None, None)
+    assert known == predictor.predict(["good"], ["a film"])[0]

@@ -143,7 +143,7 @@ def test_gradient_checkpointing_draws_the_same_dropout_on_the_way_back() -> None
 def test_gradient_checkpointing_computes_every_layer_twice(on: bool, calls: int) -> None:
     trainer, counted = setup(num_hidden_layers=3, gradient_checkpointing=on).trainer, list[str]()
     for layer in trainer.model.bert.encoder.layers:
-        layer.feed_forward.register_forward_hook(lambda *_: counted.append(""))
+        layer.get_submodule("feed_forward").register_forward_hook(lambda *_: counted.append(""))
     trainer.training_step(batches_of(trainer, range(5)))
     assert len(counted) == calls
 

@@ -1,11 +1,12 @@
 import re
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 
 from src.data.sources import TextSplit
-from src.data.tokenizer import PAD
+from src.data.tokenizer import PAD, SEP
 from src.training.setup import draw, set_up
 from tests.training.tiny_training import corpus_of, sentences, settings, setup
 
@@ -99,3 +100,38 @@ def test_truncated_texts_are_counted(capsys: pytest.CaptureFixture[str]) -> None
     assert 0 < sum(dataset.truncated) < 36
     found = re.search(r"truncated   (\d+) training", capsys.readouterr().err)
     assert found is not None and int(found[1]) == sum(dataset.truncated)
+
+
+def test_labels_are_counted_once_a_text_whatever_its_windows(capsys: pytest.CaptureFixture[str]) -> None:
+    parts = setup(seq_len=5, long_text="windows")
+    assert len(parts.trainer.dataset) > 36
+    err = capsys.readouterr().err
+    assert "training    36 examples (18 negative, 18 positive) of made up" in err
+    assert "validation  12 examples of made up" in err and "truncated" not in err
+    assert (parts.data["train"], parts.data["validation"]) == (36, 12)
+    assert parts.classifier.long_text == "windows"
+
+
+def test_second_texts_are_in_the_vocabulary_and_in_both_datasets() -> None:
+    train, validation = (
+        replace(split, pairs=[f"zebra {text}" for text in split.texts])
+        for split in (sentences(36, 1), sentences(12, 2))
+    )
+    parts = set_up(settings(max_train_samples=20), corpus_of(train, validation))
+    tokenizer = parts.classifier.tokenizer
+    zebra, sep = (tokenizer.token_to_id(token) for token in ("zebra", SEP))
+    assert zebra is not None and len(parts.trainer.dataset) == 20
+    for dataset in (parts.trainer.dataset, parts.validation):
+        for ids, types in zip(dataset.input_ids, dataset.token_type_ids or [], strict=True):
+            at = ids.tolist().index(zebra)
+            assert ids[at - 1] == sep and types.tolist() == [0] * at + [1] * (len(ids) - at)
+
+
+def test_drawing_keeps_second_texts_with_their_first() -> None:
+    drawn = draw(replace(SPLIT, pairs=[f"pair of {text}" for text in SPLIT.texts]), 20, seed=3)
+    assert drawn.pairs == [f"pair of {text}" for text in drawn.texts]
+
+
+@pytest.mark.parametrize("on", [True, False])
+def test_gradient_checkpointing_is_switched_by_its_option(on: bool) -> None:
+    assert setup(gradient_checkpointing=on).classifier.model.bert.encoder.gradient_checkpointing is on

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from src.data.masking import drop_probabilities, drop_words
+from src.data.word_dropout import drop_probabilities, drop_words
 
 VOCAB, UNK = 99, 1
 SPECIAL_IDS = (0, 1, 2, 3, 4)
