@@ -75,7 +75,7 @@ def test_every_line_of_a_file_gets_one_line_and_a_blank_one_keeps_its_place(
 
 def test_a_text_that_is_too_long_is_classified_with_a_notice(programs: Programs, sample_run: TrainedRun) -> None:
     answer = succeed(programs.inference("--checkpoint", sample_run.path, "film " * 100, "film"))
-    assert notices(answer) == ["text 1: longer than 64 tokens, only the beginning was read"]
+    assert notices(answer) == ["text 1: longer than 64 tokens, not all of it was read"]
     assert len(cells(answer)) == 2
 
 

@@ -400,8 +400,7 @@ def with_options(config: Config, options: dict[str, Any]) -> Config:
         A new config of the same type, checked again.
 
     Raises:
-        UsageError: a value contradicts another one.
-        UsageError: no group has a field of that name.
+        UsageError: a value contradicts another one, or no group has a field of that name.
     """
     remaining = dict(options)
     changed: Config = _replace_nested(config, remaining)

@@ -84,7 +84,7 @@ def test_input_is_read_a_chunk_at_a_time(predictor: Predictor, monkeypatch: pyte
         ("", "blank, no label"),
         (" \t", "blank, no label"),
         ("qwxyz zzyzx", "the model knows none of its words, the label is a guess"),
-        ("film " * 100, "longer than 64 tokens, only the beginning was read"),
+        ("film " * 100, "longer than 64 tokens, not all of it was read"),
         ("a film", None),
     ],
 )

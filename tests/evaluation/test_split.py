@@ -102,5 +102,5 @@ def test_truncated_texts_are_counted_and_the_seed_fixes_the_examples(
     (folder / "tokenizer_config.json").write_text(json.dumps(tokenizer_config | {"model_max_length": 10}))
     (folder / "manifest.json").unlink()
     first, second = (evaluate_split(Predictor.load(folder, "cpu"), folder, config(examples=4)) for _ in range(2))
-    assert " texts to 10 tokens" in capsys.readouterr().err
+    assert " texts are longer than 10 tokens" in capsys.readouterr().err
     assert first.examples == second.examples and len(first.examples) == 4

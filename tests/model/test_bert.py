@@ -149,7 +149,7 @@ def test_biases_start_at_zero_layer_norms_as_identity_and_padding_at_zero(head: 
     assert model.bert.embedding.token.weight[3].eq(0).all()
 
 
-@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("preset", PARAMETERS)
 def test_presets_have_the_published_number_of_parameters(preset: str) -> None:
     config = replace(BertConfig(), **PRESETS[preset])
     with torch.device("meta"):  # counts without allocating

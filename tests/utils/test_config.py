@@ -61,7 +61,9 @@ REFUSED: list[tuple[Any, str, list[Any]]] = [
     (OptimizationConfig, "ema_decay", [-0.1, 1.0, NAN]),
     (OptimizationConfig, "adam_beta1", [-0.1, 1.0, NAN]),
     (OptimizationConfig, "adam_beta2", [-0.1, 1.0, NAN]),
+    (OptimizationConfig, "layer_decay", [0.0, 1.1, NAN]),
     (RunConfig, "num_threads", [-1]),
+    (RunConfig, "patience", [-1]),
     (RunConfig, "save_every", [-1]),
     (RunConfig, "seed", [-1, 2**63]),
     (InferenceConfig, "num_threads", [-1]),
@@ -91,6 +93,11 @@ def test_every_number_has_a_rule() -> None:
         if kind in (int, float, int | None)
     }
     assert ruled == numbers
+
+
+def test_a_negative_number_of_frozen_layers_is_refused() -> None:
+    with pytest.raises(UsageError, match="freeze_layers = -1"):
+        OptimizationConfig(freeze_layers=-1)
 
 
 def test_sinusoidal_positions_need_an_even_width() -> None:
@@ -189,8 +196,8 @@ def test_contradictory_options_are_judged_together_not_one_by_one() -> None:
         with_options(wide, {"hidden_size": 100})
 
 
-def test_an_unknown_field_is_a_key_error() -> None:
-    with pytest.raises(KeyError, match="learning_rat"):
+def test_an_unknown_setting_is_a_usage_error() -> None:
+    with pytest.raises(UsageError, match="no setting named learning_rat"):
         with_options(TrainConfig(), {"learning_rat": 1.0})
 
 
