@@ -32,7 +32,7 @@ def main(arguments: list[str]) -> None:
         saved = with_options(training_config(folder.read_run()["config"]), {"overwrite": False, "resume": "never"})
         config = _resumed(arguments, saved)
         corpus = open_corpus(config.data, seed=config.run.seed)
-        config = replace(config, data=corpus.source)
+        config = _settled(config, corpus)
         refuse_changes(saved, config)
     else:
         corpus = open_corpus(config.data, seed=config.run.seed)
@@ -40,11 +40,19 @@ def main(arguments: list[str]) -> None:
         if recipe is not None and config.recipe is None:
             notice(f"settings    --recipe {recipe}, which suits this; options given on the command line stay")
             config = parse_training(arguments, PROGRAM, recipe=recipe)
-        config = replace(config, data=corpus.source)
+        config = _settled(config, corpus)
         folder, checkpoint = new_run(config, corpus.name), None
     train(config, corpus, folder, checkpoint)
     print(Evaluation.from_dict(folder.read_evaluation()).as_text())
     print(f"\n{folder.path}")
+
+
+def _settled(config: TrainConfig, corpus: "Corpus") -> TrainConfig:
+    """Names data and model so that a later run finds them from any folder and under any environment."""
+    model = config.model_name_or_path
+    if model is not None and Path(model).is_dir():
+        model = str(Path(model).resolve())
+    return replace(config, data=corpus.source, model_name_or_path=model)
 
 
 def _resumed(arguments: list[str], saved: TrainConfig) -> TrainConfig:

@@ -99,8 +99,10 @@ def roles(tokenizer: Tokenizer) -> dict[str, str]:
     Returns:
         Role ("pad", "unk", "cls", "sep", "mask") to token, for the roles it has.
     """
-    spelled = ((role, token) for role, spellings in SPELLINGS.items() for token in spellings)
-    return {role: token for role, token in spelled if tokenizer.token_to_id(token) is not None}
+    found = {
+        role: [t for t in spellings if tokenizer.token_to_id(t) is not None] for role, spellings in SPELLINGS.items()
+    }
+    return {role: tokens[0] for role, tokens in found.items() if tokens}
 
 
 def _train_wordlevel(texts: list[str], config: TokenizerConfig, vocab_size: int) -> Tokenizer:

@@ -57,7 +57,8 @@ def new_run(config: TrainConfig, data_name: str) -> RunFolder:
     """
     run = config.run
     if run.output_dir is None:
-        stem = f"{Path(data_name).stem}-{config.preset}"
+        model = config.preset if config.model_name_or_path is None else Path(config.model_name_or_path).name
+        stem = f"{Path(data_name).stem}-{model}"
         return RunFolder(WEIGHTS_DIR / f"{stem}-{time.strftime('%Y%m%d-%H%M%S')}-seed{run.seed}")
     _refuse_taken(run, run.output_dir)
     _refuse_sample_over_other_data(run.output_dir, data_name)
