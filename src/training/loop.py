@@ -143,7 +143,10 @@ class Trainer:
             self.state.optimizer.zero_grad()  # what the failed attempt has added so far
             torch.cuda.empty_cache()
             self.halvings += 1
-            notice(f"out of memory  batches are cut into {2**self.halvings} parts from here on; the result is the same")
+            notice(
+                f"out of memory  batches are cut into {2**self.halvings} parts from here on; the result is the same, "
+                "but for the draws of dropout"
+            )
 
     def _accumulated(self, batches: Sequence[Batch]) -> Tensor:
         sentences = sum(_sentences(batch) for batch in batches)
