@@ -9,8 +9,9 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from src.data.batching import Batch, collate, group_by_length
-from src.data.encoding import LongText, encode
+from src.data.encoding import encode
 from src.data.tokenizer import roles
+from src.utils.config import LongText
 
 
 class DSCreator(Dataset[dict[str, Tensor]]):

@@ -2,13 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from tokenizers import Encoding, Tokenizer
 
 from src.data.tokenizer import roles
-
-LongText = Literal["truncate", "head-tail", "windows"]
+from src.utils.config import LongText
 
 # Tokenizing time grows with the text, whatever is kept of it. No language has words as long as this on average, and a
 # text that is read in windows, hence whole, has 15,000 words or so before it reaches its limit.

@@ -21,7 +21,7 @@ from src.utils.errors import DataError, notice
 
 PROBE_SECONDS = 4.0
 REMEDY = "check the network, or name a folder (--dataset FOLDER, SST2_DIR), or take --dataset sample"
-_HUB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9._-]+")
+HUB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9._-]+")
 
 
 def existing_path(source: str) -> Path | None:
@@ -40,7 +40,7 @@ def existing_path(source: str) -> Path | None:
     with suppress(OSError):  # too long for a file name, or behind a door that is closed to us
         if source and path.exists():
             return path
-    if _HUB_ID.fullmatch(source) and path.suffix.lower() not in SUFFIXES:
+    if HUB_ID.fullmatch(source) and path.suffix.lower() not in SUFFIXES:
         return None
     raise DataError(f"{source!r} does not exist, and is no hub id like stanfordnlp/sst2; check the spelling")
 

@@ -10,12 +10,11 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from src.data.encoding import LongText
 from src.interop.configs import from_hugging_face_config, to_hugging_face_config
 from src.interop.key_tables import canonical_names, from_hugging_face, their_names, to_hugging_face
 from src.interop.tokenizer_files import ReadingSettings, read_settings, read_tokenizer, save_tokenizer
 from src.model.bert import BertForSequenceClassification
-from src.utils.config import SENTIMENT_LABELS, BertConfig
+from src.utils.config import SENTIMENT_LABELS, BertConfig, LongText
 from src.utils.errors import CheckpointError
 from src.utils.folder import read_json, verify, write_json
 

@@ -1,6 +1,5 @@
 """A pre-trained encoder under a fresh classification head: where fine-tuning begins."""
 
-import re
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -56,7 +55,7 @@ def fetch(name_or_path: str) -> Path:
         path = path.expanduser()
         if name_or_path and path.is_dir():
             return path
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", name_or_path) or name_or_path.startswith("."):
+    if not hub.HUB_ID.fullmatch(name_or_path):
         raise CheckpointError(f"{name_or_path} is no folder, and no hub id like google-bert/bert-base-uncased")
     from huggingface_hub import snapshot_download
 

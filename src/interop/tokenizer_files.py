@@ -8,8 +8,8 @@ from typing import Any, get_args
 from tokenizers import Tokenizer, decoders, normalizers, pre_tokenizers
 from tokenizers.models import WordPiece
 
-from src.data.encoding import LongText
 from src.data.tokenizer import SPELLINGS, frame_and_truncate, roles
+from src.utils.config import LongText
 from src.utils.errors import CheckpointError
 from src.utils.folder import read_json, write_json
 

@@ -6,23 +6,20 @@ import platform
 import shutil
 import sys
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict
 from importlib.metadata import version
 from math import inf
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
-
 from src.evaluation.metrics import Evaluation
 from src.interop.huggingface import Classifier, save_classifier
 from src.interop.model_card import model_card
 from src.training.state import Progress, TrainingState
 from src.utils.config import TrainConfig
-from src.utils.errors import CheckpointError, StorageError, UsageError, notice
-from src.utils.folder import new_folder, read_json, refreshed_folder, verify, write_json
+from src.utils.errors import CheckpointError, UsageError, notice
+from src.utils.folder import new_folder, read_json, refreshed_folder, storage_errors, verify, write_json
 from src.utils.runs import RUN
 
 METRICS, CHECKPOINTS, EVALUATION = "metrics.jsonl", "checkpoints", "evaluation-validation.json"
@@ -69,7 +66,7 @@ class RunFolder:
         progress = state.progress
         path = self.path / METRICS
         lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-        with _storage_errors(self.path):
+        with storage_errors(self.path):
             path.write_text("".join(f"{line}\n" for line in lines if _is_before(line, progress)), encoding="utf-8")
             for later in self.checkpoints():
                 if _step_of(later) > progress.step:
@@ -78,7 +75,7 @@ class RunFolder:
 
     def finish(self, training_seconds: float) -> None:
         """Notes in run.json that the run is complete, and how long its steps took."""
-        with _storage_errors(self.path):
+        with storage_errors(self.path):
             end = {"finished": _now(), "training_seconds": training_seconds}
             write_json(self.path / RUN, self.read_run() | end)
 
@@ -92,7 +89,7 @@ class RunFolder:
 
     def log(self, row: Mapping[str, Any]) -> None:
         """Appends one line to metrics.jsonl."""
-        with _storage_errors(self.path), (self.path / METRICS).open("a", encoding="utf-8") as stream:
+        with storage_errors(self.path), (self.path / METRICS).open("a", encoding="utf-8") as stream:
             # JSON knows no NaN or infinity, which a diverging run reports.
             finite = {name: None if value in (inf, -inf) or value != value else value for name, value in row.items()}
             stream.write(json.dumps(finite, allow_nan=False) + "\n")
@@ -115,7 +112,7 @@ class RunFolder:
     def save_checkpoint(self, classifier: Classifier, state: TrainingState) -> None:
         """Writes the model as it would be delivered and all it takes to go on, then prunes old checkpoints."""
         target = self.path / CHECKPOINTS / f"step-{state.progress.step}"
-        with _storage_errors(target), new_folder(target) as folder:
+        with storage_errors(target), new_folder(target) as folder:
             with state.as_delivered():
                 save_classifier(folder, classifier)
             state.save(folder)
@@ -125,7 +122,7 @@ class RunFolder:
     def deliver(self, classifier: Classifier, state: TrainingState, evaluation: Evaluation) -> None:
         """Puts the model with its metrics and model card into the root of the folder."""
         run, numbers = self.read_run(), evaluation.as_dict()
-        with _storage_errors(self.path):
+        with storage_errors(self.path):
             with refreshed_folder(self.path) as folder:
                 with state.as_delivered():
                     save_classifier(folder, classifier)
@@ -156,15 +153,6 @@ def _is_before(line: str, progress: Progress) -> bool:
         return False
     is_evaluation = "confusion" in row
     return row["step"] <= progress.step and not (is_evaluation and row["epoch"] > progress.epoch)
-
-
-@contextmanager
-def _storage_errors(where: Path) -> Iterator[None]:
-    try:
-        yield
-    except (OSError, SafetensorError) as error:  # safetensors reports a full disk as an error of its own
-        reason = getattr(error, "strerror", None) or error
-        raise StorageError(f"cannot write {where} ({reason}); free space or permit it") from error
 
 
 def _circumstances() -> dict[str, Any]:

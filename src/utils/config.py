@@ -17,6 +17,7 @@ SAMPLE_DIR = REPOSITORY / "src" / "data" / "sample"
 
 SST2 = "stanfordnlp/sst2"
 SAMPLE = "sample"
+LongText = Literal["truncate", "head-tail", "windows"]
 SENTIMENT_LABELS = ("negative", "positive")
 
 
@@ -96,8 +97,8 @@ class BertConfig:
         )
 
 
-# Google's released sizes (Devlin et al. 2019; Turc et al. 2019), heads 64 wide throughout, and nano: SST-2 alone is too
-# small to feed a second layer.
+# Google's released sizes (Devlin et al. 2019; Turc et al. 2019), heads 64 wide throughout, and nano: from SST-2 alone
+# a second layer gains nothing (README, results).
 PRESETS: dict[str, dict[str, Any]] = {
     name: {
         "num_hidden_layers": layers,
@@ -164,7 +165,7 @@ class TokenizerConfig:
     """Join what Penn Treebank tokenization split ("ca n't", "-lrb-"), so that SST-2 and ordinary text look alike."""
     seq_len: int = 64
     """Most tokens of a text that are read, [CLS] and [SEP] included."""
-    long_text: Literal["truncate", "head-tail", "windows"] = "truncate"
+    long_text: LongText = "truncate"
     """Of a longer text read the beginning, the beginning and the end, or all in windows whose scores are averaged."""
 
     def __post_init__(self) -> None:

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
+
 from src.utils.errors import CheckpointError, StorageError
 
 MANIFEST = "manifest.json"
@@ -30,7 +32,7 @@ def new_folder(target: Path) -> Iterator[Path]:
     """
     with _filled(target.parent) as temporary:
         yield temporary
-        with _storage_errors(target):
+        with storage_errors(target):
             _write_manifest(temporary)
             _put(temporary, target)
             _flush(target.parent)
@@ -49,11 +51,11 @@ def refreshed_folder(target: Path) -> Iterator[Path]:
     Raises:
         StorageError: the disk refused.
     """
-    with _storage_errors(target):
+    with storage_errors(target):
         target.mkdir(parents=True, exist_ok=True)
     with _filled(target) as temporary:
         yield temporary
-        with _storage_errors(target):
+        with storage_errors(target):
             _write_manifest(temporary)
             for file in sorted(temporary.iterdir(), key=lambda file: file.name == MANIFEST):
                 file.replace(target / file.name)
@@ -100,23 +102,32 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
 
 @contextmanager
 def _filled(parent: Path) -> Iterator[Path]:
-    with _storage_errors(parent):
+    with storage_errors(parent):
         parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=".unfinished-", dir=parent))
         temporary.chmod(0o755)  # mkdtemp's folders are for their owner alone
     try:
-        with _storage_errors(parent):
+        with storage_errors(parent):
             yield temporary
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
 @contextmanager
-def _storage_errors(where: Path) -> Iterator[None]:
+def storage_errors(where: Path) -> Iterator[None]:
+    """Turns a full or forbidden disk inside the context into one error.
+
+    Args:
+        where: what is being written.
+
+    Raises:
+        StorageError: in place of OSError and of safetensors' own error.
+    """
     try:
         yield
-    except OSError as error:
-        raise StorageError(f"cannot write {where} ({error.strerror or error}); free space or permit it") from error
+    except (OSError, SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise StorageError(f"cannot write {where} ({reason}); free space or permit it") from error
 
 
 def _write_manifest(folder: Path) -> None:

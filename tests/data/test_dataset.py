@@ -8,11 +8,10 @@ from torch.utils.data import DataLoader
 
 from src.data.batching import Batch, group_by_length
 from src.data.dataset import DSCreator
-from src.data.encoding import LongText
 from src.data.tokenizer import build_tokenizer
 from src.evaluation.predictor import classify
 from src.model.bert import BertForSequenceClassification
-from src.utils.config import TokenizerConfig
+from src.utils.config import LongText, TokenizerConfig
 from tests.model.tiny import randomized, tiny_config
 
 TEXTS = ["a good film", "bad", "a very good film indeed", "xyzzy plugh", "a xyzzy", ""]

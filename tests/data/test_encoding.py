@@ -10,9 +10,9 @@ from tokenizers.pre_tokenizers import ByteLevel
 from tokenizers.processors import RobertaProcessing
 from tokenizers.trainers import BpeTrainer
 
-from src.data.encoding import CHARACTERS_IN_WINDOWS, CHARACTERS_PER_TOKEN, EncodedText, LongText, Window, encode
+from src.data.encoding import CHARACTERS_IN_WINDOWS, CHARACTERS_PER_TOKEN, EncodedText, Window, encode
 from src.data.tokenizer import build_tokenizer
-from src.utils.config import TokenizerConfig
+from src.utils.config import LongText, TokenizerConfig
 
 MODES: tuple[LongText, ...] = ("truncate", "head-tail", "windows")
 WORDS = [f"w{index:02}" for index in range(60)]

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from src.data.encoding import LongText
 from src.evaluation.predictor import Prediction, Predictor, classify
 from src.interop.huggingface import load_classifier
+from src.utils.config import LongText
 from src.utils.errors import CheckpointError, UsageError
 from tests.conftest import TrainedRun
 
