@@ -50,7 +50,7 @@ def _classify(predictor: "Predictor", config: InferenceConfig, stream: TextIO) -
     from src.evaluation.prediction_lines import as_json, as_line, predict_all, read_lines
 
     texts = iter(config.texts) if config.file is None else read_lines(config.file)
-    for prediction in predict_all(predictor, texts):
+    for prediction in predict_all(predictor, texts, config.pairs):
         print(as_json(prediction) if config.json else as_line(prediction), file=stream)
 
 

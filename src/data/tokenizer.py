@@ -4,7 +4,9 @@ Everything done to text lives in `tokenizer.json` as normalizers and a pre-token
 reads text as the model was trained to.
 """
 
+import json
 from collections.abc import Iterable
+from typing import Any
 
 from tokenizers import Regex, Tokenizer, normalizers, pre_tokenizers
 from tokenizers.models import WordLevel, WordPiece
@@ -36,6 +38,9 @@ TREEBANK_BLANKS = (
     r" (?=[.,;:!?%)\]])",  # good .
     r"(?<=[(\[$]) ",  # ( good
 )
+
+# The hub's copy of IMDB holds HTML line breaks.
+LINE_BREAKS = r"(<br\s*/?>\s*)+"
 
 # A word, a clitic or one sign. "can't" gives "ca" + "n't" whether the text came joined or split, and hyphens separate,
 # so fewer words are unknown.
@@ -154,25 +159,34 @@ def _wordpiece_tokenizer(config: TokenizerConfig, vocabulary: dict[str, int]) ->
     return tokenizer
 
 
-def prepend_treebank_normalizer(tokenizer: Tokenizer) -> None:
-    """Makes the tokenizer of a checkpoint undo Treebank spelling before all else it does to text."""
+def prepend_plain_text_normalizer(tokenizer: Tokenizer) -> None:
+    """Makes the tokenizer of a checkpoint undo a corpus's markup before all else it does to text, unless it does so."""
     own = [] if tokenizer.normalizer is None else [tokenizer.normalizer]
-    tokenizer.normalizer = normalizers.Sequence([*_treebank(), *own])
+    found = [_content(step) for step in own]
+    if found and found[0].get("normalizers", [])[: len(_plain_text())] == [_content(step) for step in _plain_text()]:
+        return
+    tokenizer.normalizer = normalizers.Sequence([*_plain_text(), *own])
+
+
+def _content(normalizer: Normalizer) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(normalizer.__getstate__())
+    return content
 
 
 def _straight_quotes() -> list[Normalizer]:
     return [Replace(Regex("[\u2018\u2019]"), "'"), Replace(Regex("[\u201c\u201d]"), '"')]
 
 
-def _treebank() -> list[Normalizer]:
+def _plain_text() -> list[Normalizer]:
     spellings = [Replace(spelled, sign) for spelled, sign in TREEBANK_SPELLINGS.items()]
-    return [*spellings, *(Replace(Regex(pattern), "") for pattern in TREEBANK_BLANKS)]
+    blanks = [Replace(Regex(pattern), "") for pattern in TREEBANK_BLANKS]
+    return [Replace(Regex(LINE_BREAKS), " "), *spellings, *blanks]
 
 
 def _normalizer(config: TokenizerConfig) -> Normalizer:
     steps = _straight_quotes()
-    if config.undo_treebank:
-        steps += _treebank()
+    if config.plain_text:
+        steps += _plain_text()
     if config.lowercase:
         steps += [NFD(), StripAccents(), Lowercase()]
     return normalizers.Sequence(steps)

@@ -42,23 +42,38 @@ def _decode(line: bytes, path: Path, number: int) -> str:
         raise DataError(f"{path}:{number}: not UTF-8; save the file as UTF-8") from None
 
 
-def predict_all(predictor: Predictor, texts: Iterable[str]) -> Iterator[Prediction]:
+def predict_all(predictor: Predictor, texts: Iterable[str], in_pairs: bool = False) -> Iterator[Prediction]:
     """Classifies any number of texts, and tells on standard error what was odd about some.
 
     Args:
         predictor: the model.
         texts: any strings, in a stream.
+        in_pairs: each text is two, separated by a tab.
 
     Yields:
         One prediction a text, in order.
+
+    Raises:
+        DataError: a text that should be two holds no tab, or more than one.
     """
     number, remaining = 0, iter(texts)
     while chunk := list(islice(remaining, LINES_AT_ONCE)):
-        for prediction in predictor.predict(chunk):
+        pairs = _divided(chunk, number) if in_pairs else None
+        predictions = predictor.predict(chunk) if pairs is None else predictor.predict(*pairs)
+        for prediction in predictions:
             number += 1
             if remark := _remark(prediction, predictor.classifier.seq_len):
                 notice(f"text {number}: {remark}")
             yield prediction
+
+
+def _divided(texts: list[str], before: int) -> tuple[list[str], list[str]]:
+    """Divides texts at their tab; blank ones stay blank."""
+    parts = [text.split("\t") if text.strip() else [text, ""] for text in texts]
+    for number, both in enumerate(parts, start=before + 1):
+        if len(both) != 2:
+            raise DataError(f"text {number}: {len(both) - 1} tabs; write two texts with one tab between them")
+    return [first for first, _ in parts], [second for _, second in parts]
 
 
 def _remark(prediction: Prediction, seq_len: int) -> str | None:
@@ -72,11 +87,13 @@ def _remark(prediction: Prediction, seq_len: int) -> str | None:
 
 
 def as_json(prediction: Prediction) -> str:
-    """Formats a prediction as one line of JSON: text, label, score."""
-    return json.dumps({"text": prediction.text, "label": prediction.label, "score": prediction.score})
+    """Formats a prediction as one line of JSON: text, its pair if there is one, label, score."""
+    pair = {} if prediction.pair is None else {"text_pair": prediction.pair}
+    return json.dumps({"text": prediction.text} | pair | {"label": prediction.label, "score": prediction.score})
 
 
 def as_line(prediction: Prediction) -> str:
-    """Formats a prediction for people: label, score and text between tabs; control characters are escaped."""
+    """Formats a prediction for people: label, score and text(s) between tabs; control characters are escaped."""
     score = "" if prediction.score is None else f"{prediction.score:.4f}"
-    return f"{prediction.label or '-'}\t{score}\t{printable(prediction.text)}"
+    pair = [] if prediction.pair is None else [printable(prediction.pair)]
+    return "\t".join([prediction.label or "-", score, printable(prediction.text), *pair])

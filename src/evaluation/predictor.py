@@ -30,6 +30,7 @@ class Prediction:
     score: float | None  # probability of `label`
     truncated: bool = False
     unknown: bool = False  # the model knows none of its words
+    pair: str | None = None  # the second text, where two were compared
 
 
 class Predictor:
@@ -86,6 +87,7 @@ class Predictor:
                 float(score),
                 dataset.truncated[row],
                 dataset.unknown[row],
+                None if pairs is None else pairs[index],
             )
         return predictions
 

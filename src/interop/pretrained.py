@@ -8,7 +8,7 @@ from pathlib import Path
 from torch import Tensor
 
 from src.data import hub
-from src.data.tokenizer import prepend_treebank_normalizer
+from src.data.tokenizer import prepend_plain_text_normalizer
 from src.interop.configs import from_hugging_face_config
 from src.interop.huggingface import CONFIG, Classifier, from_checkpoint
 from src.interop.key_tables import from_hugging_face, their_names
@@ -88,8 +88,8 @@ def load_pretrained(folder: Path, label_names: Sequence[str], config: TrainConfi
     rates = ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout")
     shape = replace(shape, **{rate: getattr(config.model, rate) for rate in rates})
     tokenizer = read_tokenizer(folder, shape.vocab_size)
-    if config.tokenization.undo_treebank:
-        prepend_treebank_normalizer(tokenizer)
+    if config.tokenization.plain_text:
+        prepend_plain_text_normalizer(tokenizer)
     model = BertForSequenceClassification(shape, len(label_names))
     report = _fill(model, from_checkpoint(folder, shape), str(folder))
     # Not the tokenizer's own limit: sentence encoders often set one far below the position table.

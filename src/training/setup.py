@@ -114,7 +114,7 @@ def _refuse_what_is_fixed(config: TrainConfig) -> None:
     given = options_of(config.model) | options_of(config.tokenization)
     usual = options_of(TrainConfig().model) | options_of(TrainConfig().tokenization)
     free = {"hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout"}
-    free |= {"undo_treebank", "seq_len", "long_text"}
+    free |= {"plain_text", "seq_len", "long_text"}
     if fixed := [name for name in given if name not in free and given[name] != usual[name]]:
         raise UsageError(f"{', '.join(fixed)} come with {config.model_name_or_path}; drop those options or --preset")
 

@@ -161,8 +161,8 @@ class TokenizerConfig:
     """Words (WordPiece: pairs) seen less often than this stay out of the vocabulary."""
     lowercase: bool = True
     """Lower-case the text and strip accents."""
-    undo_treebank: bool = True
-    """Join what Penn Treebank tokenization split ("ca n't", "-lrb-"), so that SST-2 and ordinary text look alike."""
+    plain_text: bool = True
+    """Undo what corpora do to text, so that all look alike: Treebank's "ca n't" and "-lrb-" (SST-2), "<br />" (IMDB)."""
     seq_len: int = 64
     """Most tokens of a text that are read, [CLS] and [SEP] included."""
     long_text: LongText = "truncate"
@@ -361,6 +361,8 @@ class InferenceConfig:
     """Column that holds a second text, for models that compare two."""
     file: Path | None = None
     """Classify this file, one text a line; - is standard input."""
+    pairs: bool = False
+    """Each text is two, separated by a tab, for models that compare two."""
     output: Path | None = None
     """Write the results to this file instead of standard output."""
     json: bool = False
@@ -383,6 +385,8 @@ class InferenceConfig:
             _require(getattr(self, name) >= 0, name, getattr(self, name), "must not be negative")
         if self.texts and self.file is not None:
             raise UsageError("texts on the command line and --file are two inputs; give one of them")
+        if self.pairs and not self.texts and self.file is None:
+            raise UsageError("--pairs goes with texts or --file; an evaluation takes --text-pair-column")
         if self.dataset is not None and (self.texts or self.file is not None):
             raise UsageError("--dataset is evaluated, texts and --file are classified; give one of them")
 

@@ -12,7 +12,7 @@ from src.data.tokenizer import (
     SPECIAL_TOKENS,
     build_tokenizer,
     frame_and_truncate,
-    prepend_treebank_normalizer,
+    prepend_plain_text_normalizer,
     roles,
     token_id,
 )
@@ -130,7 +130,7 @@ def test_treebank_spelling_is_undone(split: str, joined: str) -> None:
 
 @pytest.mark.parametrize("split", [split for split, _ in TREEBANK if "\u2019" not in split])
 def test_treebank_spelling_stays_where_undoing_is_switched_off(split: str) -> None:
-    assert normalized(split, undo_treebank=False) == split
+    assert normalized(split, plain_text=False) == split
 
 
 @pytest.mark.parametrize(
@@ -149,7 +149,7 @@ def test_undoing_treebank_leaves_ordinary_text_alone(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [{}, {"undo_treebank": False}, {"undo_treebank": False, "lowercase": False}], ids=str
+    "options", [{}, {"plain_text": False}, {"plain_text": False, "lowercase": False}], ids=str
 )
 @pytest.mark.parametrize(
     "split, ordinary",
@@ -271,14 +271,29 @@ def test_special_tokens_are_found_by_their_spelling(special: tuple[str, ...], fo
     assert roles(Tokenizer(WordLevel(vocabulary))) == found
 
 
+@pytest.mark.parametrize("text", ["a film<br /><br />is", "a film <br/> is", "a film<br>\n<br />is"])
+def test_html_line_breaks_become_a_blank(text: str) -> None:
+    assert normalized(text).split() == ["a", "film", "is"]
+    assert "<br" in normalized(text, plain_text=False)
+
+
+def test_a_plain_text_normalizer_is_put_before_a_tokenizers_own_once() -> None:
+    other = Tokenizer(WordLevel({"[UNK]": 0}, unk_token="[UNK]"))
+    other.normalizer = BertNormalizer()
+    prepend_plain_text_normalizer(other)
+    once = other.to_str()
+    prepend_plain_text_normalizer(reloaded := Tokenizer.from_str(once))
+    assert reloaded.to_str() == once
+
+
 @pytest.mark.parametrize("lowercase", [None, True, False])
-def test_a_treebank_normalizer_is_put_before_a_tokenizers_own(
+def test_a_plain_text_normalizer_is_put_before_a_tokenizers_own(
     lowercase: bool | None,
 ) -> None:
     other = Tokenizer(WordLevel({"[UNK]": 0}, unk_token="[UNK]"))
     if lowercase is not None:
         other.normalizer = BertNormalizer(lowercase=lowercase)
-    prepend_treebank_normalizer(other)
+    prepend_plain_text_normalizer(other)
     assert other.normalizer is not None
     text = "It ca n't wait -LRB- Caf\u00e9 -rrb- ."
     wanted = {

@@ -97,6 +97,24 @@ def test_odd_texts_are_remarked_on_by_number(
     assert printed.out == ""
 
 
+def test_pairs_are_divided_at_their_tab(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("src.evaluation.prediction_lines.LINES_AT_ONCE", 2)
+    found = list(predict_all(predictor, ["a film\tdull", "", "dull\ta film"], in_pairs=True))
+    assert found[0::2] == predictor.predict(["a film", "dull"], ["dull", "a film"])
+    assert found[1].label is None
+    assert as_line(found[0]).split("\t")[2:] == ["a film", "dull"]
+    assert json.loads(as_json(found[0]))["text_pair"] == "dull"
+
+
+@pytest.mark.parametrize(("text", "tabs"), [("a film", 0), ("a\tb\tc", 2)])
+def test_a_text_that_is_no_pair_is_named(
+    text: str, tabs: int, predictor: Predictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("src.evaluation.prediction_lines.LINES_AT_ONCE", 2)
+    with pytest.raises(DataError, match=f"text 3: {tabs} tabs; write two texts with one tab between them"):
+        list(predict_all(predictor, ["a\tb", "c\td", text], in_pairs=True))
+
+
 def test_json_is_one_line_of_text_label_and_score() -> None:
     line = as_json(Prediction('a "film"\n\u2028', "positive", 0.75))
     assert line.splitlines() == [line]

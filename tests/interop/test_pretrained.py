@@ -100,7 +100,7 @@ def their_model(family: str, kind: str, **changes: Any) -> Any:
 
 
 def config(**options: Any) -> TrainConfig:
-    return with_options(TrainConfig(), {"seq_len": 9, "undo_treebank": False, "device": "cpu"} | options)
+    return with_options(TrainConfig(), {"seq_len": 9, "plain_text": False, "device": "cpu"} | options)
 
 
 def load(folder: Path, labels: tuple[str, ...] = LABELS, **options: Any) -> tuple[Classifier, LoadReport]:
@@ -308,7 +308,7 @@ def test_treebank_spelling_is_undone_if_asked_for(undo: bool, same: bool, make: 
     bare = Tokenizer.from_str(tokenizer().to_str())
     bare.normalizer = BertNormalizer()
     bare.save(str(folder / "tokenizer.json"))
-    found = load(folder, undo_treebank=undo)[0].tokenizer
+    found = load(folder, plain_text=undo)[0].tokenizer
     assert (found.encode("-lrb- a film").ids == found.encode("( a film").ids) is same
 
 
