@@ -1,9 +1,11 @@
 """Evaluate a checkpoint, or classify texts: `python -m src.inference --help` lists every option."""
 
+import json
 import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
@@ -23,6 +25,9 @@ def main(arguments: list[str]) -> None:
     config = parse(InferenceConfig, arguments, PROGRAM)
     _refuse_contradictions(config)
 
+    if config.fill_mask is not None:
+        _fill_mask(config, config.fill_mask)
+        return
     # Not above: --help should not wait for PyTorch.
     from src.evaluation.predictor import Predictor
     from src.utils.device import resolve_device, set_up_arithmetic
@@ -44,6 +49,19 @@ def _refuse_contradictions(config: InferenceConfig) -> None:
         raise UsageError(f"--output {config.output} would overwrite --file; choose another")
     if config.picture is not None and (config.texts or config.file is not None):
         raise UsageError("--picture draws an evaluation, but texts and --file are classified; drop one of them")
+
+
+def _fill_mask(config: InferenceConfig, text: str) -> None:
+    from src.evaluation.fill_mask import fill_mask
+    from src.interop.huggingface import load_masked_lm
+    from src.utils.runs import newest_masked_lm
+
+    folder = config.checkpoint or newest_masked_lm()
+    notice(f"checkpoint  {folder}")
+    with _results(config.output) as stream:
+        for candidate in fill_mask(load_masked_lm(folder), text):
+            line = json.dumps(asdict(candidate)) if config.json else candidate.as_line()
+            print(line, file=stream)
 
 
 def _classify(predictor: "Predictor", config: InferenceConfig, stream: TextIO) -> None:

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from src.utils.command_line import parse_training
-from src.utils.config import SAMPLE, TrainConfig, resolve, training_config, with_options
-from src.utils.errors import UserError, notice, run_program
+from src.utils.config import SAMPLE, TrainConfig, resolve, saved_config, with_options
+from src.utils.errors import notice, run_program
 
 if TYPE_CHECKING:
     from src.data.sources import Corpus
@@ -24,12 +24,14 @@ def main(arguments: list[str]) -> None:
     # Not above: --help should not wait for PyTorch.
     from src.data.sources import open_corpus
     from src.evaluation.metrics import Evaluation
-    from src.training.start import find_checkpoint, new_run, refuse_changes
+    from src.training.start import find_checkpoint, refuse_changes
+    from src.utils.runs import CLASSIFICATION
 
-    if (found := find_checkpoint(config.run)) is not None:
+    if (found := find_checkpoint(config.run, CLASSIFICATION)) is not None:
         folder, checkpoint = found
         # How the run began says nothing about how it goes on.
-        saved = with_options(training_config(folder.read_run()["config"]), {"overwrite": False, "resume": "never"})
+        saved = saved_config(TrainConfig(), folder.read_run()["config"])
+        saved = with_options(saved, {"overwrite": False, "resume": "never"})
         config = _resumed(arguments, saved)
         corpus = open_corpus(config.data, seed=config.run.seed)
         config = _settled(config, corpus)
@@ -41,10 +43,17 @@ def main(arguments: list[str]) -> None:
             notice(f"settings    --recipe {recipe}, which suits this; options given on the command line stay")
             config = parse_training(arguments, PROGRAM, recipe=recipe)
         config = _settled(config, corpus)
-        folder, checkpoint = new_run(config, corpus.name), None
+        folder, checkpoint = _new_run(config, corpus), None
     train(config, corpus, folder, checkpoint)
     print(Evaluation.from_dict(folder.read_evaluation()).as_text())
     print(f"\n{folder.path}")
+
+
+def _new_run(config: TrainConfig, corpus: "Corpus") -> "RunFolder":
+    from src.training.start import new_run
+
+    model = config.preset if config.model_name_or_path is None else Path(config.model_name_or_path).name
+    return new_run(config.run, model, corpus.name)
 
 
 def _settled(config: TrainConfig, corpus: "Corpus") -> TrainConfig:
@@ -73,33 +82,10 @@ def train(config: TrainConfig, corpus: "Corpus", folder: "RunFolder", checkpoint
         folder: of the run; holds the delivered model afterwards.
         checkpoint: where to go on; None: begin anew.
     """
-    from src.training.session import Session
+    from src.training.run import run
     from src.training.setup import set_up
-    from src.training.tracking import open_tracker
-    from src.utils.config import options_of
 
-    setup = set_up(config, corpus)
-    if checkpoint is None:
-        folder.begin(config, setup.data, setup.model)
-    else:
-        folder.resume(checkpoint, setup.trainer.state, setup.data)
-    progress = setup.trainer.state.progress
-    tracker = open_tracker(
-        config.run.wandb,
-        config.run.wandb_project,
-        folder.path.name,
-        options_of(config),
-        folder.path,
-        progress.tracker_run_id,
-    )
-    progress.tracker_run_id = tracker.run_id
-    try:
-        Session(setup.trainer, setup.classifier, setup.validation, folder, tracker, config.run).run()
-    except UserError as error:
-        tracker.finish(error.exit_code)
-        raise
-    folder.finish(progress.training_seconds)
-    tracker.finish()
+    run(config, set_up(config, corpus), folder, checkpoint)
 
 
 def fit(texts: Sequence[str], labels: Sequence[str | int], output_dir: str | Path, **options: Any) -> "Predictor":
@@ -120,14 +106,13 @@ def fit(texts: Sequence[str], labels: Sequence[str | int], output_dir: str | Pat
     """
     from src.data.sources import corpus_of_lists
     from src.evaluation.predictor import Predictor
-    from src.training.start import new_run
 
     recipe = options.pop("recipe", "finetune" if "model_name_or_path" in options else SAMPLE)
     fresh = {} if recipe == "finetune" else {"min_frequency": 1}  # of few texts every word counts
     settings = resolve(recipe, options.pop("preset", None)) | fresh | options | {"output_dir": Path(output_dir)}
     config = with_options(TrainConfig(), settings)
     corpus = corpus_of_lists(texts, labels)
-    folder = new_run(config, corpus.name)
+    folder = _new_run(config, corpus)
     train(config, corpus, folder)
     return Predictor.load(folder.path, config.run.device)
 

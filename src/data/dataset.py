@@ -69,6 +69,20 @@ class DSCreator(Dataset[dict[str, Tensor]]):
         """Returns one example: `input_ids`, int64 (T,), and `labels`, int64 ()."""
         return {"input_ids": self.input_ids[index], "labels": torch.tensor(self.labels[index])}
 
+    def batches(self, batch_size: int, seed: int, epoch: int) -> list[list[int]]:
+        """Divides the examples into batches of equal length.
+
+        Args:
+            batch_size: sentences of mean length; their tokens are the budget of every batch.
+            seed: of the order.
+            epoch: with the seed, fixes the order.
+
+        Returns:
+            Lists of indices; their number does not depend on seed or epoch.
+        """
+        mean_length = sum(self.lengths) / len(self)
+        return self.grouped(max(round(batch_size * mean_length), max(self.lengths)), seed, epoch)
+
     def grouped(self, tokens_per_batch: int, seed: int = 0, epoch: int | None = None) -> list[list[int]]:
         """Groups the examples by length into batches; see `group_by_length`."""
         return group_by_length(self.lengths, tokens_per_batch, seed, epoch)

@@ -100,12 +100,10 @@ def read_split(corpus: dict[str, Any], name: str, split: str) -> RawSplit:
     Raises:
         DataError: there is no such split.
     """
-    origin, dataset = f"{name}, split {split}", corpus.get(split)
-    if dataset is None and split == "validation" and "test" in corpus:
-        origin, dataset = f"{name}, split test (it has no validation split)", corpus["test"]
-    if not dataset:
-        there = ", ".join(corpus)
-        raise DataError(f"{name} has no split {split} with rows in it; it has {there} (--holdout takes some of train)")
+    origin = f"{name}, split {split}"
+    if split == "validation" and split not in corpus and "test" in corpus:
+        origin, split = f"{name}, split test (it has no validation split)", "test"
+    dataset = split_of(corpus, name, split)
     names = {column: tuple(kind.names) for column, kind in dataset.features.items() if hasattr(kind, "names")}
     rows = [Row(number, cells) for number, cells in enumerate(dataset.to_list(), start=1)]
     for column in names:
@@ -113,6 +111,26 @@ def read_split(corpus: dict[str, Any], name: str, split: str) -> RawSplit:
             index = row.cells[column]
             row.cells[column] = None if index is None or index < 0 else names[column][index]
     return RawSplit(origin, f"{origin}, row ", rows, names)
+
+
+def split_of(corpus: dict[str, Any], name: str, split: str) -> Any:
+    """Finds a split that has rows.
+
+    Args:
+        corpus: `datasets.Dataset` by split name.
+        name: the corpus, as messages name it.
+        split: the split.
+
+    Returns:
+        The `datasets.Dataset`; its rows stay on disk until they are read.
+
+    Raises:
+        DataError: there is no such split.
+    """
+    if not corpus.get(split):
+        there = ", ".join(corpus)
+        raise DataError(f"{name} has no split {split} with rows in it; it has {there} (--holdout takes some of train)")
+    return corpus[split]
 
 
 def hub_answers(dataset_id: str, timeout: float = PROBE_SECONDS) -> bool:

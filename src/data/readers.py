@@ -14,6 +14,7 @@ from typing import Any
 
 from src.utils.errors import DataError
 
+TEXT_COLUMNS = ("sentence", "text", "review", "content")
 JSON_SUFFIXES = (".jsonl", ".json")
 SUFFIXES = (".csv", ".tsv", *JSON_SUFFIXES)
 

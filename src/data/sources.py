@@ -9,11 +9,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from src.data import hub
-from src.data.readers import RawSplit, choose_column, clean_row, read_rows
+from src.data.readers import TEXT_COLUMNS, RawSplit, choose_column, clean_row, read_rows
 from src.utils.config import SAMPLE, SAMPLE_DIR, SENTIMENT_LABELS, SST2, DataConfig
 from src.utils.errors import DataError, notice
 
-_TEXT_COLUMNS = ("sentence", "text", "review", "content")
 _LABEL_COLUMNS = ("label", "labels", "sentiment", "class")
 _POLES = {"0": 0, "negative": 0, "neg": 0, "1": 1, "positive": 1, "pos": 1}
 _POLE_PAIRS = ({"0", "1"}, {"negative", "positive"}, {"neg", "pos"})
@@ -186,7 +185,7 @@ def _announce_sample(reason: str) -> None:
 
 def _table(raw: RawSplit, data: DataConfig, allow_unlabelled: bool) -> _Table:
     first = raw.rows[0].cells
-    text = choose_column(first, data.text_column, _TEXT_COLUMNS, "--text-column", raw.origin)
+    text = choose_column(first, data.text_column, TEXT_COLUMNS, "--text-column", raw.origin)
     label = None
     if not allow_unlabelled or data.label_column or set(first) & set(_LABEL_COLUMNS):
         label = choose_column(first, data.label_column, _LABEL_COLUMNS, "--label-column", raw.origin)

@@ -14,7 +14,7 @@ from tokenizers.normalizers import NFD, Lowercase, Normalizer, Replace, StripAcc
 from tokenizers.processors import TemplateProcessing
 from tokenizers.trainers import WordLevelTrainer, WordPieceTrainer
 
-from src.utils.config import TokenizerConfig
+from src.utils.config import VocabularyConfig
 from src.utils.errors import DataError
 
 PAD, UNK, CLS, SEP, MASK = SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
@@ -47,7 +47,7 @@ LINE_BREAKS = r"(<br\s*/?>\s*)+"
 WORD_PATTERN = r"(?i)\w+?(?=n't\b)|n't\b|'(?:s|m|d|re|ve|ll)\b|\w+|[^\w\s]"
 
 
-def build_tokenizer(texts: Iterable[str], config: TokenizerConfig, vocab_size: int) -> Tokenizer:
+def build_tokenizer(texts: Iterable[str], config: VocabularyConfig, vocab_size: int) -> Tokenizer:
     """Builds a tokenizer whose vocabulary is learned from `texts`.
 
     Args:
@@ -110,7 +110,7 @@ def roles(tokenizer: Tokenizer) -> dict[str, str]:
     return {role: tokens[0] for role, tokens in found.items() if tokens}
 
 
-def _train_wordlevel(texts: list[str], config: TokenizerConfig, vocab_size: int) -> Tokenizer:
+def _train_wordlevel(texts: list[str], config: VocabularyConfig, vocab_size: int) -> Tokenizer:
     tokenizer = Tokenizer(WordLevel(unk_token=UNK))
     tokenizer.normalizer = _normalizer(config)
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(WORD_PATTERN), behavior="removed", invert=True)
@@ -124,7 +124,7 @@ def _train_wordlevel(texts: list[str], config: TokenizerConfig, vocab_size: int)
     return tokenizer
 
 
-def _train_wordpiece(texts: list[str], config: TokenizerConfig, vocab_size: int) -> Tokenizer:
+def _train_wordpiece(texts: list[str], config: VocabularyConfig, vocab_size: int) -> Tokenizer:
     # The trainer numbers the letters inside words ("##a") in the order of a randomly seeded hash table and breaks ties
     # by number. It numbers special tokens as given: so a first round only finds the letters, which a second one is
     # given in order, and the same text gives the same vocabulary.
@@ -139,7 +139,7 @@ def _train_wordpiece(texts: list[str], config: TokenizerConfig, vocab_size: int)
     return tokenizer
 
 
-def _wordpieces(texts: list[str], config: TokenizerConfig, letters: list[str], vocab_size: int) -> dict[str, int]:
+def _wordpieces(texts: list[str], config: VocabularyConfig, letters: list[str], vocab_size: int) -> dict[str, int]:
     tokenizer = _wordpiece_tokenizer(config, {})
     trainer = WordPieceTrainer(
         vocab_size=vocab_size,
@@ -152,7 +152,7 @@ def _wordpieces(texts: list[str], config: TokenizerConfig, letters: list[str], v
     return vocabulary
 
 
-def _wordpiece_tokenizer(config: TokenizerConfig, vocabulary: dict[str, int]) -> Tokenizer:
+def _wordpiece_tokenizer(config: VocabularyConfig, vocabulary: dict[str, int]) -> Tokenizer:
     tokenizer = Tokenizer(WordPiece(vocabulary, unk_token=UNK, max_input_chars_per_word=100))
     tokenizer.normalizer = _normalizer(config)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
@@ -183,7 +183,7 @@ def _plain_text() -> list[Normalizer]:
     return [Replace(Regex(LINE_BREAKS), " "), *spellings, *blanks]
 
 
-def _normalizer(config: TokenizerConfig) -> Normalizer:
+def _normalizer(config: VocabularyConfig) -> Normalizer:
     steps = _straight_quotes()
     if config.plain_text:
         steps += _plain_text()

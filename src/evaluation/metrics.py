@@ -47,6 +47,14 @@ class Evaluation:
         """
         return asdict(self) | {"interval": list(self.interval), "label_names": list(self.label_names)}
 
+    def curves(self) -> dict[str, float]:
+        """Gives the numbers worth a curve."""
+        return {"accuracy": self.accuracy, "loss": self.loss, "f1": self.f1, "mcc": self.mcc}
+
+    def tables(self) -> dict[str, Any]:
+        """Gives the confusion matrix and the rates of each class."""
+        return {"confusion": self.confusion, "per_class": self.per_class}
+
     @classmethod
     def from_dict(cls, numbers: Mapping[str, Any]) -> "Evaluation":
         """Rebuilds an evaluation from what `as_dict` gave; other keys are ignored."""

@@ -9,7 +9,7 @@ from src.data.sources import Corpus, open_corpus
 from src.evaluation.examples import Example, draw_examples
 from src.evaluation.metrics import Evaluation, evaluate
 from src.evaluation.predictor import Predictor
-from src.utils.config import DataConfig, InferenceConfig, training_config
+from src.utils.config import DataConfig, InferenceConfig, TrainConfig, saved_config
 from src.utils.errors import DataError, notice
 from src.utils.folder import read_json, write_json
 from src.utils.runs import RUN
@@ -74,7 +74,7 @@ def _open(folder: Path, config: InferenceConfig, label_names: tuple[str, ...]) -
             text_pair_column=config.text_pair_column,
         )
         return open_corpus(data, (config.split,), label_names)
-    trained = training_config(read_json(folder / RUN)["config"])
+    trained = saved_config(TrainConfig(), read_json(folder / RUN)["config"])
     data = trained.data
     if data.train_file is None and data.dataset is None:
         raise DataError(

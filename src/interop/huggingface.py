@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -13,7 +14,7 @@ from torch import Tensor
 from src.interop.configs import from_hugging_face_config, to_hugging_face_config
 from src.interop.key_tables import canonical_names, from_hugging_face, their_names, to_hugging_face
 from src.interop.tokenizer_files import ReadingSettings, read_settings, read_tokenizer, save_tokenizer
-from src.model.bert import BertForSequenceClassification
+from src.model.bert import BertForMaskedLM, BertForSequenceClassification
 from src.utils.config import SENTIMENT_LABELS, BertConfig, LongText
 from src.utils.errors import CheckpointError
 from src.utils.folder import read_json, verify, write_json
@@ -32,6 +33,50 @@ class Classifier:
     long_text: LongText = "truncate"  # what becomes of longer texts
 
 
+@dataclass(frozen=True)
+class MaskedLanguageModel:
+    """A model that names masked tokens, with its tokenizer: what a folder of pre-training holds."""
+
+    model: BertForMaskedLM
+    tokenizer: Tokenizer
+    seq_len: int  # tokens of a row in pre-training, special ones included
+
+
+def save_masked_lm(folder: Path, masked_lm: MaskedLanguageModel) -> None:
+    """Writes a masked language model into an existing folder.
+
+    Args:
+        folder: where to; files of the same names are replaced.
+        masked_lm: what to write.
+    """
+    _save(folder, masked_lm.model, to_hugging_face_config(masked_lm.model.config, "masked_lm"), torch.float32)
+    reading = ReadingSettings(masked_lm.seq_len, "truncate")
+    save_tokenizer(folder, masked_lm.tokenizer, reading, has_segments=masked_lm.model.config.type_vocab_size > 1)
+
+
+def load_masked_lm(folder: Path) -> MaskedLanguageModel:
+    """Reads a masked language model from a folder that this project or `transformers` wrote.
+
+    Args:
+        folder: holds config.json, model.safetensors and tokenizer.json.
+
+    Returns:
+        The model, in float32 on the CPU, in evaluation mode.
+
+    Raises:
+        CheckpointError: a file is missing, damaged or of another kind of model, or files do not fit each other.
+    """
+    config, _ = _read_config(folder)
+    tokenizer = read_tokenizer(folder, config.vocab_size)
+    state = from_checkpoint(folder, config)
+    model = BertForMaskedLM(config)
+    found = from_hugging_face(state, model.state_dict(), config.model_type)
+    if not any(key.startswith("masked_lm.") for key in found):
+        raise CheckpointError(f"{folder / WEIGHTS} holds no masked-language-model head; name a pre-trained checkpoint")
+    load_parameters(model, found, folder / WEIGHTS)
+    return MaskedLanguageModel(model.eval(), tokenizer, min(read_settings(folder).seq_len, config.longest_sequence))
+
+
 def save_classifier(folder: Path, classifier: Classifier, dtype: torch.dtype = torch.float32) -> None:
     """Writes a classifier into an existing folder.
 
@@ -41,9 +86,7 @@ def save_classifier(folder: Path, classifier: Classifier, dtype: torch.dtype = t
         dtype: of the weights on disk; readers compute in float32 whatever it is.
     """
     config = classifier.model.config
-    write_json(folder / CONFIG, to_hugging_face_config(config, "classifier", classifier.label_names))
-    state = to_hugging_face(classifier.model.state_dict(), config.model_type)
-    save_file({name: tensor.to("cpu", dtype) for name, tensor in state.items()}, folder / WEIGHTS, {"format": "pt"})
+    _save(folder, classifier.model, to_hugging_face_config(config, "classifier", classifier.label_names), dtype)
     reading = ReadingSettings(classifier.seq_len, classifier.long_text)
     save_tokenizer(folder, classifier.tokenizer, reading, has_segments=config.type_vocab_size > 1)
 
@@ -60,10 +103,7 @@ def load_classifier(folder: Path) -> Classifier:
     Raises:
         CheckpointError: a file is missing, damaged or of another kind of model, or files do not fit each other.
     """
-    if not folder.is_dir():
-        raise CheckpointError(f"{folder} is not a folder; name one that training or transformers wrote")
-    config, label_names = from_hugging_face_config(read_json(folder / CONFIG), str(folder / CONFIG))
-    verify(folder)
+    config, label_names = _read_config(folder)
     tokenizer = read_tokenizer(folder, config.vocab_size)
     state = from_checkpoint(folder, config)
     model = _build(config, state, label_names, folder / WEIGHTS)
@@ -72,6 +112,23 @@ def load_classifier(folder: Path) -> Classifier:
     reading = read_settings(folder)
     seq_len = min(reading.seq_len, config.longest_sequence)
     return Classifier(model.eval(), tokenizer, label_names, seq_len, reading.long_text)
+
+
+def _save(
+    folder: Path, model: BertForSequenceClassification | BertForMaskedLM, config: dict[str, Any], dtype: torch.dtype
+) -> None:
+    write_json(folder / CONFIG, config)
+    state = to_hugging_face(model.state_dict(), model.config.model_type)
+    save_file({name: tensor.to("cpu", dtype) for name, tensor in state.items()}, folder / WEIGHTS, {"format": "pt"})
+
+
+def _read_config(folder: Path) -> tuple[BertConfig, tuple[str, ...]]:
+    """Reads config.json of a folder whose manifest, if there is one, is right."""
+    if not folder.is_dir():
+        raise CheckpointError(f"{folder} is not a folder; name one that training or transformers wrote")
+    found = from_hugging_face_config(read_json(folder / CONFIG), str(folder / CONFIG))
+    verify(folder)
+    return found
 
 
 def from_checkpoint(folder: Path, config: BertConfig) -> dict[str, Tensor]:
@@ -109,7 +166,9 @@ def _build(
     return model
 
 
-def load_parameters(model: BertForSequenceClassification, found: dict[str, Tensor], path: Path) -> None:
+def load_parameters(
+    model: BertForSequenceClassification | BertForMaskedLM, found: dict[str, Tensor], path: Path
+) -> None:
     """Fills a model with tensors under our names.
 
     Args:

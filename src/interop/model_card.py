@@ -22,8 +22,8 @@ Every setting is in `run.json`, the training curve in `metrics.jsonl` where they
 """
 
 
-def model_card(run: Mapping[str, Any], evaluation: Mapping[str, Any]) -> str:
-    """Writes the model card of a run.
+def classifier_card(run: Mapping[str, Any], evaluation: Mapping[str, Any]) -> str:
+    """Writes the model card of a classifier.
 
     Args:
         run: the content of run.json.
@@ -63,3 +63,43 @@ def _numbers(run: Mapping[str, Any], evaluation: Mapping[str, Any]) -> str:
 | macro F1 | {100 * evaluation["f1"]:.1f} % |
 | Matthews correlation | {evaluation["mcc"]:.3f} |
 | loss | {evaluation["loss"]:.4f} nats |"""
+
+
+def masked_lm_card(run: Mapping[str, Any], numbers: Mapping[str, Any]) -> str:
+    """Writes the model card of a masked language model.
+
+    Args:
+        run: the content of run.json.
+        numbers: those of the delivered model on held-out documents.
+
+    Returns:
+        Markdown with a YAML header.
+    """
+    data, model, config = run["data"], run["model"], run["config"]
+    layers, width, training = model["num_hidden_layers"], model["hidden_size"], config["optimization"]
+    return f"""---
+pipeline_tag: "fill-mask"
+tags: ["bert"]
+---
+
+# BERT {layers}/{width}, pre-trained on {data["name"]}
+
+{model["parameters"]:,} parameters in {layers} layers, {width} wide, trained from random weights to predict masked
+tokens (rate {training["mask_rate"]}) of {data["documents"]:,} documents, {data["train"]:,} tokens, in rows of
+{config["tokenization"]["seq_len"]}: {training["max_steps"]:,} steps of {training["batch_size"]} rows, learning rate
+{training["learning_rate"]}, seed {config["run"]["seed"]}. No labels were used.
+
+| {numbers["n"]:,} masked tokens of held-out documents | this model | most frequent token, always |
+|---|---|---|
+| accuracy | {100 * numbers["accuracy"]:.1f} % | {100 * numbers["unigram_accuracy"]:.1f} % |
+| loss in nats | {numbers["loss"]:.3f} | {numbers["unigram_loss"]:.3f} (token frequencies) |
+
+```python
+from transformers import pipeline
+
+fill = pipeline("fill-mask", model="path/to/this/folder")
+print(fill("a [MASK] film"))
+```
+
+Every setting is in `run.json`, the training curve in `metrics.jsonl`.
+"""

@@ -1,21 +1,21 @@
 """The training loop, by hand: what happens in a step, and an epoch of steps.
 
-The loss of a step is the mean over its sentences. Batches hold equal lengths under a token budget, so a batch of long
-sentences holds fewer of them, and each weighs more: training leans towards whole sentences, as validation consists of.
+The loss of a step is the mean over its predictions: sentences, or masked tokens. A classifier's batches hold equal
+lengths under a token budget, so a batch of long sentences holds fewer of them, and each weighs more: training leans
+towards whole sentences, as validation consists of.
 """
 
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from src.data.batching import Batch, halves, to_device
-from src.data.dataset import DSCreator
-from src.data.word_dropout import drop_probabilities, drop_words
-from src.model.bert import BertForSequenceClassification
+from src.model.bert import BertForMaskedLM, BertForSequenceClassification
+from src.training.objectives import Objective, TrainingData
 from src.training.optimizer import (
     ExponentialMovingAverage,
     build_optimizer,
@@ -23,9 +23,12 @@ from src.training.optimizer import (
     set_learning_rate,
 )
 from src.training.state import Progress, TrainingState
-from src.utils.config import OptimizationConfig
+from src.utils.config import OptimizerConfig
 from src.utils.device import autocast
 from src.utils.errors import DivergedError, notice
+
+Model = TypeVar("Model", bound=BertForSequenceClassification | BertForMaskedLM)
+Data = TypeVar("Data", bound=TrainingData)
 
 NON_FINITE_STEPS_ALLOWED = 2
 
@@ -38,49 +41,53 @@ class StepReport:
     learning_rate: float
     gradient_norm: float  # before clipping
     tokens: int  # real ones, without padding
-    sentences: int
+    predictions: int  # sentences, or masked tokens
 
 
-class Trainer:
-    """Trains a classifier on a dataset.
+class Trainer(Generic[Model, Data]):
+    """Trains a model on a dataset.
 
     Args:
         model: trained in place, already on its device.
         dataset: the training examples.
+        objective: the loss to minimise.
         config: how to train.
         seed: fixes the order of the examples; the caller seeds PyTorch.
-        unk_token_id: what word dropout puts in a token's place.
-        special_ids: ids that word dropout spares.
         bf16: compute matrix products in bfloat16.
     """
 
     def __init__(
         self,
-        model: BertForSequenceClassification,
-        dataset: DSCreator,
-        config: OptimizationConfig,
+        model: Model,
+        dataset: Data,
+        objective: Objective,
+        config: OptimizerConfig,
         seed: int,
-        unk_token_id: int,
-        special_ids: Sequence[int],
         bf16: bool = False,
     ):
-        self.model, self.dataset, self.config, self.seed, self.bf16 = model, dataset, config, seed, bf16
+        self.model, self.dataset, self.objective, self.config = model, dataset, objective, config
+        self.seed, self.bf16 = seed, bf16
         self.device = next(model.parameters()).device
-        self.unk_token_id = unk_token_id
         self.halvings = 0  # how often memory ran out, and batches were cut in two
-        counts = torch.bincount(torch.cat(dataset.input_ids), minlength=model.config.vocab_size)
-        self.drop_probabilities = drop_probabilities(
-            counts, config.word_dropout, config.rare_word_dropout, special_ids
-        ).to(self.device)
         average = ExponentialMovingAverage(model.parameters(), config.ema_decay) if config.ema_decay else None
         self.state = TrainingState(model, build_optimizer(model, config), average, Progress())
-        mean_length = sum(dataset.lengths) / len(dataset)
-        self.tokens_per_batch = max(round(config.batch_size * mean_length), max(dataset.lengths))
         self.steps_per_epoch = len(self._steps(epoch=0))
-        self.total_steps = self.steps_per_epoch * config.epochs
+        self.total_steps = config.total_steps(self.steps_per_epoch)
+
+    @property
+    def ends_epoch(self) -> bool:
+        """Whether the step just done was the last one of its epoch, or of the training."""
+        progress = self.state.progress
+        last = progress.step_in_epoch == self.steps_per_epoch or progress.step == self.total_steps
+        return last and progress.step_in_epoch > 0
+
+    @property
+    def epochs_done(self) -> float:
+        """Passes over the data, those not yet complete in part."""
+        return self.state.progress.step / self.steps_per_epoch
 
     def train_epoch(self, after_step: Callable[[StepReport], None]) -> None:
-        """Trains to the end of the current epoch.
+        """Trains to the end of the current epoch, or of the last step.
 
         Args:
             after_step: called after every optimizer step; what it raises ends the training there.
@@ -90,7 +97,8 @@ class Trainer:
         """
         progress = self.state.progress
         self.model.train()
-        for step in self._steps(progress.epoch)[progress.step_in_epoch :]:
+        end = progress.step_in_epoch + self.total_steps - progress.step
+        for step in self._steps(progress.epoch)[progress.step_in_epoch : end]:
             started = time.perf_counter()
             report = self.training_step([self.dataset.collate(indices) for indices in step])
             progress.training_seconds += time.perf_counter() - started
@@ -102,7 +110,7 @@ class Trainer:
         """Does one optimizer step on one or more batches (gradient accumulation).
 
         Args:
-            batches: their gradients are averaged over all sentences.
+            batches: their gradients are averaged over all predictions.
 
         Returns:
             What happened.
@@ -126,11 +134,11 @@ class Trainer:
             if state.average is not None:
                 state.average.update(state.progress.step)
         state.optimizer.zero_grad()
-        tokens, sentences = (sum(count(batch) for batch in batches) for count in (_real_tokens, _sentences))
-        return StepReport(loss.item(), learning_rate, norm.item(), tokens, sentences)
+        tokens = sum(_real_tokens(batch) for batch in batches)
+        return StepReport(loss.item(), learning_rate, norm.item(), tokens, self._predictions(batches))
 
     def _gradients(self, batches: Sequence[Batch]) -> Tensor:
-        """Adds up the gradients of the mean loss over all sentences; returns that loss."""
+        """Adds up the gradients of the mean loss over all predictions; returns that loss."""
         while True:
             parts = list(batches)
             for _ in range(self.halvings):
@@ -138,7 +146,7 @@ class Trainer:
             try:
                 return self._accumulated(parts)
             except torch.OutOfMemoryError:
-                if max(_sentences(part) for part in parts) == 1:
+                if max(len(part["input_ids"]) for part in parts) == 1:
                     raise
             self.state.optimizer.zero_grad()  # what the failed attempt has added so far
             torch.cuda.empty_cache()
@@ -149,22 +157,17 @@ class Trainer:
             )
 
     def _accumulated(self, batches: Sequence[Batch]) -> Tensor:
-        sentences = sum(_sentences(batch) for batch in batches)
+        predictions = self._predictions(batches)
         losses = []
         for batch in batches:
-            loss = self._summed_loss(to_device(batch, self.device)) / sentences
+            with autocast(self.device, self.bf16):
+                loss = self.objective.summed_loss(self.model, to_device(batch, self.device)) / predictions
             loss.backward()  # type: ignore[no-untyped-call]
             losses.append(loss.detach())
         return torch.stack(losses).sum()
 
-    def _summed_loss(self, batch: Batch) -> Tensor:
-        config = self.config
-        input_ids = batch["input_ids"]
-        if config.word_dropout or config.rare_word_dropout:
-            input_ids = drop_words(input_ids, self.drop_probabilities, self.unk_token_id)
-        with autocast(self.device, self.bf16):
-            logits = self.model(input_ids, batch["attention_mask"], batch["token_type_ids"])  # (B, C)
-        return F.cross_entropy(logits.float(), batch["labels"], label_smoothing=config.label_smoothing, reduction="sum")
+    def _predictions(self, batches: Sequence[Batch]) -> int:
+        return max(1, sum(self.objective.predictions(batch) for batch in batches))
 
     def _is_finite(self, loss: Tensor, norm: Tensor) -> bool:
         progress = self.state.progress
@@ -181,7 +184,7 @@ class Trainer:
         return False
 
     def _steps(self, epoch: int) -> list[list[list[int]]]:
-        batches = self.dataset.grouped(self.tokens_per_batch, self.seed, epoch)
+        batches = self.dataset.batches(self.config.batch_size, self.seed, epoch)
         size = self.config.gradient_accumulation_steps
         return [batches[start : start + size] for start in range(0, len(batches), size)]
 
@@ -189,7 +192,3 @@ class Trainer:
 def _real_tokens(batch: Batch) -> int:
     mask = batch["attention_mask"]
     return batch["input_ids"].numel() if mask is None else int(mask.sum())
-
-
-def _sentences(batch: Batch) -> int:
-    return len(batch["labels"])

@@ -7,11 +7,13 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from src.model.bert import BertForSequenceClassification
-from src.utils.config import OptimizationConfig
+from src.model.bert import BertForMaskedLM, BertForSequenceClassification
+from src.utils.config import OptimizerConfig
 
 
-def build_optimizer(model: BertForSequenceClassification, config: OptimizationConfig) -> torch.optim.AdamW:
+def build_optimizer(
+    model: BertForSequenceClassification | BertForMaskedLM, config: OptimizerConfig
+) -> torch.optim.AdamW:
     """Builds AdamW (Loshchilov & Hutter 2019) with decoupled decay on matrices and embeddings only.
 
     Args:

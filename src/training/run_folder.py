@@ -13,14 +13,13 @@ from math import inf
 from pathlib import Path
 from typing import Any
 
-from src.evaluation.metrics import Evaluation
-from src.interop.huggingface import Classifier, save_classifier
-from src.interop.model_card import model_card
-from src.training.state import Progress, TrainingState
-from src.utils.config import TrainConfig
+from src.training.loop import Trainer
+from src.training.state import TrainingState
+from src.training.subjects import Subject
+from src.utils.config import PretrainConfig, TrainConfig
 from src.utils.errors import CheckpointError, UsageError, notice
 from src.utils.folder import new_folder, read_json, refreshed_folder, storage_errors, verify, write_json
-from src.utils.runs import RUN
+from src.utils.runs import CLASSIFICATION, MASKED_LM, RUN
 
 METRICS, CHECKPOINTS, EVALUATION = "metrics.jsonl", "checkpoints", "evaluation-validation.json"
 CHECKPOINTS_KEPT = 2
@@ -36,25 +35,32 @@ class RunFolder:
     def __init__(self, path: Path):
         self.path = path
 
-    def begin(self, config: TrainConfig, data: Mapping[str, Any], model: Mapping[str, Any]) -> None:
+    def begin(self, config: TrainConfig | PretrainConfig, data: Mapping[str, Any], model: Mapping[str, Any]) -> None:
         """Makes the folder anew and notes in run.json what is about to run.
 
         Args:
             config: all settings.
-            data: name, origins, sizes and label names of the data.
+            data: name, origins and sizes of the data.
             model: its shape and number of parameters.
         """
         shutil.rmtree(self.path, ignore_errors=True)
         with refreshed_folder(self.path) as folder:
-            settings = {"config": asdict(config), "data": dict(data), "model": dict(model), "finished": None}
+            task = CLASSIFICATION if isinstance(config, TrainConfig) else MASKED_LM
+            settings = {
+                "task": task,
+                "config": asdict(config),
+                "data": dict(data),
+                "model": dict(model),
+                "finished": None,
+            }
             write_json(folder / RUN, settings | _circumstances())
 
-    def resume(self, checkpoint: Path, state: TrainingState, data: Mapping[str, Any]) -> None:
+    def resume(self, checkpoint: Path, trainer: Trainer[Any, Any], data: Mapping[str, Any]) -> None:
         """Restores the state that a checkpoint holds and forgets what was logged and saved after it.
 
         Args:
             checkpoint: one of this run's.
-            state: filled in place.
+            trainer: its state is filled in place.
             data: as for `begin`; must be what the run began with.
 
         Raises:
@@ -62,16 +68,18 @@ class RunFolder:
             CheckpointError: the checkpoint cannot be read or does not fit.
         """
         self._refuse_other_data(data)
-        state.load(checkpoint)
-        progress = state.progress
+        trainer.state.load(checkpoint)
+        step = trainer.state.progress.step
         path = self.path / METRICS
         lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
         with storage_errors(self.path):
-            path.write_text("".join(f"{line}\n" for line in lines if _is_before(line, progress)), encoding="utf-8")
+            # An epoch's last step is saved before the evaluation, which is then done again.
+            kept = [line for line in lines if _is_before(line, step, without_evaluation=trainer.ends_epoch)]
+            path.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
             for later in self.checkpoints():
-                if _step_of(later) > progress.step:
+                if _step_of(later) > step:
                     shutil.rmtree(later)
-        notice(f"resuming    {checkpoint}, step {progress.step:,}")
+        notice(f"resuming    {checkpoint}, step {step:,}")
 
     def finish(self, training_seconds: float) -> None:
         """Notes in run.json that the run is complete, and how long its steps took."""
@@ -109,35 +117,36 @@ class RunFolder:
                 notice(f"warning: {error}; trying the checkpoint before it")
         return None
 
-    def save_checkpoint(self, classifier: Classifier, state: TrainingState) -> None:
+    def save_checkpoint(self, subject: Subject, state: TrainingState) -> None:
         """Writes the model as it would be delivered and all it takes to go on, then prunes old checkpoints."""
         target = self.path / CHECKPOINTS / f"step-{state.progress.step}"
         with storage_errors(target), new_folder(target) as folder:
             with state.as_delivered():
-                save_classifier(folder, classifier)
+                subject.save(folder)
             state.save(folder)
         for old in self.checkpoints()[CHECKPOINTS_KEPT:]:
             shutil.rmtree(old)
 
-    def deliver(self, classifier: Classifier, state: TrainingState, evaluation: Evaluation) -> None:
+    def deliver(self, subject: Subject, state: TrainingState, numbers: Mapping[str, Any]) -> None:
         """Puts the model with its metrics and model card into the root of the folder."""
-        run, numbers = self.read_run(), evaluation.as_dict()
+        run = self.read_run()
         with storage_errors(self.path):
             with refreshed_folder(self.path) as folder:
                 with state.as_delivered():
-                    save_classifier(folder, classifier)
-                (folder / "README.md").write_text(model_card(run, numbers), encoding="utf-8")
+                    subject.save(folder)
+                (folder / "README.md").write_text(subject.card(run, numbers), encoding="utf-8")
             # Outside the manifest: evaluating again may write it anew.
-            write_json(self.path / EVALUATION, numbers | {"dataset": run["data"]["name"]})
+            write_json(self.path / EVALUATION, {**numbers, "dataset": run["data"]["name"]})
 
     def _refuse_other_data(self, data: Mapping[str, Any]) -> None:
-        before = self.read_run()["data"]
+        before, now = self.read_run()["data"], json.loads(json.dumps(dict(data)))
         facts = {"labels": "label_names", "training examples": "train", "validation examples": "validation"}
+        facts |= {"content": "sha256"}
         for fact, key in facts.items():
-            now = list(data[key]) if key == "label_names" else data[key]
-            if before[key] != now:
+            if before.get(key) != now.get(key):
                 raise UsageError(
-                    f"{self.path} was begun on data with other {fact} ({before[key]}, now {now}); restore the data"
+                    f"{self.path} was begun on data with other {fact} ({before.get(key)}, now {now.get(key)}); "
+                    "restore the data"
                 )
 
 
@@ -145,14 +154,14 @@ def _step_of(checkpoint: Path) -> int:
     return int(checkpoint.name.removeprefix("step-"))
 
 
-def _is_before(line: str, progress: Progress) -> bool:
+def _is_before(line: str, step: int, without_evaluation: bool) -> bool:
     """Tells whether a line of metrics.jsonl was written before the checkpoint; half a line of a crash was not."""
     try:
         row = json.loads(line)
     except ValueError:
         return False
-    is_evaluation = "confusion" in row
-    return row["step"] <= progress.step and not (is_evaluation and row["epoch"] > progress.epoch)
+    is_evaluation = any(name.startswith("validation/") for name in row)
+    return row["step"] < step or (row["step"] == step and not (is_evaluation and without_evaluation))
 
 
 def _circumstances() -> dict[str, Any]:

@@ -9,12 +9,15 @@ import torch
 from src.data.dataset import DSCreator
 from src.data.sources import Corpus, TextSplit
 from src.data.tokenizer import PAD, build_tokenizer, roles, token_id
+from src.data.word_dropout import drop_probabilities
 from src.evaluation.predictor import labelled_dataset
 from src.interop.huggingface import Classifier
 from src.interop.pretrained import fetch, load_pretrained
 from src.model.bert import BertForSequenceClassification
 from src.training.loop import Trainer
-from src.utils.config import TrainConfig, options_of
+from src.training.objectives import Classification
+from src.training.subjects import ClassifierInTraining
+from src.utils.config import BertConfig, OptimizationConfig, TrainConfig, options_of
 from src.utils.device import resolve_device, set_up_arithmetic, wants_bf16
 from src.utils.errors import UsageError, notice
 
@@ -23,16 +26,21 @@ from src.utils.errors import UsageError, notice
 class Setup:
     """What a training works with."""
 
-    trainer: Trainer
+    trainer: Trainer[BertForSequenceClassification, DSCreator]
     classifier: Classifier
     validation: DSCreator
     data: dict[str, Any]  # name, origins, sizes and labels, for run.json
 
     @property
+    def subject(self) -> ClassifierInTraining:
+        """What is trained, for the session."""
+        return ClassifierInTraining(self.classifier, self.validation, self.trainer.device)
+
+    @property
     def model(self) -> dict[str, Any]:
         """The model's shape and number of parameters, for run.json."""
         model = self.classifier.model
-        return asdict(model.config) | {"parameters": sum(parameter.numel() for parameter in model.parameters())}
+        return asdict(model.config) | {"parameters": count_parameters(model)}
 
 
 def set_up(config: TrainConfig, corpus: Corpus) -> Setup:
@@ -59,19 +67,30 @@ def set_up(config: TrainConfig, corpus: Corpus) -> Setup:
     freeze(classifier.model.to(device), config.optimization.freeze_layers)
     classifier.model.bert.encoder.gradient_checkpointing = config.optimization.gradient_checkpointing
 
-    tokens = {role: token_id(classifier.tokenizer, token) for role, token in roles(classifier.tokenizer).items()}
-    trainer = Trainer(
-        classifier.model,
-        train,
-        config.optimization,
-        config.run.seed,
-        tokens.pop("unk", 0),
-        list(tokens.values()),
-        wants_bf16(config.run.precision, device),
-    )
+    objective = _objective(config.optimization, classifier, train, device)
+    bf16 = wants_bf16(config.run.precision, device)
+    trainer = Trainer(classifier.model, train, objective, config.optimization, config.run.seed, bf16)
     setup = Setup(trainer, classifier, validation, _data(corpus, train, validation))
-    _describe(setup)
+    _describe(setup, config.optimization.epochs)
     return setup
+
+
+def count_parameters(model: torch.nn.Module) -> int:
+    """Counts a model's parameters."""
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def _objective(
+    config: OptimizationConfig, classifier: Classifier, train: DSCreator, device: torch.device
+) -> Classification:
+    tokens = {role: token_id(classifier.tokenizer, token) for role, token in roles(classifier.tokenizer).items()}
+    unk_token_id = tokens.pop("unk", 0)
+    chances = None
+    if config.word_dropout or config.rare_word_dropout:
+        counts = torch.bincount(torch.cat(train.input_ids), minlength=classifier.model.config.vocab_size)
+        special_ids = list(tokens.values())
+        chances = drop_probabilities(counts, config.word_dropout, config.rare_word_dropout, special_ids).to(device)
+    return Classification(chances, unk_token_id, config.label_smoothing)
 
 
 def freeze(model: BertForSequenceClassification, layers: int | Literal["all"] | None) -> None:
@@ -147,9 +166,9 @@ def draw(split: TextSplit, count: int | None, seed: int) -> TextSplit:
     return split.select(kept, split.origin)
 
 
-def _describe(setup: Setup) -> None:
+def _describe(setup: Setup, epochs: int) -> None:
     trainer, data, shape = setup.trainer, setup.data, setup.classifier.model.config
-    counts = np.bincount(trainer.dataset.text_labels, minlength=len(data["label_names"]))
+    counts = np.bincount(setup.trainer.dataset.text_labels, minlength=len(data["label_names"]))
     labels = ", ".join(f"{count:,} {name}" for name, count in zip(data["label_names"], counts, strict=True))
     notice(f"training    {data['train']:,} examples ({labels}) of {data['train_origin']}")
     notice(f"validation  {data['validation']:,} examples of {data['validation_origin']}")
@@ -158,12 +177,18 @@ def _describe(setup: Setup) -> None:
             notice(
                 f"truncated   {sum(dataset.truncated):,} {name} texts to {setup.classifier.seq_len} tokens (--seq-len)"
             )
-    notice(f"vocabulary  {shape.vocab_size:,} tokens; {np.mean(trainer.dataset.lengths):.1f} tokens a training text")
     notice(
-        f"model       {shape.num_hidden_layers} layers, {shape.hidden_size} wide, {shape.num_attention_heads} heads: "
-        f"{setup.model['parameters']:,} parameters"
+        f"vocabulary  {shape.vocab_size:,} tokens; {np.mean(setup.trainer.dataset.lengths):.1f} tokens a training text"
     )
-    notice(
-        f"steps       {trainer.config.epochs} epochs of {trainer.steps_per_epoch:,}, on {trainer.device} "
-        f"in {'bf16' if trainer.bf16 else 'fp32'}"
-    )
+    notice(f"model       {describe_shape(shape)}: {setup.model['parameters']:,} parameters")
+    notice(f"steps       {epochs} epochs of {trainer.steps_per_epoch:,}, {describe_place(trainer)}")
+
+
+def describe_shape(shape: BertConfig) -> str:
+    """Says in a few words how large a model is."""
+    return f"{shape.num_hidden_layers} layers, {shape.hidden_size} wide, {shape.num_attention_heads} heads"
+
+
+def describe_place(trainer: Trainer[Any, Any]) -> str:
+    """Says where a training computes, and how exactly."""
+    return f"on {trainer.device} in {'bf16' if trainer.bf16 else 'fp32'}"

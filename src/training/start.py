@@ -4,49 +4,53 @@ import time
 from pathlib import Path
 
 from src.training.run_folder import CHECKPOINTS, RunFolder
-from src.utils.config import SAMPLE, WEIGHTS_DIR, RunConfig, TrainConfig, options_of
+from src.utils.config import SAMPLE, WEIGHTS_DIR, PretrainConfig, RunConfig, TrainConfig, options_of
 from src.utils.errors import CheckpointError, UsageError, notice
 from src.utils.folder import read_json, verify
-from src.utils.runs import RUN, newest_unfinished_run
+from src.utils.runs import RUN, newest_unfinished_run, task_of
 
 # A resumed run may change these: where it runs and what it reports. On another device or number of threads it goes on
 # just as well, but no longer bit for bit.
 FREE_TO_CHANGE = {
-    "output_dir", "overwrite", "resume", "save_every", "device", "num_threads", "wandb", "wandb_project", "debug"
+    "output_dir", "overwrite", "resume", "save_every", "evaluate_every", "device", "num_threads",
+    "wandb", "wandb_project", "debug",
 }  # fmt: skip
 
 
-def find_checkpoint(run: RunConfig) -> tuple[RunFolder, Path] | None:
+def find_checkpoint(run: RunConfig, task: str) -> tuple[RunFolder, Path] | None:
     """Finds where a run goes on.
 
     Args:
         run: its --resume and --output-dir.
+        task: what the program trains; runs of the other program are not its own.
 
     Returns:
         The folder and its checkpoint to go on from; None: begin anew.
 
     Raises:
         CheckpointError: the run or checkpoint that --resume names, or all checkpoints of a run, cannot be used.
+        UsageError: --output-dir names another folder than --resume.
     """
     if run.resume == "never":
         return None
     if run.resume != "auto":
-        found = _named_checkpoint(Path(run.resume))
+        found = _named_checkpoint(Path(run.resume), task)
         if run.output_dir is not None and run.output_dir.resolve() != found[0].path.resolve():
             raise UsageError(f"a resumed run stays in {found[0].path}; drop --output-dir {run.output_dir}")
         return found
-    folder = run.output_dir or newest_unfinished_run()
+    folder = run.output_dir or newest_unfinished_run(task)
     if folder is None or not RunFolder(folder).checkpoints():
         notice("resuming    nothing: there is no unfinished run with a checkpoint; this run begins anew")
         return None
-    return _named_checkpoint(folder)
+    return _named_checkpoint(folder, task)
 
 
-def new_run(config: TrainConfig, data_name: str) -> RunFolder:
+def new_run(run: RunConfig, model: str, data_name: str) -> RunFolder:
     """Decides which folder a new run uses; nothing is written yet.
 
     Args:
-        config: its --output-dir, --overwrite and --resume.
+        run: its --output-dir, --overwrite and --resume.
+        model: a word for what is trained; a new folder's name ends with it.
         data_name: of the corpus; a new folder's name begins with it.
 
     Returns:
@@ -55,9 +59,7 @@ def new_run(config: TrainConfig, data_name: str) -> RunFolder:
     Raises:
         UsageError: the folder is taken.
     """
-    run = config.run
     if run.output_dir is None:
-        model = config.preset if config.model_name_or_path is None else Path(config.model_name_or_path).name
         stem = f"{Path(data_name).stem}-{model}"
         return RunFolder(WEIGHTS_DIR / f"{stem}-{time.strftime('%Y%m%d-%H%M%S')}-seed{run.seed}")
     _refuse_taken(run, run.output_dir)
@@ -65,7 +67,7 @@ def new_run(config: TrainConfig, data_name: str) -> RunFolder:
     return RunFolder(run.output_dir)
 
 
-def refuse_changes(saved: TrainConfig, config: TrainConfig) -> None:
+def refuse_changes(saved: TrainConfig | PretrainConfig, config: TrainConfig | PretrainConfig) -> None:
     """Refuses to resume a run under settings that would make it another run.
 
     Raises:
@@ -94,7 +96,14 @@ def _refuse_taken(run: RunConfig, path: Path) -> None:
         raise UsageError(f"{path} exists; choose another --output-dir, --resume auto to go on, or --overwrite")
 
 
-def _named_checkpoint(path: Path) -> tuple[RunFolder, Path]:
+def _named_checkpoint(path: Path, task: str) -> tuple[RunFolder, Path]:
+    folder, checkpoint = _checkpoint(path)
+    if (found := task_of(folder.read_run())) != task:
+        raise UsageError(f"{folder.path} is a run of {found}, not of {task}; resume it with the program that began it")
+    return folder, checkpoint
+
+
+def _checkpoint(path: Path) -> tuple[RunFolder, Path]:
     if path.parent.name == CHECKPOINTS and path.name.startswith("step-"):
         verify(path)
         return RunFolder(path.parent.parent), path

@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Sequence
 from typing import Any, TypeVar, cast
 
-from src.utils.config import TrainConfig, resolve, with_options
+from src.utils.config import PretrainConfig, TrainConfig, resolve, with_options
 
 Config = TypeVar("Config")
 
@@ -55,3 +55,24 @@ def parse_training(
     named, _ = ahead.parse_known_args(list(arguments))
     settings = resolve(named.recipe, named.preset)
     return parse(TrainConfig, arguments, program, with_options(default or TrainConfig(), settings))
+
+
+def parse_pretraining(arguments: Sequence[str], program: str, default: PretrainConfig | None = None) -> PretrainConfig:
+    """Parses the options of a pre-training, on top of the preset they name.
+
+    Args:
+        arguments: what follows the program's name.
+        program: name shown in the usage line.
+        default: values of all that is not given, in place of the class's defaults.
+
+    Returns:
+        The config; an option given wins over the preset.
+
+    Raises:
+        UsageError: an unknown preset, or values that contradict each other.
+    """
+    ahead = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    ahead.add_argument("--preset")
+    named, _ = ahead.parse_known_args(list(arguments))
+    settings = resolve(None, named.preset)
+    return parse(PretrainConfig, arguments, program, with_options(default or PretrainConfig(), settings))

@@ -14,8 +14,10 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 WEIGHTS_DIR = REPOSITORY / "weights"
 SHIPPED_CHECKPOINT = WEIGHTS_DIR / "bert-sst2"
 SAMPLE_DIR = REPOSITORY / "src" / "data" / "sample"
+CACHE_DIR = REPOSITORY / ".cache"
 
 SST2 = "stanfordnlp/sst2"
+IMDB = "stanfordnlp/imdb"
 SAMPLE = "sample"
 LongText = Literal["truncate", "head-tail", "windows"]
 SENTIMENT_LABELS = ("negative", "positive")
@@ -152,7 +154,7 @@ class DataConfig:
 
 
 @dataclass(frozen=True)
-class TokenizerConfig:
+class VocabularyConfig:
     """How text becomes token ids; the vocabulary size is --vocab-size."""
 
     tokenizer: Literal["wordlevel", "wordpiece"] = "wordlevel"
@@ -164,9 +166,7 @@ class TokenizerConfig:
     plain_text: bool = True
     """Undo what corpora do to text, so that all look alike: Treebank's "ca n't" and "-lrb-" (SST-2), "<br />" (IMDB)."""
     seq_len: int = 64
-    """Most tokens of a text that are read, [CLS] and [SEP] included."""
-    long_text: LongText = "truncate"
-    """Of a longer text read the beginning, the beginning and the end, or all in windows whose scores are averaged."""
+    """Most tokens that are read at once, [CLS] and [SEP] included: of a text, or in a row of pre-training."""
 
     def __post_init__(self) -> None:
         _require(self.seq_len >= 3, "seq_len", self.seq_len, "must be at least 3: [CLS], one token, [SEP]")
@@ -174,13 +174,19 @@ class TokenizerConfig:
 
 
 @dataclass(frozen=True)
-class OptimizationConfig:
-    """The training loop: AdamW with warm-up and linear decay, and what keeps a small model from overfitting."""
+class TokenizerConfig(VocabularyConfig):
+    """How a text becomes token ids; the vocabulary size is --vocab-size."""
 
-    epochs: int = 3
-    """Passes over the training examples."""
+    long_text: LongText = "truncate"
+    """Of a longer text read the beginning, the beginning and the end, or all in windows whose scores are averaged."""
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """The training loop: AdamW with warm-up and linear decay."""
+
     batch_size: int = 32
-    """Sentences of mean length in a batch; every batch holds about this many times the mean length in tokens."""
+    """Sentences of mean length in a batch, which holds about this many times the mean length in tokens; or rows in one of pre-training."""
     gradient_accumulation_steps: int = 1
     """Batches whose gradients are averaged before one optimiser step."""
     gradient_checkpointing: bool = False
@@ -191,8 +197,6 @@ class OptimizationConfig:
     """Fraction of all steps in which the learning rate rises from 0 to its peak; then it falls linearly to 0."""
     layer_decay: float = 1.0
     """Each layer's learning rate is this times that of the layer above; below 1 it spares a pre-trained encoder."""
-    freeze_layers: int | Literal["all"] | None = None
-    """Keep the embeddings and this many layers as they are, or all of the encoder and train its head only."""
     weight_decay: float = 0.1
     """Decoupled decay of matrices; biases and LayerNorm are left alone (Loshchilov & Hutter 2019)."""
     adam_beta1: float = 0.9
@@ -203,27 +207,77 @@ class OptimizationConfig:
     """Added to AdamW's denominator; larger than usual, it keeps rare words' steps small."""
     max_grad_norm: float = 1.0
     """Gradients are scaled down to this global norm."""
+    ema_decay: float = 0.999
+    """Decay of the moving average of weights that is evaluated and saved; 0 keeps the raw weights."""
+
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "gradient_accumulation_steps"):
+            _require(getattr(self, name) >= 1, name, getattr(self, name), "must be at least 1")
+        _require(0 < self.layer_decay <= 1, "layer_decay", self.layer_decay, "must lie in (0, 1]")
+        for name in ("learning_rate", "adam_epsilon", "max_grad_norm"):
+            _require(getattr(self, name) > 0, name, getattr(self, name), "must be above 0")
+        _require(self.weight_decay >= 0, "weight_decay", self.weight_decay, "must not be negative")
+        for name in ("warmup_ratio", "ema_decay", "adam_beta1", "adam_beta2"):
+            _require(0 <= getattr(self, name) < 1, name, getattr(self, name), "must lie in [0, 1)")
+
+    def total_steps(self, steps_per_epoch: int) -> int:
+        """Says after how many optimiser steps the training ends."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class OptimizationConfig(OptimizerConfig):
+    """The training loop: AdamW with warm-up and linear decay, and what keeps a small model from overfitting."""
+
+    epochs: int = 3
+    """Passes over the training examples."""
+    freeze_layers: int | Literal["all"] | None = None
+    """Keep the embeddings and this many layers as they are, or all of the encoder and train its head only."""
     label_smoothing: float = 0.1
     """Probability mass taken from the true label and spread over all labels."""
     word_dropout: float = 0.1
     """Chance that a training token is replaced by [UNK]."""
     rare_word_dropout: float = 5.0
     """Replace a token seen n times by [UNK] with chance a / (a + n), where this number is a; 0 switches it off."""
-    ema_decay: float = 0.999
-    """Decay of the moving average of weights that is evaluated and saved; 0 keeps the raw weights."""
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "gradient_accumulation_steps"):
-            _require(getattr(self, name) >= 1, name, getattr(self, name), "must be at least 1")
+        super().__post_init__()
+        _require(self.epochs >= 1, "epochs", self.epochs, "must be at least 1")
         if isinstance(self.freeze_layers, int):
             _require(self.freeze_layers >= 0, "freeze_layers", self.freeze_layers, "must not be negative")
-        _require(0 < self.layer_decay <= 1, "layer_decay", self.layer_decay, "must lie in (0, 1]")
-        for name in ("learning_rate", "adam_epsilon", "max_grad_norm"):
-            _require(getattr(self, name) > 0, name, getattr(self, name), "must be above 0")
-        for name in ("weight_decay", "rare_word_dropout"):
-            _require(getattr(self, name) >= 0, name, getattr(self, name), "must not be negative")
-        for name in ("warmup_ratio", "label_smoothing", "word_dropout", "ema_decay", "adam_beta1", "adam_beta2"):
+        _require(self.rare_word_dropout >= 0, "rare_word_dropout", self.rare_word_dropout, "must not be negative")
+        for name in ("label_smoothing", "word_dropout"):
             _require(0 <= getattr(self, name) < 1, name, getattr(self, name), "must lie in [0, 1)")
+
+    def total_steps(self, steps_per_epoch: int) -> int:
+        """Says after how many optimiser steps the training ends: after all epochs."""
+        return self.epochs * steps_per_epoch
+
+
+@dataclass(frozen=True)
+class PretrainingConfig(OptimizerConfig):
+    """The pre-training loop: how long, and which tokens are masked (Devlin et al. 2019, section 3.1)."""
+
+    max_steps: int | None = None
+    """Optimiser steps; unset: as many as --minutes allow."""
+    minutes: float = 150.0
+    """Time for the optimiser steps; the first few, measured, turn it into --max-steps, once."""
+    mask_rate: float = 0.15
+    """Chance that a token is to be predicted."""
+    mask_replacement: Literal["80-10-10", "mask"] = "80-10-10"
+    """What stands in place of such a token: [MASK] in 80 %, a random token in 10 %, itself in 10 %; or always [MASK]."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _require(self.max_steps is None or self.max_steps >= 1, "max_steps", self.max_steps, "must be at least 1")
+        _require(self.minutes > 0, "minutes", self.minutes, "must be above 0")
+        _require(0 < self.mask_rate < 1, "mask_rate", self.mask_rate, "must lie in (0, 1)")
+
+    def total_steps(self, steps_per_epoch: int) -> int:
+        """Says after how many optimiser steps the training ends: --max-steps, which --minutes have become by then."""
+        if self.max_steps is None:
+            raise UsageError("minutes must be turned into max_steps before the training begins")
+        return self.max_steps
 
 
 @dataclass(frozen=True)
@@ -242,6 +296,8 @@ class RunConfig:
     """Stop after this many epochs without a better validation accuracy; 0: train all epochs."""
     save_every: int = 0
     """Write a resumable checkpoint every so many steps, besides the one at each epoch's end; 0: epochs only."""
+    evaluate_every: int = 0
+    """Evaluate every so many steps, besides each epoch's end; 0: epochs only."""
     seed: int = 0
     """Seed of initialisation, order of examples, dropout and every random draw."""
     device: str = "auto"
@@ -259,7 +315,7 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         _require(self.num_threads >= 0, "num_threads", self.num_threads, "must not be negative")
-        for name in ("save_every", "patience"):
+        for name in ("save_every", "evaluate_every", "patience"):
             _require(getattr(self, name) >= 0, name, getattr(self, name), "must not be negative")
         _require(0 <= self.seed < 2**63, "seed", self.seed, "must lie in [0, 2^63)")
         if self.overwrite and self.resume != "never":
@@ -291,12 +347,7 @@ class TrainConfig:
     run: RunConfig = field(default_factory=RunConfig)
 
     def __post_init__(self) -> None:
-        _require(
-            self.tokenization.seq_len <= self.model.longest_sequence,
-            "seq_len",
-            self.tokenization.seq_len,
-            f"exceeds the {self.model.longest_sequence} positions of max_position_embeddings",
-        )
+        _require_room(self.tokenization, self.model)
 
 
 RECIPES: dict[str, dict[str, Any]] = {
@@ -342,6 +393,45 @@ def resolve(recipe: str | None, preset: str | None) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
+class PretrainConfig:
+    """Pre-train a hand-written BERT on unlabelled text, from random weights, by predicting masked tokens."""
+
+    corpus: tuple[str, ...] = (f"{IMDB}:train", f"{IMDB}:unsupervised")
+    """Texts, read one after the other: SOURCE or SOURCE:SPLIT, where SOURCE is a hub id, a folder in the hub's layout or of .txt files, or a .txt, .jsonl, .csv or .tsv file."""
+    text_column: str | None = None
+    """Column that holds the text; unset: the one named sentence, text, review or content."""
+    preset: str = "mini"
+    """Size of the model (layers/width): nano 1/128, tiny 2/128, mini 4/256, small 4/512, medium 8/512, base 12/768, large 24/1024."""
+    tokenization: VocabularyConfig = field(default_factory=lambda: VocabularyConfig(tokenizer="wordpiece", seq_len=128))
+    model: BertConfig = field(
+        default_factory=lambda: replace(
+            BertConfig(),
+            **PRESETS["mini"],
+            vocab_size=8192,
+            hidden_dropout_prob=0.0,
+            attention_probs_dropout_prob=0.0,
+            classifier_dropout=0.0,
+        )
+    )
+    optimization: PretrainingConfig = field(
+        default_factory=lambda: PretrainingConfig(
+            learning_rate=1e-3,
+            warmup_ratio=0.05,
+            weight_decay=0.01,
+            adam_beta2=0.98,
+            adam_epsilon=1e-6,
+            ema_decay=0.0,
+        )
+    )
+    run: RunConfig = field(default_factory=RunConfig)
+
+    def __post_init__(self) -> None:
+        if not self.corpus:
+            raise UsageError("--corpus names no text; give at least one source")
+        _require_room(self.tokenization, self.model)
+
+
+@dataclass(frozen=True)
 class InferenceConfig:
     """Evaluate a checkpoint on a data split, or classify texts."""
 
@@ -359,6 +449,8 @@ class InferenceConfig:
     """Column that holds the label; unset: the one named label, labels, sentiment or class."""
     text_pair_column: str | None = None
     """Column that holds a second text, for models that compare two."""
+    fill_mask: str | None = None
+    """Name the tokens that would fit each [MASK] of this text, with a pre-trained checkpoint."""
     file: Path | None = None
     """Classify this file, one text a line; - is standard input."""
     pairs: bool = False
@@ -385,6 +477,8 @@ class InferenceConfig:
             _require(getattr(self, name) >= 0, name, getattr(self, name), "must not be negative")
         if self.texts and self.file is not None:
             raise UsageError("texts on the command line and --file are two inputs; give one of them")
+        if self.fill_mask is not None and (self.texts or self.file is not None or self.dataset is not None):
+            raise UsageError("--fill-mask takes one text of its own; drop the other texts and data")
         if self.pairs and not self.texts and self.file is None:
             raise UsageError("--pairs goes with texts or --file; an evaluation takes --text-pair-column")
         if self.dataset is not None and (self.texts or self.file is not None):
@@ -423,21 +517,23 @@ def options_of(config: Any) -> dict[str, Any]:
     return options
 
 
-def training_config(saved: dict[str, Any]) -> TrainConfig:
-    """Rebuilds the config of a training from what `dataclasses.asdict` and JSON made of it.
+def saved_config(default: Config, saved: dict[str, Any]) -> Config:
+    """Rebuilds the config of a run from what `dataclasses.asdict` and JSON made of it.
 
     Args:
-        saved: the nested dictionary; paths are strings.
+        default: a config of the same type, for what is not saved.
+        saved: the nested dictionary; paths are strings, tuples are lists.
 
     Returns:
         The config; settings that are unknown by now are left out, new ones have their default.
     """
     groups = {name: group for name, group in saved.items() if isinstance(group, dict)}
     flat = {name: value for group in (saved, *groups.values()) for name, value in group.items()}
-    options = {name: flat[name] for name in options_of(TrainConfig()) if name in flat}
+    options = {name: flat[name] for name in options_of(default) if name in flat}
     paths = ("output_dir", "train_file", "validation_file")
+    options |= {name: Path(options[name]) for name in paths if options.get(name) is not None}
     return with_options(
-        TrainConfig(), options | {name: Path(options[name]) for name in paths if options.get(name) is not None}
+        default, {name: tuple(value) if isinstance(value, list) else value for name, value in options.items()}
     )
 
 
@@ -446,6 +542,15 @@ def _replace_nested(config: Any, remaining: dict[str, Any]) -> Any:
     groups = {f.name: getattr(config, f.name) for f in fields(config) if f.name not in own}
     nested = {name: _replace_nested(group, remaining) for name, group in groups.items() if is_dataclass(group)}
     return replace(config, **own, **nested)
+
+
+def _require_room(tokenization: VocabularyConfig, model: BertConfig) -> None:
+    _require(
+        tokenization.seq_len <= model.longest_sequence,
+        "seq_len",
+        tokenization.seq_len,
+        f"exceeds the {model.longest_sequence} positions of max_position_embeddings",
+    )
 
 
 def _require(holds: bool, name: str, value: object, rule: str) -> None:

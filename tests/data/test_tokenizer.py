@@ -148,9 +148,7 @@ def test_undoing_treebank_leaves_ordinary_text_alone(text: str) -> None:
     assert normalized(text, lowercase=False) == text
 
 
-@pytest.mark.parametrize(
-    "options", [{}, {"plain_text": False}, {"plain_text": False, "lowercase": False}], ids=str
-)
+@pytest.mark.parametrize("options", [{}, {"plain_text": False}, {"plain_text": False, "lowercase": False}], ids=str)
 @pytest.mark.parametrize(
     "split, ordinary",
     [

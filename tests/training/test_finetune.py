@@ -11,18 +11,26 @@ from torch import Tensor, nn
 from src.data.batching import Batch
 from src.evaluation.metrics import Evaluation
 from src.interop.huggingface import load_classifier
-from src.training.loop import Trainer
 from src.training.optimizer import build_optimizer
 from src.training.session import Session
 from src.training.setup import Setup, freeze
 from src.utils.errors import UsageError
 from src.utils.folder import read_json
-from tests.training.tiny_training import ALL_RANDOMNESS, NO_DROPOUT, begin, go_on, settings, setup, weights
+from tests.training.tiny_training import (
+    ALL_RANDOMNESS,
+    NO_DROPOUT,
+    ClassifierTrainer,
+    begin,
+    go_on,
+    settings,
+    setup,
+    weights,
+)
 
 EXACT: dict[str, Any] = {**NO_DROPOUT, "max_grad_norm": 1e9}
 
 
-def step_gradients(trainer: Trainer, batches: list[Batch]) -> dict[str, Tensor]:
+def step_gradients(trainer: ClassifierTrainer, batches: list[Batch]) -> dict[str, Tensor]:
     """Takes a step; AdamW's first mean is (1 - beta1) times the gradients."""
     trainer.training_step(batches)
     state = trainer.state.optimizer.state
@@ -53,7 +61,7 @@ class Memory:
             raise torch.OutOfMemoryError("CUDA out of memory")
 
 
-def batches_of(trainer: Trainer, *parts: range) -> list[Batch]:
+def batches_of(trainer: ClassifierTrainer, *parts: range) -> list[Batch]:
     return [trainer.dataset.collate(part) for part in parts]
 
 
@@ -70,7 +78,7 @@ def test_a_step_that_ran_out_of_memory_has_the_gradients_of_one_that_did_not(cal
     # And the next one, which begins in parts.
     reports = [trainer.training_step(batches_of(trainer, *PARTS)) for trainer in (small, large)]
     assert reports[0].loss == pytest.approx(reports[1].loss, abs=1e-5)
-    assert (reports[0].tokens, reports[0].sentences) == (reports[1].tokens, reports[1].sentences)
+    assert (reports[0].tokens, reports[0].predictions) == (reports[1].tokens, reports[1].predictions)
 
 
 def test_memory_that_runs_out_on_the_way_back_is_met_as_well() -> None:
@@ -112,7 +120,7 @@ def test_an_epoch_survives_memory_running_out_with_dropout_and_accumulation() ->
     trainer = setup(**ALL_RANDOMNESS).trainer
     Memory(trainer.model, most=3)
     sentences = list[int]()
-    trainer.train_epoch(lambda report: sentences.append(report.sentences))
+    trainer.train_epoch(lambda report: sentences.append(report.predictions))
     assert sum(sentences) == 36 and trainer.halvings in (1, 2, 3)
 
 
@@ -268,7 +276,7 @@ def scripted(session: Session, accuracies: list[float], monkeypatch: pytest.Monk
 
     def evaluate() -> Evaluation:
         evaluation = real()
-        biases.append(str(session.classifier.model.classifier.bias.tolist()))
+        biases.append(str(session.trainer.model.classifier.bias.tolist()))
         numbers = evaluation.as_dict() | {"accuracy": accuracies[session.progress.epoch - 1]}
         return Evaluation.from_dict(numbers)
 

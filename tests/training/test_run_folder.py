@@ -11,10 +11,10 @@ import torch
 from safetensors import SafetensorError
 
 from src.interop.huggingface import load_classifier
-from src.training import run_folder, session
+from src.training import session, subjects
 from src.training.run_folder import RunFolder
 from src.training.state import TENSORS
-from src.utils.config import training_config
+from src.utils.config import TrainConfig, saved_config
 from src.utils.errors import StorageError, UsageError
 from src.utils.folder import MANIFEST, verify
 from tests.training.tiny_training import begin, go_on
@@ -47,8 +47,8 @@ def test_run_json_tells_settings_data_command_and_versions(tmp_path: Path, monke
     monkeypatch.setattr(sys, "argv", ["train.py", "--seed", "3"])
     training = begin(tmp_path / "run", seed=3, learning_rate=0.002)
     run = training.folder.read_run()
-    assert training_config(run["config"]).optimization == training.trainer.config
-    assert training_config(run["config"]).run.seed == 3
+    assert saved_config(TrainConfig(), run["config"]).optimization == training.trainer.config
+    assert saved_config(TrainConfig(), run["config"]).run.seed == 3
     assert (run["data"]["name"], run["data"]["train"], run["data"]["validation"]) == ("made-up", 36, 12)
     assert run["model"]["parameters"] == sum(parameter.numel() for parameter in training.trainer.model.parameters())
     assert run["command"] == ["train.py", "--seed", "3"]
@@ -177,11 +177,11 @@ def test_a_full_disk_is_a_storage_error_and_leaves_the_old_files(
 ) -> None:
     training = go_on(run.path)
     before = {file: file.read_bytes() for file in run.path.rglob("*") if file.is_file()}
-    monkeypatch.setattr(run_folder, "save_classifier", full_disk)
-    classifier, state = training.classifier, training.trainer.state
+    monkeypatch.setattr(subjects, "save_classifier", full_disk)
+    subject, state = training.subject, training.trainer.state
     actions: dict[str, Callable[[], None]] = {
-        "checkpoint": lambda: run.save_checkpoint(classifier, state),
-        "delivery": lambda: run.deliver(classifier, state, training._evaluate()),
+        "checkpoint": lambda: run.save_checkpoint(subject, state),
+        "delivery": lambda: run.deliver(subject, state, subject.evaluate().as_dict()),
     }
     with pytest.raises(StorageError, match="No space left on device"):
         actions[act]()

@@ -1,10 +1,10 @@
 import hashlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from src.evaluation.predictor import Predictor
 from src.interop.huggingface import load_classifier
 from src.training import session
 from src.training.session import Session
+from src.training.subjects import ClassifierInTraining
 from src.utils.config import REPOSITORY
 from src.utils.errors import DivergedError, Interrupted
 from src.utils.folder import read_json
@@ -65,7 +66,7 @@ def test_logged_loss_is_the_mean_over_the_sentences_since_the_row_before(
 
     def recording(batches: Any) -> Any:
         report = original(batches)
-        losses.append((report.loss * report.sentences, report.sentences))
+        losses.append((report.loss * report.predictions, report.predictions))
         return report
 
     monkeypatch.setattr(training.trainer, "training_step", recording)
@@ -114,7 +115,7 @@ def evaluating(training: Session, accuracies: list[float], monkeypatch: pytest.M
     def evaluate() -> Evaluation:
         with training.trainer.state.as_delivered():
             seen.append({name: tensor.clone() for name, tensor in training.trainer.model.state_dict().items()})
-        return replace(original(), accuracy=accuracies[len(seen) - 1])
+        return Evaluation.from_dict(original().as_dict() | {"accuracy": accuracies[len(seen) - 1]})
 
     monkeypatch.setattr(training, "_evaluate", evaluate)
     return seen
@@ -158,8 +159,9 @@ def test_the_delivered_model_evaluates_to_the_delivered_numbers(tmp_path: Path) 
     training = begin(tmp_path / "run", ema_decay=0.9)
     training.run()
     predictor = Predictor.load(tmp_path / "run", "cpu")
-    logits = predictor.logits(training.validation)
-    labels = torch.tensor(training.validation.labels)
+    assert isinstance(training.subject, ClassifierInTraining)
+    logits = predictor.logits(training.subject.validation)
+    labels = torch.tensor(training.subject.validation.labels)
     delivered = training.folder.read_evaluation()
     assert delivered["accuracy"] == pytest.approx((logits.argmax(-1) == labels).float().mean().item())
     assert delivered["loss"] == pytest.approx(torch.nn.functional.cross_entropy(logits, labels).item(), abs=1e-6)
@@ -244,7 +246,7 @@ def test_a_program_ended_by_a_signal_and_resumed_delivers_the_same_file(
     with subprocess.Popen(command, cwd=REPOSITORY, env=environment, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         lines = iter(process.stderr)
-        assert any(line.startswith("epoch 1/") for line in lines)
+        assert any(line.startswith("epoch 1, ") for line in lines)
         process.send_signal(number)
         rest = list(lines)
         assert process.wait(60) == 128 + number
@@ -261,4 +263,4 @@ def test_sample_run_logs_both_epochs(sample_run: TrainedRun) -> None:
     validation = [row for row in rows(sample_run.path) if "confusion" in row]
     assert [row["epoch"] for row in validation] == [1.0, 2.0]
     assert [sum(map(sum, row["confusion"])) for row in validation] == [220, 220]
-    assert "epoch 2/2: validation accuracy " in sample_run.answer.err
+    assert re.search(r"^epoch 2, step (\d+)/\1: validation accuracy ", sample_run.answer.err, re.MULTILINE)

@@ -12,6 +12,7 @@ from src.training.state import TENSORS
 from src.utils import runs
 from src.utils.config import RunConfig, TrainConfig, options_of, with_options
 from src.utils.errors import CheckpointError, UsageError
+from src.utils.runs import CLASSIFICATION
 from tests.training.tiny_training import begin, settings
 
 
@@ -37,11 +38,11 @@ def unfinished(path: Path) -> RunFolder:
 
 
 def fresh(path: Path | None, name: str = "made-up", **options: Any) -> RunFolder:
-    return new_run(settings(output_dir=path, **options), name)
+    return new_run(settings(output_dir=path, **options).run, "nano", name)
 
 
 def test_a_new_folder_is_named_after_data_preset_time_and_seed(weights: Path) -> None:
-    path = new_run(settings(seed=7, preset="tiny"), "stanfordnlp/sst2").path
+    path = new_run(settings(seed=7).run, "tiny", "stanfordnlp/sst2").path
     assert path.parent == weights and path.name.startswith("sst2-tiny-20") and path.name.endswith("-seed7")
 
 
@@ -82,7 +83,7 @@ def test_a_sample_run_never_overwrites_a_run_on_other_data(tmp_path: Path) -> No
 
 def test_never_looks_for_no_checkpoint(weights: Path) -> None:
     unfinished(weights / "run")
-    assert find_checkpoint(RunConfig(output_dir=weights / "run")) is None
+    assert find_checkpoint(RunConfig(output_dir=weights / "run"), CLASSIFICATION) is None
 
 
 def test_auto_picks_the_newest_run_that_is_not_finished(weights: Path) -> None:
@@ -90,29 +91,29 @@ def test_auto_picks_the_newest_run_that_is_not_finished(weights: Path) -> None:
         unfinished(weights / name)
         os.utime(weights / name / "run.json", (10**9 - age, 10**9 - age))
     finished(weights / "done")
-    found = find_checkpoint(RunConfig(resume="auto"))
+    found = find_checkpoint(RunConfig(resume="auto"), CLASSIFICATION)
     assert found is not None
     assert (found[0].path, found[1].name) == (weights / "newer", "step-12")
 
 
 def test_auto_begins_anew_where_there_is_nothing_to_go_on(weights: Path) -> None:
-    assert find_checkpoint(RunConfig(resume="auto")) is None
+    assert find_checkpoint(RunConfig(resume="auto"), CLASSIFICATION) is None
     finished(weights / "done")
-    assert find_checkpoint(RunConfig(resume="auto")) is None
-    assert find_checkpoint(RunConfig(resume="auto", output_dir=weights / "absent")) is None
+    assert find_checkpoint(RunConfig(resume="auto"), CLASSIFICATION) is None
+    assert find_checkpoint(RunConfig(resume="auto", output_dir=weights / "absent"), CLASSIFICATION) is None
 
 
 def test_auto_goes_on_in_the_output_folder_if_one_is_named(weights: Path) -> None:
     unfinished(weights / "other")
     finished(weights / "run")
-    found = find_checkpoint(RunConfig(resume="auto", output_dir=weights / "run"))
+    found = find_checkpoint(RunConfig(resume="auto", output_dir=weights / "run"), CLASSIFICATION)
     assert found is not None and found[0].path == weights / "run"
 
 
 def test_auto_begins_anew_in_a_run_that_ended_before_its_first_checkpoint(tmp_path: Path) -> None:
     begin(tmp_path / "run")
     config = RunConfig(resume="auto", output_dir=tmp_path / "run")
-    assert find_checkpoint(config) is None
+    assert find_checkpoint(config, CLASSIFICATION) is None
     assert fresh(tmp_path / "run", resume="auto").path == tmp_path / "run"
 
 
@@ -127,7 +128,7 @@ def test_a_run_or_a_checkpoint_can_be_named(where: str, tmp_path: Path) -> None:
     path = tmp_path / where  # also a folder of runs that is itself called checkpoints
     finished(path / "mine")
     for name in ("mine", "mine/checkpoints/step-6"):
-        found = find_checkpoint(RunConfig(resume=str(path / name)))
+        found = find_checkpoint(RunConfig(resume=str(path / name)), CLASSIFICATION)
         assert found is not None
         assert found[0].path == path / "mine"
         assert found[1].name == ("step-6" if name.endswith("step-6") else "step-12")
@@ -138,7 +139,7 @@ def test_nothing_whole_to_resume_is_a_checkpoint_error(resume: str, tmp_path: Pa
     for checkpoint in finished(tmp_path / "run").checkpoints():
         (checkpoint / TENSORS).write_bytes(b"")
     with pytest.raises(CheckpointError) as caught:
-        find_checkpoint(RunConfig(resume=str(tmp_path / resume)))
+        find_checkpoint(RunConfig(resume=str(tmp_path / resume)), CLASSIFICATION)
     assert caught.value.exit_code == 4
 
 
@@ -146,7 +147,7 @@ def test_auto_refuses_a_run_whose_checkpoints_are_all_damaged(tmp_path: Path) ->
     for checkpoint in finished(tmp_path / "run").checkpoints():
         (checkpoint / TENSORS).write_bytes(b"")
     with pytest.raises(CheckpointError, match="holds no checkpoint to resume"):
-        find_checkpoint(RunConfig(resume="auto", output_dir=tmp_path / "run"))
+        find_checkpoint(RunConfig(resume="auto", output_dir=tmp_path / "run"), CLASSIFICATION)
 
 
 def test_changed_settings_are_refused_and_all_of_them_named() -> None:

@@ -5,11 +5,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from src.training.loop import StepReport, Trainer
+from src.training.loop import StepReport
 from src.training.state import PROGRESS, TENSORS
 from src.utils.errors import CheckpointError
 from src.utils.folder import read_json, write_json
-from tests.training.tiny_training import ALL_RANDOMNESS, setup
+from tests.training.tiny_training import ALL_RANDOMNESS, ClassifierTrainer, setup
 
 OPTIONS: dict[str, Any] = ALL_RANDOMNESS | {"gradient_accumulation_steps": 1}
 TOTAL_STEPS = 12
@@ -19,7 +19,7 @@ class Stop(Exception):
     pass
 
 
-def train(trainer: Trainer, until: int | None = None) -> dict[str, Tensor]:
+def train(trainer: ClassifierTrainer, until: int | None = None) -> dict[str, Tensor]:
     """Trains to the end, or to the end of a step; returns all of the state, random numbers included."""
 
     def after_step(report: StepReport) -> None:
@@ -42,13 +42,13 @@ def straight() -> dict[str, Tensor]:
     return state
 
 
-def save(trainer: Trainer, folder: Path) -> Path:
+def save(trainer: ClassifierTrainer, folder: Path) -> Path:
     folder.mkdir()
     trainer.state.save(folder)
     return folder
 
 
-def load(folder: Path, **options: Any) -> Trainer:
+def load(folder: Path, **options: Any) -> ClassifierTrainer:
     trainer = setup(**OPTIONS | options).trainer
     torch.rand(7)  # the checkpoint, not chance, must set the random numbers
     trainer.state.load(folder)

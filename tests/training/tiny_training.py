@@ -7,12 +7,17 @@ from typing import Any
 
 from torch import Tensor
 
+from src.data.dataset import DSCreator
 from src.data.sources import Corpus, TextSplit
+from src.model.bert import BertForSequenceClassification
+from src.training.loop import Trainer
 from src.training.run_folder import RunFolder
 from src.training.session import Session
 from src.training.setup import Setup, set_up
 from src.training.tracking import Tracker
 from src.utils.config import DataConfig, TrainConfig, with_options
+
+ClassifierTrainer = Trainer[BertForSequenceClassification, DSCreator]
 
 GOOD, BAD = ("fine", "warm", "clever", "lovely"), ("dull", "cold", "stupid", "ugly")
 OTHERS = ("a", "the", "film", "story", "is", "with", "actors", "and", "music", "scenes")
@@ -93,7 +98,7 @@ def begin(path: Path, **options: Any) -> Session:
     parts = set_up(config, corpus())
     folder = RunFolder(path)
     folder.begin(config, parts.data, parts.model)
-    return Session(parts.trainer, parts.classifier, parts.validation, folder, Tracker(), config.run)
+    return Session(parts.trainer, parts.subject, folder, Tracker(), config.run)
 
 
 def go_on(path: Path, checkpoint: Path | None = None, **options: Any) -> Session:
@@ -103,8 +108,8 @@ def go_on(path: Path, checkpoint: Path | None = None, **options: Any) -> Session
     folder = RunFolder(path)
     found = checkpoint or folder.newest_checkpoint()
     assert found is not None
-    folder.resume(found, parts.trainer.state, parts.data)
-    return Session(parts.trainer, parts.classifier, parts.validation, folder, Tracker(), config.run)
+    folder.resume(found, parts.trainer, parts.data)
+    return Session(parts.trainer, parts.subject, folder, Tracker(), config.run)
 
 
 def after_each_step(session: Session, act: Callable[[int], None]) -> None:

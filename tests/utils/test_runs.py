@@ -5,8 +5,8 @@ import pytest
 
 from src.utils import runs
 from src.utils.errors import CheckpointError
-from src.utils.folder import MANIFEST, write_json
-from src.utils.runs import RUN, newest_model, newest_unfinished_run, run_folders
+from src.utils.folder import write_json
+from src.utils.runs import CLASSIFICATION, RUN, newest_model, newest_unfinished_run, run_folders
 
 
 @pytest.fixture
@@ -21,13 +21,13 @@ def add(folder: Path, age: int, finished: str | None = None, delivered: bool = F
     write_json(folder / RUN, {"finished": finished})
     os.utime(folder / RUN, (1_000_000 - age, 1_000_000 - age))
     if delivered:
-        write_json(folder / MANIFEST, {})
+        (folder / "model.safetensors").touch()
     return folder
 
 
 def test_without_runs_there_is_nothing_to_go_on_with(weights: Path) -> None:
     assert run_folders() == []
-    assert newest_unfinished_run() is None
+    assert newest_unfinished_run(CLASSIFICATION) is None
 
 
 def test_runs_are_listed_newest_first_without_the_shipped_one(weights: Path) -> None:
@@ -42,7 +42,7 @@ def test_the_newest_unfinished_run_is_the_one_to_resume(weights: Path) -> None:
     add(weights / "oldest", age=9)
     unfinished = add(weights / "older", age=5)
     add(weights / "newest", age=1, finished="2020-01-01T00:00:00+00:00")
-    assert newest_unfinished_run() == unfinished
+    assert newest_unfinished_run(CLASSIFICATION) == unfinished
 
 
 def test_the_newest_model_is_of_the_newest_run_that_delivered_one(weights: Path) -> None:

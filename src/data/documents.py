@@ -1,0 +1,129 @@
+"""Unlabelled text for pre-training: documents of any mixture of sources, read one after the other."""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from src.data import hub
+from src.data.readers import SUFFIXES, TEXT_COLUMNS, choose_column, read_rows
+from src.utils.errors import DataError
+
+TEXT_SUFFIX = ".txt"
+# Tokenizing time grows faster than the text, and a document's length plays no part once rows are packed.
+LONGEST_DOCUMENT = 100_000
+ROWS_AT_ONCE = 1000
+
+
+@dataclass(frozen=True)
+class Documents:
+    """A source of documents that can be read again and again."""
+
+    name: str
+    read: Callable[[], Iterator[str]]
+
+
+def open_documents(source: str, text_column: str | None = None) -> Documents:
+    """Opens one source of documents.
+
+    Args:
+        source: SOURCE or SOURCE:SPLIT, where SOURCE is a hub id, a folder in the hub's layout or of .txt files, or a
+            file. Documents of a .txt file are separated by blank lines; other files hold one in each row. Without
+            SPLIT, a corpus in the hub's layout gives its train split.
+        text_column: column that holds the text; unset: the one with a usual name.
+
+    Returns:
+        The documents.
+
+    Raises:
+        DataError: no such source or split, or no column of text.
+    """
+    name, split = _divide(source)
+    path = hub.existing_path(name)
+    if path is not None and (path.suffix.lower() == TEXT_SUFFIX or _is_folder_of_texts(path)):
+        files = sorted(path.glob(f"*{TEXT_SUFFIX}")) if path.is_dir() else [path]
+        return Documents(path.name, lambda: (document for file in files for document in _text_documents(file)))
+    if path is not None and path.is_file():
+        return Documents(path.name, lambda: _row_documents(path, text_column))
+    corpus = hub.load_hub(name) if path is None else hub.load_folder(path)
+    label = f"{name if path is None else path.resolve().name}:{split or 'train'}"
+    rows = hub.split_of(corpus, label, split or "train")
+    column = choose_column(rows.column_names, text_column, TEXT_COLUMNS, "--text-column", label)
+    return Documents(label, lambda: _column_documents(rows, column, label))
+
+
+def chain(sources: Iterable[Documents]) -> Documents:
+    """Joins sources into one that gives the documents of all, cut where they are too long, blank ones left out."""
+    every = list(sources)
+
+    def read() -> Iterator[str]:
+        for source in every:
+            for document in source.read():
+                yield from _pieces(document)
+
+    return Documents(" + ".join(source.name for source in every), read)
+
+
+def _divide(source: str) -> tuple[str, str | None]:
+    if Path(source).exists() or ":" not in source:
+        return source, None
+    name, _, split = source.rpartition(":")
+    return name, split
+
+
+def _is_folder_of_texts(path: Path) -> bool:
+    return path.is_dir() and any(path.glob(f"*{TEXT_SUFFIX}"))
+
+
+def _text_documents(path: Path) -> Iterator[str]:
+    """Reads the documents of a text file, which blank lines separate."""
+    lines: list[str] = []
+    try:
+        with path.open(encoding="utf-8-sig") as stream:
+            for line in stream:
+                if line.strip():
+                    lines.append(line)
+                elif lines:
+                    yield "".join(lines)
+                    lines = []
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror}; give a readable file") from None
+    except UnicodeDecodeError:
+        raise DataError(f"{path} is not UTF-8; save the file as UTF-8") from None
+    if lines:
+        yield "".join(lines)
+
+
+def _row_documents(path: Path, text_column: str | None) -> Iterator[str]:
+    if path.suffix.lower() not in SUFFIXES:
+        raise DataError(f"{path} is none of {TEXT_SUFFIX}, {', '.join(SUFFIXES)}; convert it, or rename it")
+    rows = read_rows(path)
+    column = choose_column(rows[0].cells, text_column, TEXT_COLUMNS, "--text-column", path.name)
+    for row in rows:
+        yield _text(row.cells.get(column), f"{path}:{row.line}")
+
+
+def _column_documents(rows: Any, column: str, label: str) -> Iterator[str]:
+    number = 0
+    for part in rows.select_columns([column]).iter(ROWS_AT_ONCE):
+        for text in part[column]:
+            number += 1
+            yield _text(text, f"{label}, row {number}")
+
+
+def _text(cell: object, place: str) -> str:
+    if not isinstance(cell, str):
+        raise DataError(f"{place}: the text is {cell!r:.40}, not a string; name another --text-column or mend the row")
+    return cell
+
+
+def _pieces(document: str) -> Iterator[str]:
+    while len(document) > LONGEST_DOCUMENT:
+        # Between two words, if there are two.
+        end = document.rfind(" ", 1, LONGEST_DOCUMENT)
+        end = LONGEST_DOCUMENT if end < 0 else end
+        if document[:end].strip():
+            yield document[:end]
+        document = document[end:]
+    if document.strip():
+        yield document

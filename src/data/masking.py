@@ -1,0 +1,53 @@
+"""Which tokens a masked language model has to predict, and what stands in their place (Devlin et al. 2019, 3.1)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+NOT_MASKED = -100  # what PyTorch's cross-entropy ignores by default
+
+
+@dataclass(frozen=True)
+class Masking:
+    """How tokens are masked.
+
+    Args:
+        rate: chance that a token is to be predicted.
+        always: put [MASK] in the place of every such token; else of 80 %, a random one in 10 %, and leave 10 %.
+        mask_token_id: id of [MASK].
+        special_ids: ids that are never masked, nor put in another's place.
+        vocab_size: V.
+    """
+
+    rate: float
+    always: bool
+    mask_token_id: int
+    special_ids: Sequence[int]
+    vocab_size: int
+
+    def __call__(self, input_ids: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
+        """Masks a batch anew, so that every epoch has other gaps ("dynamic masking", Liu et al. 2019, section 4.1).
+
+        Args:
+            input_ids: int64, shape (B, T).
+            generator: of random numbers; PyTorch's own if unset.
+
+        Returns:
+            What the model reads, and what it has to say: the true id at masked tokens, NOT_MASKED elsewhere; both int64
+            (B, T).
+        """
+        draw = torch.rand(input_ids.shape, generator=generator)  # (B, T)
+        special = torch.isin(input_ids, torch.tensor(self.special_ids))
+        chosen = (draw < self.rate) & ~special
+        labels = input_ids.masked_fill(~chosen, NOT_MASKED)
+        if self.always:
+            return input_ids.masked_fill(chosen, self.mask_token_id), labels
+        # Given that it is below the rate, draw / rate is uniform again.
+        masked = input_ids.masked_fill(chosen & (draw < 0.8 * self.rate), self.mask_token_id)
+        ordinary = torch.ones(self.vocab_size)
+        ordinary[list(self.special_ids)] = 0.0
+        random = torch.multinomial(ordinary, input_ids.numel(), replacement=True, generator=generator)
+        replaced = chosen & (draw >= 0.8 * self.rate) & (draw < 0.9 * self.rate)
+        return torch.where(replaced, random.view_as(input_ids), masked), labels

@@ -1,0 +1,58 @@
+"""What a pre-trained model puts in the gaps of a text."""
+
+from dataclasses import dataclass
+
+import torch
+
+from src.data.tokenizer import SPELLINGS, roles, token_id
+from src.evaluation.examples import printable
+from src.interop.huggingface import MaskedLanguageModel
+from src.utils.errors import CheckpointError, UsageError
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A token that could fill a gap."""
+
+    gap: int  # from 1, in the order of the text
+    token: str
+    probability: float
+
+    def as_line(self) -> str:
+        """Formats it for people: gap, probability and token between tabs."""
+        return f"{self.gap}\t{self.probability:.4f}\t{printable(self.token)}"
+
+
+@torch.inference_mode()
+def fill_mask(masked_lm: MaskedLanguageModel, text: str, count: int = 5) -> list[Candidate]:
+    """Names the most probable tokens of every gap.
+
+    Args:
+        masked_lm: the model, on the CPU.
+        text: with one or more [MASK].
+        count: how many tokens to name for each gap.
+
+    Returns:
+        The candidates, gap by gap, the most probable first.
+
+    Raises:
+        UsageError: the text holds no gap that the model can read.
+        CheckpointError: the tokenizer has no [MASK].
+    """
+    tokenizer, model = masked_lm.tokenizer, masked_lm.model
+    mask = roles(tokenizer).get("mask")
+    if mask is None:
+        raise CheckpointError("the tokenizer has no [MASK]; name a checkpoint that was pre-trained by masking")
+    for spelling in SPELLINGS["mask"]:
+        text = text.replace(spelling, mask)
+    tokenizer.enable_truncation(model.config.longest_sequence)
+    input_ids = torch.tensor([tokenizer.encode(text).ids])  # (1, T)
+    gaps = input_ids.eq(token_id(tokenizer, mask))  # (1, T)
+    if not gaps.any():
+        raise UsageError(f"--fill-mask {text!r:.60} holds no [MASK] to fill; write [MASK] where a word is missing")
+    probabilities, ids = model(input_ids, positions=gaps).softmax(-1).topk(count)  # (gaps, count) each
+    return [
+        Candidate(gap, str(tokenizer.id_to_token(index)), probability)
+        for gap, row in enumerate(zip(ids.tolist(), probabilities.tolist(), strict=True), start=1)
+        for index, probability in zip(*row, strict=True)
+    ]

@@ -1,0 +1,86 @@
+"""How well a model names masked tokens, beside a baseline that has read nothing but the tokens' frequencies."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from src.data.batching import to_device
+from src.data.masking import NOT_MASKED
+from src.data.packing import PackedRows
+from src.model.bert import BertForMaskedLM
+
+ROWS_PER_BATCH = 32
+MOST_ROWS = 2048  # enough for a standard error below a tenth of a point
+
+
+@dataclass(frozen=True)
+class MaskedEvaluation:
+    """The numbers of one model on held-out rows; accuracies are fractions in [0, 1], losses nats."""
+
+    n: int  # masked tokens
+    accuracy: float
+    loss: float  # mean cross-entropy
+    unigram_accuracy: float  # of always naming the most frequent token
+    unigram_loss: float  # of naming every token with its frequency in the training text
+
+    def curves(self) -> dict[str, float]:
+        """Gives the numbers worth a curve."""
+        return {"accuracy": self.accuracy, "loss": self.loss}
+
+    def tables(self) -> dict[str, Any]:
+        """Gives the baseline."""
+        return {"unigram_accuracy": self.unigram_accuracy, "unigram_loss": self.unigram_loss}
+
+    def as_dict(self) -> dict[str, Any]:
+        """Gives the numbers in types that JSON knows."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, numbers: Mapping[str, Any]) -> "MaskedEvaluation":
+        """Rebuilds an evaluation from what `as_dict` gave; other keys are ignored."""
+        return cls(**{field.name: numbers[field.name] for field in fields(cls)})
+
+    def as_text(self) -> str:
+        """Formats the numbers for a console."""
+        return (
+            f"masked tokens named {100 * self.accuracy:.1f} %, loss {self.loss:.3f} nats (n = {self.n})\n"
+            f"unigram baseline    {100 * self.unigram_accuracy:.1f} %, loss {self.unigram_loss:.3f} nats"
+        )
+
+
+@torch.inference_mode()
+def evaluate_masked_lm(
+    model: BertForMaskedLM, rows: PackedRows, counts: Tensor, device: torch.device
+) -> MaskedEvaluation:
+    """Predicts masked tokens of held-out rows; rows and masks are the same in every evaluation.
+
+    Args:
+        model: put into evaluation mode meanwhile.
+        rows: held-out text.
+        counts: how often each id occurs in the training text, shape (V,).
+        device: the model's.
+
+    Returns:
+        The numbers.
+    """
+    was_training = model.training
+    model.eval()
+    generator = torch.Generator().manual_seed(0)
+    # One is added to every count, so that an id the training text lacks is unlikely, not impossible.
+    unigram = ((counts + 1) / (counts + 1).sum()).log().to(device)  # (V,)
+    sums = torch.zeros(5, dtype=torch.float64)
+    for starts in rows.batches(ROWS_PER_BATCH, seed=0, epoch=0)[: MOST_ROWS // ROWS_PER_BATCH]:
+        batch = to_device(rows.batch(starts, generator), device)
+        masked = batch["labels"] != NOT_MASKED  # (B, T)
+        true = batch["labels"][masked]  # (N,)
+        logits = model(batch["input_ids"], positions=masked)  # (N, V)
+        hits, unigram_hits = (true == logits.argmax(-1)).sum(), (true == unigram.argmax()).sum()
+        loss, unigram_loss = F.cross_entropy(logits, true, reduction="sum"), -unigram[true].sum()
+        sums += torch.stack([torch.tensor(len(true)).to(device), hits, loss, unigram_hits, unigram_loss]).cpu()
+    model.train(was_training)
+    n = max(1, int(sums[0]))
+    return MaskedEvaluation(int(sums[0]), *(sums[1:] / n).tolist())

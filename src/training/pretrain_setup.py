@@ -1,0 +1,140 @@
+"""From a config and a corpus to everything a pre-training needs: rows, model, trainer, and the number of steps."""
+
+import statistics
+from dataclasses import asdict, dataclass, replace
+from itertools import pairwise
+from typing import Any
+
+import torch
+
+from src.data.masking import Masking
+from src.data.packing import PackedRows, TokenizedCorpus
+from src.data.tokenizer import CLS, MASK, PAD, SEP, SPECIAL_TOKENS, token_id
+from src.interop.huggingface import MaskedLanguageModel
+from src.model.bert import BertForMaskedLM
+from src.training.loop import StepReport, Trainer
+from src.training.objectives import MaskedLanguageModelling
+from src.training.setup import count_parameters, describe_place, describe_shape
+from src.training.subjects import MaskedLMInTraining
+from src.utils.config import PretrainConfig
+from src.utils.device import resolve_device, set_up_arithmetic, wants_bf16
+from src.utils.errors import notice
+
+# The first steps are slower: memory is allocated, the corpus read from disk.
+STEPS_TO_WARM_UP, STEPS_TO_MEASURE = 3, 12
+
+
+@dataclass(frozen=True)
+class PretrainSetup:
+    """What a pre-training works with."""
+
+    trainer: Trainer[BertForMaskedLM, PackedRows]
+    subject: MaskedLMInTraining
+    data: dict[str, Any]  # name, sizes and sum of the text, for run.json
+
+    @property
+    def model(self) -> dict[str, Any]:
+        """The model's shape and number of parameters, for run.json."""
+        model = self.subject.masked_lm.model
+        return asdict(model.config) | {"parameters": count_parameters(model)}
+
+
+def set_up_pretraining(config: PretrainConfig, name: str, corpus: TokenizedCorpus) -> PretrainSetup:
+    """Builds model, rows and trainer.
+
+    Args:
+        config: all settings, the number of steps among them.
+        name: of the corpus.
+        corpus: the text.
+
+    Returns:
+        The parts, the model on its device, drawn from the seed.
+    """
+    device = resolve_device(config.run.device)
+    set_up_arithmetic(device, config.run.num_threads)
+    torch.manual_seed(config.run.seed)
+    tokenizer = corpus.tokenizer
+    shape = replace(config.model, vocab_size=tokenizer.get_vocab_size(), pad_token_id=token_id(tokenizer, PAD))
+    model = BertForMaskedLM(shape).to(device)
+    model.bert.encoder.gradient_checkpointing = config.optimization.gradient_checkpointing
+    train, validation = (
+        PackedRows(
+            stream,
+            config.tokenization.seq_len,
+            token_id(tokenizer, CLS),
+            token_id(tokenizer, SEP),
+            _masking(config, corpus),
+        )
+        for stream in (corpus.train, corpus.validation)
+    )
+    bf16 = wants_bf16(config.run.precision, device)
+    trainer = Trainer(model, train, MaskedLanguageModelling(), config.optimization, config.run.seed, bf16)
+    subject = MaskedLMInTraining(
+        MaskedLanguageModel(model, tokenizer, config.tokenization.seq_len), train, validation, device
+    )
+    return PretrainSetup(trainer, subject, _data(name, corpus))
+
+
+def with_steps(config: PretrainConfig, name: str, corpus: TokenizedCorpus) -> PretrainConfig:
+    """Turns --minutes into --max-steps by timing a few steps of a training that is then thrown away.
+
+    Args:
+        config: all settings.
+        name: of the corpus.
+        corpus: the text.
+
+    Returns:
+        The settings with the number of steps; the same if they had it.
+    """
+    optimization = config.optimization
+    if optimization.max_steps is not None:
+        return config
+    rehearsal = STEPS_TO_WARM_UP + STEPS_TO_MEASURE
+    trainer = set_up_pretraining(
+        replace(config, optimization=replace(optimization, max_steps=rehearsal)), name, corpus
+    ).trainer
+    times = [0.0]
+
+    def remember(report: StepReport) -> None:
+        times.append(trainer.state.progress.training_seconds)
+
+    while trainer.state.progress.step < rehearsal:
+        trainer.train_epoch(remember)
+    seconds = [after - before for before, after in pairwise(times)]
+    median = statistics.median(seconds[STEPS_TO_WARM_UP:])
+    steps = max(1, round(60 * optimization.minutes / median))
+    notice(f"steps       {steps:,} in {optimization.minutes:g} minutes, at {1000 * median:.0f} ms a step")
+    return replace(config, optimization=replace(optimization, max_steps=steps))
+
+
+def describe(setup: PretrainSetup) -> None:
+    """Says on standard error what is about to be trained on what."""
+    trainer, data, rows = setup.trainer, setup.data, setup.subject.train
+    shape = setup.subject.masked_lm.model.config
+    notice(f"text        {data['train']:,} tokens of {data['documents']:,} documents: {data['name']}")
+    notice(f"held out    {data['validation']:,} tokens; vocabulary {shape.vocab_size:,}")
+    notice(f"model       {describe_shape(shape)}: {setup.model['parameters']:,} parameters")
+    notice(
+        f"steps       {trainer.total_steps:,}, {trainer.total_steps / trainer.steps_per_epoch:.2f} passes over "
+        f"{len(rows):,} rows of {rows.seq_len}, {describe_place(trainer)}"
+    )
+
+
+def _masking(config: PretrainConfig, corpus: TokenizedCorpus) -> Masking:
+    return Masking(
+        rate=config.optimization.mask_rate,
+        always=config.optimization.mask_replacement == "mask",
+        mask_token_id=token_id(corpus.tokenizer, MASK),
+        special_ids=[token_id(corpus.tokenizer, token) for token in SPECIAL_TOKENS],
+        vocab_size=corpus.tokenizer.get_vocab_size(),
+    )
+
+
+def _data(name: str, corpus: TokenizedCorpus) -> dict[str, Any]:
+    return {
+        "name": name,
+        "documents": corpus.documents,
+        "train": len(corpus.train),
+        "validation": len(corpus.validation),
+        "sha256": corpus.sha256,
+    }

@@ -1,0 +1,69 @@
+"""One run from its folder to its end, whatever is trained: begun or resumed, tracked, finished."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from src.training.loop import Trainer
+from src.training.run_folder import RunFolder
+from src.training.session import Session
+from src.training.subjects import Subject
+from src.training.tracking import open_tracker
+from src.utils.config import PretrainConfig, TrainConfig, options_of
+from src.utils.errors import UserError
+
+
+class Setup(Protocol):
+    """What a run works with."""
+
+    @property
+    def trainer(self) -> Trainer[Any, Any]:
+        """Does the steps."""
+
+    @property
+    def subject(self) -> Subject:
+        """The model in training."""
+
+    @property
+    def data(self) -> Mapping[str, Any]:
+        """What run.json says of the data."""
+
+    @property
+    def model(self) -> Mapping[str, Any]:
+        """What run.json says of the model."""
+
+
+def run(config: TrainConfig | PretrainConfig, setup: Setup, folder: RunFolder, checkpoint: Path | None) -> None:
+    """Trains until the end.
+
+    Args:
+        config: all settings.
+        setup: what they were turned into.
+        folder: of the run; holds the delivered model afterwards.
+        checkpoint: where to go on; None: begin anew.
+
+    Raises:
+        Interrupted: SIGINT or SIGTERM came; a checkpoint was saved.
+        DivergedError: loss or gradient was not finite three times in a row.
+    """
+    if checkpoint is None:
+        folder.begin(config, setup.data, setup.model)
+    else:
+        folder.resume(checkpoint, setup.trainer, setup.data)
+    progress = setup.trainer.state.progress
+    tracker = open_tracker(
+        config.run.wandb,
+        config.run.wandb_project,
+        folder.path.name,
+        options_of(config),
+        folder.path,
+        progress.tracker_run_id,
+    )
+    progress.tracker_run_id = tracker.run_id
+    try:
+        Session(setup.trainer, setup.subject, folder, tracker, config.run).run()
+    except UserError as error:
+        tracker.finish(error.exit_code)
+        raise
+    folder.finish(progress.training_seconds)
+    tracker.finish()
