@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from src.utils.command_line import parse, parse_training
+from src.utils.command_line import parse, parse_pretraining, parse_training
 from src.utils.config import REPOSITORY, SHIPPED_CHECKPOINT, InferenceConfig
 
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
@@ -34,6 +34,8 @@ def test_every_command_in_readme_has_options_that_exist(command: str, tmp_path: 
     program, *arguments = shlex.split(command.split("python -m ")[1].replace("--seed N", "--seed 1"))
     if program == "src.train":
         parse_training(arguments, program)
+    elif program == "src.pretrain":
+        parse_pretraining(arguments, program)
     else:
         parse(InferenceConfig, arguments, program)
 

@@ -1,6 +1,6 @@
-"""Trains linear baselines, recipes of this project and ablations on SST-2 over several seeds and writes two tables.
+"""Trains linear baselines, recipes of this project and ablations over several seeds and writes the results tables.
 
-    python -m tests.benchmarks.accuracy --dataset FOLDER_OR_HUB_ID
+    python -m tests.benchmarks.accuracy --local stanfordnlp/sst2=FOLDER --local stanfordnlp/imdb=FOLDER
 
 Every run is one line of media/accuracy.jsonl; the tables in media/accuracy.md are made from those lines alone, so runs
 may be added one row at a time. Recipes are evaluated on the validation split with their last model, ablations on
@@ -15,61 +15,94 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from src.data.sources import Corpus, open_corpus
-from src.utils.config import REPOSITORY, DataConfig
+from src.utils.config import IMDB, REPOSITORY, SST2, DataConfig
 from src.utils.folder import read_json
 
 RESULTS = REPOSITORY / "media" / "accuracy.jsonl"
 TABLE = REPOSITORY / "media" / "accuracy.md"
 README = REPOSITORY / "README.md"
 
-# What `make train` does where SST-2 is out of reach.
-SAMPLES = {"bundled sample": "--dataset sample"}
+MINILM = "sentence-transformers/all-MiniLM-L6-v2"
 
 # Name in the table to the options of `python -m src.train`; "default" is what `make train` does on SST-2.
-RECIPES = {
+FROM_SCRATCH = {
     "BERT from scratch, default": "",
 }
 
-# The same, trained without and evaluated on a fifth of the maximal training phrases.
-ABLATIONS = {
-    "held out: default": "--holdout 0.2",
-    "held out: rare words dropped no more often": "--holdout 0.2 --rare-word-dropout 0",
-    "held out: AdamW with beta2 0.999, epsilon 1e-8": "--holdout 0.2 --adam-beta2 0.999 --adam-epsilon 1e-8",
-    "held out: both of these": "--holdout 0.2 --rare-word-dropout 0 --adam-beta2 0.999 --adam-epsilon 1e-8",
-    "held out: two layers": "--holdout 0.2 --preset tiny",
+# Models that a row below begins with: trained once, by this command, and kept in this folder.
+BASES = {
+    "weights/minilm-imdb": f"--model-name-or-path {MINILM} --dataset {IMDB} --seq-len 256 --long-text head-tail "
+    "--epochs 1 --learning-rate 1e-4",
 }
+ON_IMDB = {"all-MiniLM-L6-v2, one epoch of 256 tokens": "weights/minilm-imdb"}
+FINE_TUNED = {
+    "all-MiniLM-L6-v2": f"--model-name-or-path {MINILM}",
+    "all-MiniLM-L6-v2, on IMDB first": "--model-name-or-path weights/minilm-imdb",
+}
+
+# Trained without, and evaluated on, a fifth of the maximal training phrases.
+ABLATIONS = {
+    "default": "--holdout 0.2",
+    "rare words dropped no more often": "--holdout 0.2 --rare-word-dropout 0",
+    "AdamW with beta2 0.999, epsilon 1e-8": "--holdout 0.2 --adam-beta2 0.999 --adam-epsilon 1e-8",
+    "both of these": "--holdout 0.2 --rare-word-dropout 0 --adam-beta2 0.999 --adam-epsilon 1e-8",
+    "two layers": "--holdout 0.2 --preset tiny",
+}
+
+# What `make train` does where SST-2 is out of reach.
+SAMPLES = {"bundled sample": "--dataset sample"}
 
 
 def main() -> None:
-    """Runs what the command line asks for and rewrites the table."""
+    """Runs what the command line asks for and rewrites the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--dataset", help="SST-2: hub id or folder; default as in python -m src.train")
+    parser.add_argument(
+        "--local", action="append", default=[], metavar="ID=FOLDER", help="a folder to use in place of a hub id"
+    )
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--only", help="run only the rows whose name contains this")
+    parser.add_argument("--only", help="run only the rows whose name contains this; with nothing, make the tables anew")
     options = parser.parse_args()
-    corpus = open_corpus(DataConfig(dataset=options.dataset))
-    chosen = [name for name in (*BASELINES, *RECIPES, *ABLATIONS, *SAMPLES) if not options.only or options.only in name]
-    kept = [row for row in _rows() if row["name"] not in chosen]
-    RESULTS.write_text("".join(json.dumps(row) + "\n" for row in kept))
+    local = dict(pair.split("=", 1) for pair in options.local)
+    chosen = [name for name in _all() if options.only is None or (options.only and options.only in name)]
     for name in chosen:
-        for row in _baseline(name, corpus) if name in BASELINES else _recipe(name, options.dataset, options.seeds):
+        _forget(name)
+        for row in _runs(name, local, options.seeds):
             with RESULTS.open("a") as stream:
                 stream.write(json.dumps(row) + "\n")
             print(f"{name}, seed {row['seed']}: {100 * row['accuracy']:.2f} % in {row['seconds']:.0f} s", flush=True)
-    parts = {
-        "trained on SST-2 only | validation accuracy": {*BASELINES, *RECIPES},
-        "trained on SST-2 only | accuracy on held-out training phrases": {*ABLATIONS},
-        "trained on the bundled sample | accuracy on its validation part": {*SAMPLES},
-    }
-    tables = [table([row for row in _rows() if row["name"] in names], title) for title, names in parts.items()]
-    TABLE.write_text("\n".join(tables))
+    write_tables()
+
+
+def write_tables() -> None:
+    """Makes media/accuracy.md, and the tables in README, from the runs on record."""
+    rows = _rows()
+    found = {title: [row for row in rows if row["name"] in names] for title, names in _tables().items()}
+    TABLE.write_text("\n".join(table(runs, title) for title, runs in found.items() if runs))
     README.write_text(with_table(README.read_text(), TABLE.read_text()))
     print(TABLE.read_text())
+
+
+def _tables() -> dict[str, list[str]]:
+    return {
+        "trained on SST-2 only | validation accuracy": [*BASELINES, *FROM_SCRATCH],
+        "pre-trained, then fine-tuned on SST-2 | validation accuracy": [*FINE_TUNED],
+        "pre-trained, then fine-tuned on IMDB | accuracy on the 25,000 test reviews": [*ON_IMDB],
+        "trained on SST-2 only | accuracy on held-out training phrases": [*ABLATIONS],
+        "trained on the bundled sample | accuracy on its validation part": [*SAMPLES],
+    }
+
+
+def _all() -> list[str]:
+    return [name for names in _tables().values() for name in names]
+
+
+def _forget(name: str) -> None:
+    RESULTS.write_text("".join(json.dumps(row) + "\n" for row in _rows() if row["name"] != name))
 
 
 def table(rows: list[dict[str, Any]], title: str) -> str:
@@ -91,7 +124,7 @@ def table(rows: list[dict[str, Any]], title: str) -> str:
         accuracies = [100 * run["accuracy"] for run in runs]
         spread = f" ± {statistics.stdev(accuracies):.1f}" if len(runs) > 1 else ""
         seconds = statistics.median(run["seconds"] for run in runs)
-        seeds = ", ".join(str(run["seed"]) for run in runs) if len(runs) > 1 else "deterministic"
+        seeds = "deterministic" if runs[0]["name"] in BASELINES else ", ".join(str(run["seed"]) for run in runs)
         lines.append(
             f"| {name} | {statistics.mean(accuracies):.1f}{spread} % | {seeds} | {_duration(seconds)} "
             f"| {runs[0]['parameters']:,} | {runs[0]['command']} |"
@@ -114,28 +147,50 @@ def _rows() -> list[dict[str, Any]]:
     return [json.loads(line) for line in RESULTS.read_text().splitlines()] if RESULTS.exists() else []
 
 
-def _recipe(name: str, dataset: str | None, seeds: int) -> list[dict[str, Any]]:
-    return [_train(name, dataset, seed) for seed in range(seeds)]
+def _runs(name: str, local: Mapping[str, str], seeds: int) -> Iterator[dict[str, Any]]:
+    if name in BASELINES:
+        yield _baseline(name, open_corpus(DataConfig(dataset=local.get(SST2))))
+    elif name in ON_IMDB:
+        yield _row(name, _base(ON_IMDB[name], local), BASES[ON_IMDB[name]], seed=0)
+    else:
+        options = (FROM_SCRATCH | FINE_TUNED | ABLATIONS | SAMPLES)[name]
+        for base in BASES:
+            if base in options:
+                _base(base, local)
+        for seed in range(seeds):
+            with tempfile.TemporaryDirectory() as temporary:
+                folder = Path(temporary) / "run"
+                _train(f"{options} --seed {seed}", folder, local)
+                yield _row(name, folder, options, seed)
 
 
-def _train(name: str, dataset: str | None, seed: int) -> dict[str, Any]:
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary) / "run"
-        shown = ["src.train", *shlex.split((RECIPES | ABLATIONS | SAMPLES)[name]), "--seed", str(seed)]
-        named = ["--dataset", dataset] if dataset and name not in SAMPLES else []
-        hidden = ["--output-dir", str(folder), "--wandb", "disabled", *named]
-        subprocess.run([sys.executable, "-m", *shown, *hidden], cwd=REPOSITORY, check=True, stdout=subprocess.DEVNULL)
-        run = read_json(folder / "run.json")
-        return {
-            "name": name,
-            "seed": seed,
-            "accuracy": read_json(folder / "evaluation-validation.json")["accuracy"],
-            "seconds": run["training_seconds"],
-            "parameters": run["model"]["parameters"],
-            "command": f"`python -m {shlex.join(shown[:-2])} --seed N`",
-            "versions": run["versions"],
-            "machine": run["machine"],
-        }
+def _base(folder: str, local: Mapping[str, str]) -> Path:
+    path = REPOSITORY / folder
+    if not path.exists():
+        _train(BASES[folder], path, local)
+    return path
+
+
+def _train(options: str, folder: Path, local: Mapping[str, str]) -> None:
+    words = [local.get(word, word) for word in shlex.split(options)]
+    if "--dataset" not in words and SST2 in local:
+        words += ["--dataset", local[SST2]]
+    command = [sys.executable, "-m", "src.train", *words, "--output-dir", str(folder), "--wandb", "disabled"]
+    subprocess.run(command, cwd=REPOSITORY, check=True, stdout=subprocess.DEVNULL)
+
+
+def _row(name: str, folder: Path, options: str, seed: int) -> dict[str, Any]:
+    run = read_json(folder / "run.json")
+    return {
+        "name": name,
+        "seed": seed,
+        "accuracy": read_json(folder / "evaluation-validation.json")["accuracy"],
+        "seconds": run["training_seconds"],
+        "parameters": run["model"]["parameters"],
+        "command": f"`python -m {shlex.join(['src.train', *shlex.split(options)])} --seed N`",
+        "versions": run["versions"],
+        "machine": run["machine"],
+    }
 
 
 def tfidf_logistic_regression(corpus: Corpus) -> tuple[float, int]:
@@ -186,13 +241,13 @@ BASELINES = {
 }
 
 
-def _baseline(name: str, corpus: Corpus) -> list[dict[str, Any]]:
+def _baseline(name: str, corpus: Corpus) -> dict[str, Any]:
     started = time.perf_counter()
     accuracy, parameters = BASELINES[name](corpus)
     seconds = time.perf_counter() - started
     command = "`python -m tests.benchmarks.accuracy --only logistic`"
     row = {"name": name, "seed": 0, "accuracy": accuracy, "seconds": seconds, "parameters": parameters}
-    return [row | {"command": command}]
+    return row | {"command": command}
 
 
 if __name__ == "__main__":
