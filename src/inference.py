@@ -47,19 +47,21 @@ def main(arguments: list[str]) -> None:
 def _refuse_contradictions(config: InferenceConfig) -> None:
     if config.file is not None and config.output is not None and config.file.resolve() == config.output.resolve():
         raise UsageError(f"--output {config.output} would overwrite --file; choose another")
-    if config.picture is not None and (config.texts or config.file is not None):
-        raise UsageError("--picture draws an evaluation, but texts and --file are classified; drop one of them")
+    if config.picture is not None and (config.texts or config.file is not None or config.fill_mask is not None):
+        raise UsageError("--picture draws an evaluation, which texts, --file and --fill-mask are not; drop one of them")
 
 
 def _fill_mask(config: InferenceConfig, text: str) -> None:
     from src.evaluation.fill_mask import fill_mask
     from src.interop.huggingface import load_masked_lm
+    from src.utils.device import resolve_device, set_up_arithmetic
     from src.utils.runs import newest_masked_lm
 
+    set_up_arithmetic(device := resolve_device(config.device), config.num_threads)
     folder = config.checkpoint or newest_masked_lm()
     notice(f"checkpoint  {folder}")
     with _results(config.output) as stream:
-        for candidate in fill_mask(load_masked_lm(folder), text):
+        for candidate in fill_mask(load_masked_lm(folder), text, device=device):
             line = json.dumps(asdict(candidate)) if config.json else candidate.as_line()
             print(line, file=stream)
 

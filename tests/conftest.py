@@ -1,4 +1,4 @@
-"""What tests of several rooms share: the two programs as functions, and one tiny trained run."""
+"""What tests of several rooms share: the three programs as functions, and two tiny trained runs."""
 
 import io
 import os
@@ -11,7 +11,7 @@ from typing import ClassVar
 
 import pytest
 
-from src import inference, train
+from src import inference, pretrain, train
 from src.utils.errors import run_program
 
 # Before anything imports PyTorch: one thread gives the same bits everywhere, and tests of tiny models want no more.
@@ -40,7 +40,7 @@ class Answer:
 
 
 class Programs:
-    """`python -m src.train` and `python -m src.inference` in this process: importing PyTorch anew costs seconds."""
+    """The programs `python -m src.*` in this process: importing PyTorch anew costs seconds."""
 
     small = SMALL
     environment: ClassVar = {"HF_HUB_OFFLINE": "1", "WANDB_MODE": "disabled"}
@@ -50,6 +50,11 @@ class Programs:
 
     def train_small(self, *arguments: object) -> Answer:
         return _call(train.main, (*arguments, *SMALL))
+
+    def pretrain(self, cache: Path, *arguments: object) -> Answer:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(pretrain, "CACHE_DIR", cache)
+            return _call(pretrain.main, arguments)
 
     def inference(self, *arguments: object, stdin: bytes = b"") -> Answer:
         return _call(inference.main, (*arguments, "--device", "cpu"), stdin)
@@ -87,5 +92,19 @@ def sample_run(programs: Programs, tmp_path_factory: pytest.TempPathFactory) -> 
     """Two epochs on the bundled sample. Tests that write into the folder copy it."""
     path = tmp_path_factory.mktemp("runs") / "on-the-sample"
     answer = programs.train_small("--dataset", "sample", "--epochs", 2, "--output-dir", path)
+    assert answer.code == 0, answer.err
+    return TrainedRun(path, answer)
+
+
+@pytest.fixture(scope="session")
+def pretrained_run(programs: Programs, tmp_path_factory: pytest.TempPathFactory) -> TrainedRun:
+    """Pre-trained on documents that each repeat one word, which it learns. Tests that write into the folder copy it."""
+    from tests.training.tiny_pretraining import arguments, write_texts
+
+    folder = tmp_path_factory.mktemp("pretrained")
+    options = arguments(max_steps=300, evaluate_every=100)
+    text = write_texts(folder / "colours.txt", count=203, length=150)
+    path = folder / "run"
+    answer = programs.pretrain(folder / "cache", "--corpus", text, *options, "--output-dir", path)
     assert answer.code == 0, answer.err
     return TrainedRun(path, answer)

@@ -288,6 +288,9 @@ def test_without_any_model_the_user_is_told_to_train_one(
     [
         (["--file", "x.txt", "film"], "two inputs"),
         (["--dataset", "sample", "film"], "give one of them"),
+        (["--fill-mask", "a [MASK]", "film"], "--fill-mask takes one text of its own"),
+        (["--fill-mask", "a [MASK]", "--file", "x.txt"], "--fill-mask takes one text of its own"),
+        (["--fill-mask", "a [MASK]", "--dataset", "sample"], "--fill-mask takes one text of its own"),
         (["--dataset", "sample", "--file", "x.txt"], "give one of them"),
         (["--picture", "x.png", "film"], "--picture draws an evaluation"),
         (["--file", "x.txt", "--picture", "x.png"], "--picture draws an evaluation"),

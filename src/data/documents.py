@@ -40,6 +40,8 @@ def open_documents(source: str, text_column: str | None = None) -> Documents:
     """
     name, split = _divide(source)
     path = hub.existing_path(name)
+    if split is not None and path is not None and (path.is_file() or _is_folder_of_texts(path)):
+        raise DataError(f"{name} has no splits, so {source} names nothing; drop :{split}")
     if path is not None and (path.suffix.lower() == TEXT_SUFFIX or _is_folder_of_texts(path)):
         files = sorted(path.glob(f"*{TEXT_SUFFIX}")) if path.is_dir() else [path]
         return Documents(path.name, lambda: (document for file in files for document in _text_documents(file)))
@@ -114,6 +116,10 @@ def _column_documents(rows: Any, column: str, label: str) -> Iterator[str]:
 def _text(cell: object, place: str) -> str:
     if not isinstance(cell, str):
         raise DataError(f"{place}: the text is {cell!r:.40}, not a string; name another --text-column or mend the row")
+    try:
+        cell.encode()
+    except UnicodeEncodeError:
+        raise DataError(f"{place}: half a surrogate pair in the text; remove it") from None
     return cell
 
 

@@ -125,7 +125,8 @@ class PackedRows:
         self.rows = (len(stream) - (self.width - 1)) // self.width
         if self.rows < 1:
             raise DataError(
-                f"{len(stream)} tokens do not fill a row of --seq-len {seq_len}; lower it or give more text"
+                f"{len(stream)} tokens do not fill a row of --seq-len {seq_len}; lower it or give more text (of which "
+                f"one document in {HELD_OUT}, the last one at least, is held out)"
             )
 
     def __len__(self) -> int:
@@ -152,23 +153,19 @@ class PackedRows:
         starts = int(random.integers(self.width)) + self.width * random.permutation(self.rows)
         return [starts[first : first + batch_size].tolist() for first in range(0, self.rows, batch_size)]
 
-    def collate(self, indices: Sequence[int]) -> Batch:
-        """Makes one batch of the rows that begin at `indices`, masked by PyTorch's random numbers."""
-        return self.batch(indices)
-
-    def batch(self, starts: Sequence[int], generator: torch.Generator | None = None) -> Batch:
+    def collate(self, indices: Sequence[int], generator: torch.Generator | None = None) -> Batch:
         """Makes one batch of rows, masked.
 
         Args:
-            starts: where the rows begin in the stream.
+            indices: where the rows begin in the stream.
             generator: of the masks; PyTorch's own if unset.
 
         Returns:
             The batch; labels are those of `Masking`.
         """
-        input_ids = torch.full((len(starts), self.seq_len), self.sep_token_id)  # (B, T)
+        input_ids = torch.full((len(indices), self.seq_len), self.sep_token_id)  # (B, T)
         input_ids[:, 0] = self.cls_token_id
-        rows = np.stack([self.stream[start : start + self.width] for start in starts])
+        rows = np.stack([self.stream[start : start + self.width] for start in indices])
         input_ids[:, 1:-1] = torch.from_numpy(rows.astype(np.int64))
         masked, labels = self.masking(input_ids, generator)
         return Batch(input_ids=masked, attention_mask=None, token_type_ids=None, labels=labels)

@@ -9,6 +9,8 @@ from src.evaluation.examples import printable
 from src.interop.huggingface import MaskedLanguageModel
 from src.utils.errors import CheckpointError, UsageError
 
+CPU = torch.device("cpu")
+
 
 @dataclass(frozen=True)
 class Candidate:
@@ -24,13 +26,14 @@ class Candidate:
 
 
 @torch.inference_mode()
-def fill_mask(masked_lm: MaskedLanguageModel, text: str, count: int = 5) -> list[Candidate]:
+def fill_mask(masked_lm: MaskedLanguageModel, text: str, count: int = 5, device: torch.device = CPU) -> list[Candidate]:
     """Names the most probable tokens of every gap.
 
     Args:
-        masked_lm: the model, on the CPU.
+        masked_lm: the model; it is moved to `device`.
         text: with one or more [MASK].
         count: how many tokens to name for each gap.
+        device: where to compute.
 
     Returns:
         The candidates, gap by gap, the most probable first.
@@ -46,11 +49,12 @@ def fill_mask(masked_lm: MaskedLanguageModel, text: str, count: int = 5) -> list
     for spelling in SPELLINGS["mask"]:
         text = text.replace(spelling, mask)
     tokenizer.enable_truncation(model.config.longest_sequence)
-    input_ids = torch.tensor([tokenizer.encode(text).ids])  # (1, T)
+    input_ids = torch.tensor([tokenizer.encode(text).ids], device=device)  # (1, T)
     gaps = input_ids.eq(token_id(tokenizer, mask))  # (1, T)
     if not gaps.any():
         raise UsageError(f"--fill-mask {text!r:.60} holds no [MASK] to fill; write [MASK] where a word is missing")
-    probabilities, ids = model(input_ids, positions=gaps).softmax(-1).topk(count)  # (gaps, count) each
+    logits = model.to(device)(input_ids, positions=gaps)[:, : tokenizer.get_vocab_size()]  # (gaps, V)
+    probabilities, ids = logits.softmax(-1).topk(min(count, logits.shape[-1]))  # (gaps, count) each
     return [
         Candidate(gap, str(tokenizer.id_to_token(index)), probability)
         for gap, row in enumerate(zip(ids.tolist(), probabilities.tolist(), strict=True), start=1)

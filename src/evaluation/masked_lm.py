@@ -70,11 +70,13 @@ def evaluate_masked_lm(
     was_training = model.training
     model.eval()
     generator = torch.Generator().manual_seed(0)
+    # Special tokens are never masked; counted, the ends of short documents would be the most frequent token.
+    counts = counts.index_fill(0, torch.tensor(rows.masking.special_ids), 0)
     # One is added to every count, so that an id the training text lacks is unlikely, not impossible.
     unigram = ((counts + 1) / (counts + 1).sum()).log().to(device)  # (V,)
     sums = torch.zeros(5, dtype=torch.float64)
     for starts in rows.batches(ROWS_PER_BATCH, seed=0, epoch=0)[: MOST_ROWS // ROWS_PER_BATCH]:
-        batch = to_device(rows.batch(starts, generator), device)
+        batch = to_device(rows.collate(starts, generator), device)
         masked = batch["labels"] != NOT_MASKED  # (B, T)
         true = batch["labels"][masked]  # (N,)
         logits = model(batch["input_ids"], positions=masked)  # (N, V)

@@ -59,14 +59,14 @@ class Session:
         step = self.progress.step
         if step % STEPS_PER_LOG == 0 or self.trainer.ends_epoch:
             bar.set_postfix_str(f"loss {self._log_window():.3f}")
+        if self.config.evaluate_every and step % self.config.evaluate_every == 0 and not self.trainer.ends_epoch:
+            bar.clear()
+            self._evaluate()
         if self.signal is not None:
             self._save()
             raise Interrupted(
                 f"stopped in step {step}; go on with --resume {self.folder.path}", signal_number=self.signal
             )
-        if self.config.evaluate_every and step % self.config.evaluate_every == 0 and not self.trainer.ends_epoch:
-            bar.clear()
-            self._evaluate()
         if self.config.save_every and step % self.config.save_every == 0:
             self._save()
 

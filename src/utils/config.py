@@ -352,8 +352,8 @@ class TrainConfig:
 
 RECIPES: dict[str, dict[str, Any]] = {
     "finetune": {
-        "epochs": 3,
-        "learning_rate": 2e-4,
+        "epochs": 2,
+        "learning_rate": 1e-4,
         "layer_decay": 0.85,
         "weight_decay": 0.01,
         "adam_beta2": 0.999,

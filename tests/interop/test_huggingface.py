@@ -12,8 +12,16 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 from torch import Tensor
 
-from src.interop.huggingface import Classifier, from_checkpoint, load_classifier, save_classifier
-from src.model.bert import BertForSequenceClassification
+from src.interop.huggingface import (
+    Classifier,
+    MaskedLanguageModel,
+    from_checkpoint,
+    load_classifier,
+    load_masked_lm,
+    save_classifier,
+    save_masked_lm,
+)
+from src.model.bert import BertForMaskedLM, BertForSequenceClassification
 from src.model.positional_encoding import sinusoidal_table
 from src.utils.config import BertConfig
 from src.utils.errors import CheckpointError
@@ -341,3 +349,91 @@ def test_only_a_model_with_segments_is_given_token_types(family: str, segments: 
     save_classifier(tmp_path, classifier(our_config(family)))
     theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
     assert ("token_type_ids" in theirs(SENTENCES[0], SENTENCES[1])) == segments
+
+
+# Masked language models
+
+
+def masked_lm(family: str = "bert") -> MaskedLanguageModel:
+    return MaskedLanguageModel(randomized(BertForMaskedLM(our_config(family))), tokenizer(), SEQ_LEN)
+
+
+def masked_lm_refusal(folder: Path) -> str:
+    with pytest.raises(CheckpointError) as caught:
+        load_masked_lm(folder)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_their_masked_lm_comes_back_byte_for_byte(family: str, tmp_path: Path) -> None:
+    here, there = tmp_path / "here", tmp_path / "there"
+    there.mkdir()
+    their_model(family, "masked_lm").save_pretrained(here)
+    tokenizer().save(str(here / "tokenizer.json"))
+    save_masked_lm(there, load_masked_lm(here))
+    expected, found = load_file(here / "model.safetensors"), load_file(there / "model.safetensors")
+    assert found.keys() == expected.keys()
+    for name, tensor in expected.items():
+        assert found[name].numpy().tobytes() == tensor.numpy().tobytes(), name
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_masked_lm_that_is_saved_is_loaded_again(family: str, tmp_path: Path) -> None:
+    written = masked_lm(family)
+    save_masked_lm(tmp_path, written)
+    read = load_masked_lm(tmp_path)
+    assert (read.seq_len, read.model.config) == (SEQ_LEN, written.model.config)
+    assert read.tokenizer.to_str() == written.tokenizer.to_str()
+    assert not read.model.training
+    found, expected = read.model.state_dict(), written.model.state_dict()
+    assert found.keys() == expected.keys()
+    assert [name for name in expected if not torch.equal(found[name], expected[name])] == []
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_transformers_reads_the_same_ids_and_logits_from_our_masked_lm(family: str, tmp_path: Path) -> None:
+    ours = masked_lm(family)
+    save_masked_lm(tmp_path, ours)
+    theirs, report = transformers.AutoModelForMaskedLM.from_pretrained(tmp_path, output_loading_info=True)
+    assert not any(report.values())
+    assert json.loads((tmp_path / "config.json").read_text())["architectures"] == [type(theirs).__name__]
+    inputs = transformers.AutoTokenizer.from_pretrained(tmp_path)(LONG, return_tensors="pt", truncation=True)
+    ids = ours.tokenizer.encode(LONG).ids
+    assert inputs["input_ids"][0].tolist() == ids and len(ids) == SEQ_LEN
+    with torch.no_grad():
+        torch.testing.assert_close(theirs.eval()(**inputs).logits, ours.model(torch.tensor([ids])), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_model_without_the_head_is_no_masked_lm(family: str, tmp_path: Path) -> None:
+    saved_by_transformers(tmp_path, family)
+    message = masked_lm_refusal(tmp_path)
+    assert "model.safetensors holds no masked-language-model head; name a pre-trained checkpoint" in message
+
+
+def test_a_missing_tensor_of_a_masked_lm_is_named(tmp_path: Path) -> None:
+    save_masked_lm(tmp_path, masked_lm())
+    name = "cls.predictions.transform.dense.bias"
+    edit_weights(tmp_path, lambda state: {key: tensor for key, tensor in state.items() if key != name})
+    message = masked_lm_refusal(tmp_path)
+    assert f"lacks {name}, shape ({D},)" in message
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "tokenizer.json"])
+def test_a_missing_or_truncated_file_of_a_masked_lm_is_named(name: str, tmp_path: Path) -> None:
+    save_masked_lm(tmp_path, masked_lm())
+    path = tmp_path / name
+    path.write_bytes(path.read_bytes()[:-2])
+    assert str(path) in masked_lm_refusal(tmp_path)
+    path.unlink()
+    assert f"{name} is missing" in masked_lm_refusal(tmp_path)
+    assert "is not a folder" in masked_lm_refusal(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("declared", [None, 1e30, POSITIONS + 1])
+def test_a_masked_lm_reads_no_more_than_its_positions(declared: float | None, tmp_path: Path) -> None:
+    save_masked_lm(tmp_path, masked_lm())
+    edit_json(tmp_path / "tokenizer_config.json", model_max_length=declared)
+    assert load_masked_lm(tmp_path).seq_len == POSITIONS

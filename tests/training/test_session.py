@@ -104,6 +104,29 @@ def test_speed_after_a_resume_counts_the_time_since_the_resume(tmp_path: Path, m
     assert speeds[1] < 1 < speeds[7]
 
 
+@pytest.mark.parametrize(
+    ("every", "expected"), [(0, [6, 12]), (4, [4, 6, 8, 12]), (6, [6, 12]), (1, list(range(1, 13))), (99, [6, 12])]
+)
+def test_evaluations_come_every_so_many_steps_and_once_at_the_end_of_every_epoch(
+    every: int, expected: list[int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    begin(tmp_path / "run", evaluate_every=every).run()
+    validation = [row for row in rows(tmp_path / "run") if "validation/loss" in row]
+    assert [row["step"] for row in validation] == expected
+    assert [row["epoch"] for row in validation] == pytest.approx([step / 6 for step in expected])
+    told = re.findall(r"^epoch ([\d.]+), step (\d+)/12: validation accuracy", capsys.readouterr().err, re.MULTILINE)
+    assert told == [(f"{step / 6:.3g}", str(step)) for step in expected]
+
+
+def test_evaluating_in_between_changes_neither_the_weights_nor_the_mode(tmp_path: Path) -> None:
+    begin(tmp_path / "straight", **ALL_RANDOMNESS).run()
+    training, modes = begin(tmp_path / "run", evaluate_every=1, **ALL_RANDOMNESS), list[bool]()
+    after_each_step(training, lambda step: modes.append(training.trainer.model.training))
+    training.run()
+    assert sha256(tmp_path / "run") == sha256(tmp_path / "straight")
+    assert set(modes) == {True} and len(modes) > 2
+
+
 # What is delivered
 
 
@@ -204,6 +227,23 @@ def test_a_signal_saves_after_the_step_and_the_resumed_run_ends_the_same(
         [{name: value for name, value in row.items() if name not in unlike} for row in rows(tmp_path / name)]
         for name in ("straight", "run")
     )
+    assert resumed == straight
+
+
+@pytest.mark.parametrize("stop", [4, 8, 9])
+def test_evaluations_in_between_are_neither_missing_nor_doubled_in_a_resumed_run(stop: int, tmp_path: Path) -> None:
+    options = ALL_RANDOMNESS | {"gradient_accumulation_steps": 1, "evaluate_every": 4, "save_every": 3}
+    begin(tmp_path / "straight", **options).run()
+    training = begin(tmp_path / "run", **options)
+    after_each_step(training, lambda step: signal.raise_signal(signal.SIGTERM) if step == stop else None)
+    with pytest.raises(Interrupted):
+        training.run()
+    go_on(tmp_path / "run", **options).run()
+    assert sha256(tmp_path / "run") == sha256(tmp_path / "straight")
+    straight, resumed = (
+        [row for row in rows(tmp_path / name) if "validation/loss" in row] for name in ("straight", "run")
+    )
+    assert [row["step"] for row in straight] == [4, 6, 8, 12]
     assert resumed == straight
 
 

@@ -12,7 +12,7 @@ from src.training.state import TENSORS
 from src.utils import runs
 from src.utils.config import RunConfig, TrainConfig, options_of, with_options
 from src.utils.errors import CheckpointError, UsageError
-from src.utils.runs import CLASSIFICATION
+from src.utils.runs import CLASSIFICATION, MASKED_LM
 from tests.training.tiny_training import begin, settings
 
 
@@ -150,6 +150,20 @@ def test_auto_refuses_a_run_whose_checkpoints_are_all_damaged(tmp_path: Path) ->
         find_checkpoint(RunConfig(resume="auto", output_dir=tmp_path / "run"), CLASSIFICATION)
 
 
+@pytest.mark.parametrize("resume", ["run", "run/checkpoints/step-6"])
+def test_a_run_of_another_task_is_refused_wherever_it_is_named(resume: str, tmp_path: Path) -> None:
+    finished(tmp_path / "run")
+    configs = RunConfig(resume=str(tmp_path / resume)), RunConfig(resume="auto", output_dir=tmp_path / "run")
+    for config in configs:
+        with pytest.raises(UsageError, match=f"run is a run of {CLASSIFICATION}, not of {MASKED_LM}; resume it with"):
+            find_checkpoint(config, MASKED_LM)
+
+
+def test_auto_passes_over_runs_of_another_task(weights: Path) -> None:
+    unfinished(weights / "run")
+    assert find_checkpoint(RunConfig(resume="auto"), MASKED_LM) is None
+
+
 def test_changed_settings_are_refused_and_all_of_them_named() -> None:
     with pytest.raises(UsageError, match=r"batch_size 8 -> 16, learning_rate 0.003 -> 0.1; drop the options") as caught:
         refuse_changes(settings(), settings(batch_size=16, learning_rate=0.1))
@@ -162,6 +176,7 @@ def test_changed_settings_are_refused_and_all_of_them_named() -> None:
         {"device": "cuda"},
         {"num_threads": 3},
         {"save_every": 9},
+        {"evaluate_every": 9},
         {"output_dir": Path("elsewhere")},
         {"resume": "auto"},
         {"wandb": "offline"},

@@ -7,16 +7,20 @@ from typing import Any
 
 import pytest
 
-from src.utils.command_line import parse, parse_training
-from src.utils.config import PRESETS, RECIPES, REPOSITORY, InferenceConfig, TrainConfig, with_options
+from src.utils.command_line import parse, parse_pretraining, parse_training
+from src.utils.config import PRESETS, RECIPES, REPOSITORY, InferenceConfig, PretrainConfig, TrainConfig, with_options
 from src.utils.errors import UsageError
 
-TRAIN, INFERENCE = "python -m src.train", "python -m src.inference"
+TRAIN, PRETRAIN, INFERENCE = (f"python -m src.{name}" for name in ("train", "pretrain", "inference"))
 HEAVY = ("torch", "numpy", "tokenizers", "datasets", "wandb", "matplotlib", "sklearn", "transformers")
 
 
 def training(*arguments: str, **more: Any) -> TrainConfig:
     return parse_training(arguments, TRAIN, **more)
+
+
+def pretraining(*arguments: str, **more: Any) -> PretrainConfig:
+    return parse_pretraining(arguments, PRETRAIN, **more)
 
 
 def inference(*arguments: str) -> InferenceConfig:
@@ -32,6 +36,7 @@ def recipe(monkeypatch: pytest.MonkeyPatch) -> str:
 
 def test_without_arguments_the_defaults_hold() -> None:
     assert training() == TrainConfig()
+    assert pretraining() == PretrainConfig()
     assert inference() == InferenceConfig(texts=())
 
 
@@ -147,6 +152,55 @@ def test_the_training_options_have_these_names(tmp_path: Path) -> None:
     assert training("--overwrite").run.overwrite
 
 
+def test_a_preset_of_a_pretraining_sets_the_shape_and_an_option_wins_over_it() -> None:
+    config = pretraining("--preset", "tiny")
+    assert config == with_options(PretrainConfig(), {"preset": "tiny"} | PRESETS["tiny"])
+    assert pretraining("--preset=tiny") == config
+    wide = pretraining("--hidden-size", "320", "--preset", "tiny", "--num-attention-heads", "5")
+    assert (wide.model.hidden_size, wide.model.num_hidden_layers, wide.model.num_attention_heads) == (320, 2, 5)
+
+
+def test_a_pretraining_given_a_default_changes_only_what_is_given() -> None:
+    default = with_options(PretrainConfig(), {"corpus": ("a.txt",), "max_steps": 7, "seed": 8} | PRESETS["nano"])
+    assert pretraining(default=default) == default
+    assert pretraining("--seed", "9", default=default) == with_options(default, {"seed": 9})
+    assert pretraining("--preset", "small", default=default) == with_options(
+        default, {"preset": "small"} | PRESETS["small"]
+    )
+
+
+def test_an_unknown_preset_of_a_pretraining_is_refused_and_the_known_ones_are_listed() -> None:
+    with pytest.raises(UsageError, match=f"--preset huge is unknown; choose one of {', '.join(PRESETS)}"):
+        pretraining("--preset", "huge")
+
+
+def test_a_pretraining_knows_no_recipe(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        pretraining("--recipe", "sample")
+    assert caught.value.code == 2
+    assert "--recipe" in capsys.readouterr().err
+
+
+def test_the_pretraining_options_have_these_names(tmp_path: Path) -> None:
+    values = {
+        "--text-column": "body",
+        "--vocab-size": "99",
+        "--max-steps": "7",
+        "--minutes": "0.5",
+        "--mask-rate": "0.3",
+        "--mask-replacement": "mask",
+        "--batch-size": "8",
+        "--save-every": "9",
+        "--evaluate-every": "10",
+        "--output-dir": str(tmp_path),
+    }
+    config = pretraining("--corpus", "a.txt", "b/c:test", *(part for pair in values.items() for part in pair))
+    assert (config.corpus, config.text_column, config.model.vocab_size) == (("a.txt", "b/c:test"), "body", 99)
+    loop, run = config.optimization, config.run
+    assert (loop.max_steps, loop.minutes, loop.mask_rate, loop.mask_replacement) == (7, 0.5, 0.3, "mask")
+    assert (loop.batch_size, run.save_every, run.evaluate_every, run.output_dir) == (8, 9, 10, tmp_path)
+
+
 def test_the_inference_options_have_these_names() -> None:
     config = inference(
         "--checkpoint", "a", "--dataset", "b", "--split", "c", "--output", "d", "--json", "--device", "cpu"
@@ -155,6 +209,7 @@ def test_the_inference_options_have_these_names() -> None:
         texts=(), checkpoint=Path("a"), dataset="b", split="c", output=Path("d"), json=True, device="cpu"
     )
     assert inference("--file", "-").file == Path("-")
+    assert inference("--fill-mask", "a [MASK] film") == InferenceConfig(texts=(), fill_mask="a [MASK] film")
 
 
 @pytest.mark.parametrize("texts", [("a good film",), ("one", "two"), ("",), ("it's -- fine",)])
@@ -167,7 +222,9 @@ def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run([sys.executable, *arguments], cwd=REPOSITORY, capture_output=True, text=True, timeout=60)
 
 
-@pytest.mark.parametrize("program, option", [("train", "--learning-rate"), ("inference", "--checkpoint")])
+@pytest.mark.parametrize(
+    "program, option", [("train", "--learning-rate"), ("pretrain", "--mask-rate"), ("inference", "--checkpoint")]
+)
 def test_help_answers_within_half_a_second(program: str, option: str) -> None:
     durations = []
     for _ in range(3):
@@ -178,7 +235,7 @@ def test_help_answers_within_half_a_second(program: str, option: str) -> None:
     assert statistics.median(durations) < 0.5
 
 
-@pytest.mark.parametrize("program", ["train", "inference"])
+@pytest.mark.parametrize("program", ["train", "pretrain", "inference"])
 def test_help_imports_nothing_heavy(program: str) -> None:
     code = f"""
 import sys

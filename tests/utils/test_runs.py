@@ -6,7 +6,16 @@ import pytest
 from src.utils import runs
 from src.utils.errors import CheckpointError
 from src.utils.folder import write_json
-from src.utils.runs import CLASSIFICATION, RUN, newest_model, newest_unfinished_run, run_folders
+from src.utils.runs import (
+    CLASSIFICATION,
+    MASKED_LM,
+    RUN,
+    newest_masked_lm,
+    newest_model,
+    newest_unfinished_run,
+    run_folders,
+    task_of,
+)
 
 
 @pytest.fixture
@@ -16,9 +25,9 @@ def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def add(folder: Path, age: int, finished: str | None = None, delivered: bool = False) -> Path:
+def add(folder: Path, age: int, finished: str | None = None, delivered: bool = False, task: str | None = None) -> Path:
     folder.mkdir()
-    write_json(folder / RUN, {"finished": finished})
+    write_json(folder / RUN, {"finished": finished} | ({} if task is None else {"task": task}))
     os.utime(folder / RUN, (1_000_000 - age, 1_000_000 - age))
     if delivered:
         (folder / "model.safetensors").touch()
@@ -64,3 +73,33 @@ def test_without_any_model_the_user_is_told_to_train_one(weights: Path) -> None:
         CheckpointError, match=r"holds no model; train one with python -m src\.train, or name --checkpoint"
     ):
         newest_model()
+
+
+@pytest.mark.parametrize("written", [None, CLASSIFICATION])
+def test_each_task_has_an_unfinished_run_and_a_newest_model_of_its_own(written: str | None, weights: Path) -> None:
+    classifier = add(weights / "a", age=5, delivered=True, task=written)
+    pretrained = add(weights / "b", age=9, delivered=True, task=MASKED_LM)
+    assert newest_unfinished_run(CLASSIFICATION) == newest_model() == classifier
+    assert newest_unfinished_run(MASKED_LM) == newest_masked_lm() == pretrained
+    later = add(weights / "c", age=1, delivered=True, task=MASKED_LM)
+    assert (newest_model(), newest_masked_lm()) == (classifier, later)
+
+
+def test_a_pretrained_model_never_stands_in_for_a_classifier(weights: Path) -> None:
+    shipped = add(weights / "shipped", age=9, delivered=True)
+    add(weights / "pretrained", age=1, delivered=True, task=MASKED_LM)
+    assert newest_model() == shipped
+    assert newest_unfinished_run(CLASSIFICATION) is None
+
+
+def test_without_any_pretrained_model_the_user_is_told_to_make_one(weights: Path) -> None:
+    add(weights / "shipped", age=9, delivered=True)
+    add(weights / "classifier", age=5, delivered=True, task=CLASSIFICATION)
+    add(weights / "unfinished", age=1, task=MASKED_LM)
+    with pytest.raises(CheckpointError, match=r"pre-train one with python -m src\.pretrain, or name --checkpoint"):
+        newest_masked_lm()
+
+
+def test_a_run_of_before_there_were_tasks_is_one_of_classification() -> None:
+    assert task_of({"finished": None}) == CLASSIFICATION
+    assert task_of({"task": MASKED_LM}) == MASKED_LM

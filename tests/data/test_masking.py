@@ -1,0 +1,126 @@
+import pytest
+import torch
+from torch import Tensor
+
+from src.data.masking import NOT_MASKED, Masking
+from tests.training.tiny_pretraining import generator, leaves_global_random_numbers_alone, masking
+
+MASK, V = 4, 100
+SHAPE = (400, 500)
+
+
+def ordinary(shape: tuple[int, int] = SHAPE, vocab_size: int = V) -> Tensor:
+    return torch.randint(5, vocab_size, shape, generator=generator(1))
+
+
+def with_specials() -> Tensor:
+    """Every id of the vocabulary, special ones as often as others."""
+    return torch.randint(0, V, SHAPE, generator=generator(1))
+
+
+def near(share: Tensor, expected: float, count: int) -> bool:
+    """Whether a share of so many draws is within five standard errors: a wrong one is far outside."""
+    return abs(share.float().mean().item() - expected) < 5 * (expected * (1 - expected) / count) ** 0.5
+
+
+@pytest.mark.parametrize("rate", [0.15, 0.4])
+@pytest.mark.parametrize("always", [False, True])
+def test_so_many_tokens_are_chosen_as_the_rate_says(rate: float, always: bool) -> None:
+    _, labels = masking(rate, always)(ordinary(), generator())
+    assert near(labels != NOT_MASKED, rate, labels.numel())
+
+
+def test_every_place_of_a_row_is_chosen_as_often() -> None:
+    _, labels = masking(0.4)(ordinary((2000, 30)), generator())
+    assert all(near(place, 0.4, 2000) for place in (labels != NOT_MASKED).T)
+
+
+@pytest.mark.parametrize("rate", [0.15, 0.4])
+def test_eighty_percent_become_mask_ten_another_token_and_ten_stay(rate: float) -> None:
+    ids = ordinary()
+    masked, labels = masking(rate)(ids, generator())
+    chosen = labels != NOT_MASKED
+    found, true = masked[chosen], ids[chosen]
+    assert near(found == MASK, 0.8, len(found))
+    # A random token is now and then the true one.
+    assert near((found != MASK) & (found != true), 0.1 * (V - 6) / (V - 5), len(found))
+    assert near(found == true, 0.1 + 0.1 / (V - 5), len(found))
+
+
+def test_a_random_token_is_any_ordinary_one_and_never_a_special_one() -> None:
+    ids = torch.full(SHAPE, 7)
+    masked, _ = masking(0.9, vocab_size=20)(ids, generator())
+    random = masked[(masked != MASK) & (masked != 7)]
+    counts = torch.bincount(random, minlength=20).tolist()
+    assert counts[:5] == [0] * 5 and counts[7] == 0
+    expected = len(random) / 14
+    assert len(random) > 10_000
+    assert all(abs(counts[index] - expected) < 5 * expected**0.5 for index in range(5, 20) if index != 7)
+
+
+@pytest.mark.parametrize("always", [False, True])
+def test_special_tokens_are_never_chosen_and_stay_as_they_are(always: bool) -> None:
+    ids = with_specials()
+    masked, labels = masking(0.9, always)(ids, generator())
+    special = ids < 5
+    assert special.float().mean() > 0.04
+    assert torch.equal(masked[special], ids[special])
+    assert set(labels[special].tolist()) == {NOT_MASKED}
+    assert set(masked[~special].tolist()) & set(range(5)) == {MASK}
+    assert near(labels[~special] != NOT_MASKED, 0.9, int((~special).sum()))
+
+
+def test_special_ids_may_lie_anywhere_in_the_vocabulary() -> None:
+    elsewhere = Masking(0.9, False, mask_token_id=50, special_ids=[50, 0, 99], vocab_size=V)
+    ids = with_specials()
+    masked, labels = elsewhere(ids, generator())
+    special = torch.isin(ids, torch.tensor([50, 0, 99]))
+    assert set(labels[special].tolist()) == {NOT_MASKED}
+    assert set(masked[~special].tolist()) == set(range(100)) - {0, 99}
+
+
+@pytest.mark.parametrize("always", [False, True])
+def test_labels_are_the_true_ids_where_chosen_and_nothing_else_changes(always: bool) -> None:
+    ids = with_specials()
+    masked, labels = masking(0.3, always)(ids, generator())
+    chosen = labels != NOT_MASKED
+    assert masked.shape == labels.shape == ids.shape and masked.dtype == labels.dtype == torch.int64
+    assert torch.equal(labels[chosen], ids[chosen])
+    assert torch.equal(masked[~chosen], ids[~chosen])
+    assert torch.nn.CrossEntropyLoss().ignore_index == NOT_MASKED
+
+
+def test_always_puts_mask_in_the_place_of_every_chosen_token() -> None:
+    masked, labels = masking(0.3, always=True)(ordinary(), generator())
+    assert torch.equal(masked == MASK, labels != NOT_MASKED)
+
+
+@pytest.mark.parametrize("always", [False, True])
+def test_what_is_masked_is_left_as_it_was(always: bool) -> None:
+    ids = ordinary()
+    before = ids.clone()
+    masking(0.3, always)(ids, generator())
+    assert torch.equal(ids, before)
+
+
+@pytest.mark.parametrize("always", [False, True])
+def test_a_generator_gives_the_same_masks_whatever_the_global_random_numbers(always: bool) -> None:
+    ids, found = ordinary((20, 30)), []
+
+    def mask() -> None:
+        found.append(torch.stack(masking(0.3, always)(ids, generator(3))))
+
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        assert leaves_global_random_numbers_alone(mask)
+    assert torch.equal(found[0], found[1])
+    assert not torch.equal(found[0], torch.stack(masking(0.3, always)(ids, generator(4))))
+
+
+def test_without_a_generator_pytorchs_seed_decides_and_every_call_masks_anew() -> None:
+    ids, found = ordinary((20, 30)), []
+    for _ in range(2):
+        torch.manual_seed(0)
+        found.append([torch.stack(masking(0.3)(ids)) for _ in range(2)])
+    assert torch.equal(found[0][0], found[1][0]) and torch.equal(found[0][1], found[1][1])
+    assert not torch.equal(found[0][0], found[0][1])

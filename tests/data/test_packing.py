@@ -1,0 +1,315 @@
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from src.data import packing
+from src.data.documents import Documents
+from src.data.packing import PackedRows, TokenizedCorpus, tokenized_corpus
+from src.data.tokenizer import CLS, SEP, UNK, token_id
+from src.utils.config import VocabularyConfig
+from src.utils.errors import DataError
+from tests.training.tiny_pretraining import Counted, generator, leaves_global_random_numbers_alone, rows_of
+
+CONFIG = VocabularyConfig(tokenizer="wordlevel", min_frequency=1, seq_len=8)
+WIDTH = 7  # of the rows of `rows_of`
+
+
+def numbered(count: int) -> list[str]:
+    """Texts of one to nine words, which say where they are from."""
+    return [" ".join(f"d{index}w{word}" for word in range(1 + index % 9)) for index in range(1, count + 1)]
+
+
+def tokenized(cache: Path, texts: list[str], vocab_size: int = 5000, **options: Any) -> TokenizedCorpus:
+    config = VocabularyConfig(**{**vars(CONFIG), **options})
+    return tokenized_corpus(Documents("made up", lambda: iter(texts)), config, vocab_size, cache)
+
+
+def tokens(corpus: TokenizedCorpus, part: str) -> list[str]:
+    return [str(corpus.tokenizer.id_to_token(index)) for index in getattr(corpus, part).tolist()]
+
+
+def joined(texts: list[str]) -> list[str]:
+    return [token for text in texts for token in (*text.split(), SEP)]
+
+
+# The corpus on disk
+
+
+@pytest.mark.parametrize(
+    ("count", "held_out"),
+    [(2, [2]), (5, [5]), (99, [99]), (100, [100]), (101, [100]), (199, [100]), (200, [100, 200]), (250, [100, 200])],
+)
+def test_every_hundredth_document_is_held_out_and_at_least_one(
+    count: int, held_out: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(packing, "DOCUMENTS_AT_ONCE", 7)
+    texts = numbered(count)
+    corpus = tokenized(tmp_path, texts)
+    kept = [text for number, text in enumerate(texts, start=1) if number not in held_out]
+    assert tokens(corpus, "train") == joined(kept)
+    # What is held out has no part in the vocabulary either; its words are all its own.
+    assert tokens(corpus, "validation") == [
+        UNK if token != SEP else SEP for token in joined([texts[number - 1] for number in held_out])
+    ]
+    assert corpus.documents == count
+
+
+@pytest.mark.parametrize("kind", ["wordlevel", "wordpiece"])
+def test_the_stream_is_what_the_tokenizer_makes_of_each_document(kind: Any, tmp_path: Path) -> None:
+    texts = ["The film is -lrb- not -rrb- bad .", "A filmmaker's film<br />again", "Caf\u00e9 films", "held out film"]
+    corpus = tokenized(tmp_path, texts, vocab_size=60, tokenizer=kind)
+    separator = corpus.tokenizer.token_to_id(SEP)
+    for part, expected in (("train", texts[:3]), ("validation", texts[3:])):
+        encoded = [corpus.tokenizer.encode(text, add_special_tokens=False).ids for text in expected]
+        assert getattr(corpus, part).tolist() == [index for ids in encoded for index in (*ids, separator)]
+    assert {"film", "(", "cafe"} <= corpus.tokenizer.get_vocab().keys() or kind == "wordpiece"
+
+
+def test_documents_longer_than_a_row_are_not_cut(tmp_path: Path) -> None:
+    long = " ".join(f"w{index}" for index in range(500))
+    corpus = tokenized(tmp_path, [long, "w1"], seq_len=3)
+    assert tokens(corpus, "train") == joined([long])
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_fewer_than_two_documents_are_refused_and_leave_nothing(count: int, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=rf"^made up holds {count} documents; give two at least \(blank lines divide"):
+        tokenized(tmp_path / "cache", numbered(count))
+    assert not (tmp_path / "cache").exists()
+
+
+def test_a_corpus_that_cannot_be_tokenized_leaves_nothing_behind(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no word occurs 9 times"):
+        tokenized(tmp_path, numbered(5), min_frequency=9)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_streams_are_memory_mapped_two_bytes_a_token_and_cannot_be_written(tmp_path: Path) -> None:
+    corpus = tokenized(tmp_path, numbered(5))
+    for part in (corpus.train, corpus.validation):
+        assert isinstance(part, np.memmap) and part.dtype == np.uint16
+        with pytest.raises(ValueError, match="read-only"):
+            part[0] = 1
+    (folder,) = tmp_path.iterdir()
+    assert (folder / "train.bin").stat().st_size == 2 * len(corpus.train)
+
+
+def test_a_vocabulary_beyond_two_bytes_keeps_its_ids(tmp_path: Path) -> None:
+    texts = [" ".join(f"w{index}" for index in range(2**16)), "w1"]
+    corpus = tokenized(tmp_path, texts, vocab_size=100_000)
+    assert corpus.train.dtype == np.uint32 and corpus.train.max() == 2**16 + 4
+    assert tokens(corpus, "train") == joined(texts[:1])
+
+
+# The cache
+
+
+def test_a_second_call_finds_the_first_ones_result_and_only_reads_the_text(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    counted = Counted(numbered(20))
+    first = tokenized_corpus(counted.documents, CONFIG, 500, tmp_path)
+    assert "tokenizing  20 documents of made up" in capsys.readouterr().err
+    (folder,) = tmp_path.iterdir()
+    before = {file: (file.stat().st_ino, file.stat().st_mtime_ns) for file in folder.iterdir()}
+    counted.readings = 0
+    second = tokenized_corpus(counted.documents, CONFIG, 500, tmp_path)
+    assert counted.readings == 1  # for the sum; tokenizing takes two more
+    assert capsys.readouterr().err == ""
+    assert list(tmp_path.iterdir()) == [folder]
+    assert {file: (file.stat().st_ino, file.stat().st_mtime_ns) for file in folder.iterdir()} == before
+    assert np.array_equal(first.train, second.train) and np.array_equal(first.validation, second.validation)
+    assert first.tokenizer.to_str() == second.tokenizer.to_str()
+    assert (first.sha256, first.documents) == (second.sha256, second.documents)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"vocab_size": 499},
+        {"lowercase": False},
+        {"plain_text": False},
+        {"min_frequency": 2},
+        {"tokenizer": "wordpiece"},
+    ],
+)
+def test_another_vocabulary_or_normalisation_makes_another_folder(options: dict[str, Any], tmp_path: Path) -> None:
+    texts = ["a film a film", "a film", "a film"]
+    sums = {tokenized(tmp_path, texts, **{"vocab_size": 500, **changes}).sha256 for changes in ({}, options)}
+    assert len(sums) == 2
+    assert {folder.name for folder in tmp_path.iterdir()} == {digest[:16] for digest in sums}
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        ["a film", "b film", "c film."],
+        ["a film", "b film"],
+        ["a film", "b film", "c film", "d film"],
+        ["b film", "a film", "c film"],
+        ["a film", "b", " filmc film"],  # the same letters
+        ["A film", "b film", "c film"],
+    ],
+)
+def test_any_change_of_the_text_makes_another_folder(changed: list[str], tmp_path: Path) -> None:
+    for texts in (["a film", "b film", "c film"], changed):
+        tokenized(tmp_path, texts)
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_the_length_of_rows_makes_no_difference(tmp_path: Path) -> None:
+    first, second = (tokenized(tmp_path, numbered(20), seq_len=seq_len) for seq_len in (8, 128))
+    assert first.sha256 == second.sha256
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_the_sum_is_that_of_the_text_wherever_the_cache_is(tmp_path: Path) -> None:
+    sums = {tokenized(tmp_path / name, numbered(20)).sha256 for name in ("one", "other")}
+    assert len(sums) == 1 and re.fullmatch("[0-9a-f]{64}", sums.pop())
+
+
+# Rows
+
+
+lengths = st.integers(2 * WIDTH - 1, 400)
+seeds, epochs = st.integers(0, 2**63 - 1), st.integers(0, 1000)
+
+
+@settings(deadline=None)
+@given(lengths, st.integers(1, 50), seeds, epochs)
+def test_the_rows_of_an_epoch_are_consecutive_slices_in_frames(
+    length: int, batch_size: int, seed: int, epoch: int
+) -> None:
+    rows = rows_of(np.arange(length) + 10, vocab_size=length + 10)
+    batches = rows.batches(batch_size, seed, epoch)
+    seen: dict[int, list[int]] = {}
+    for starts in batches:
+        batch = rows.collate(starts)
+        assert batch["input_ids"].shape == (len(starts), WIDTH + 2)
+        assert batch["input_ids"].dtype == torch.int64
+        assert batch["input_ids"][:, 0].tolist() == [2] * len(starts)
+        assert batch["input_ids"][:, -1].tolist() == [3] * len(starts)
+        assert batch["attention_mask"] is None and batch["token_type_ids"] is None
+        seen |= dict(zip(starts, batch["input_ids"][:, 1:-1].tolist(), strict=True))
+    # In the order of the stream they make one piece of it, and what is left at its two ends would make no row.
+    first, *_ = ordered = sorted(seen)
+    text = [index for start in ordered for index in seen[start]]
+    assert text == list(range(first + 10, first + 10 + len(text)))
+    assert len(ordered) == len(rows) == sum(map(len, batches))
+    assert 0 <= first < WIDTH and first + len(text) <= length
+    assert length - len(text) < 2 * WIDTH - 1
+
+
+@settings(deadline=None)
+@given(lengths, st.integers(1, 50), seeds, epochs)
+def test_the_number_of_batches_depends_on_neither_seed_nor_epoch(
+    length: int, batch_size: int, seed: int, epoch: int
+) -> None:
+    rows = rows_of(np.arange(length))
+    sizes = [len(batch) for batch in rows.batches(batch_size, seed, epoch)]
+    assert sizes == [len(batch) for batch in rows.batches(batch_size, 0, 0)]
+    assert len(sizes) == -(-len(rows) // batch_size)
+    assert set(sizes[:-1]) <= {batch_size} and 0 < sizes[-1] <= batch_size
+
+
+def test_another_epoch_or_seed_cuts_elsewhere_and_shuffles_anew() -> None:
+    rows = rows_of(np.arange(1000))
+
+    def starts(seed: int, epoch: int) -> list[int]:
+        return [start for batch in rows.batches(8, seed, epoch) for start in batch]
+
+    assert starts(3, 4) == starts(3, 4)
+    assert starts(0, 0) != sorted(starts(0, 0))
+    every = [starts(0, epoch) for epoch in range(60)] + [starts(seed, 0) for seed in range(1, 60)]
+    assert {min(found) for found in every} == set(range(WIDTH))
+    assert len({tuple(index // WIDTH for index in found) for found in every}) == len(every)
+    # So no token is left out for good.
+    assert {index for found in every[:60] for start in found for index in range(start, start + WIDTH)} == set(
+        range(1000)
+    )
+
+
+def test_drawing_the_order_leaves_global_random_numbers_alone() -> None:
+    rows = rows_of(np.arange(100))
+    assert leaves_global_random_numbers_alone(lambda: rows.batches(8, 0, 0))
+
+
+@pytest.mark.parametrize(("length", "expected"), [(13, 1), (19, 1), (20, 2), (27, 3)])
+def test_there_are_as_many_rows_as_fit_wherever_the_first_begins(length: int, expected: int) -> None:
+    assert len(rows_of(np.arange(length))) == expected
+
+
+@pytest.mark.parametrize("length", [1, 6, 12])
+def test_a_stream_too_short_for_a_row_is_a_data_error_with_the_way_out(length: int) -> None:
+    with pytest.raises(DataError, match=f"^{length} tokens do not fill a row of --seq-len 9; lower it or give more"):
+        rows_of(np.arange(length))
+
+
+def test_rows_of_one_token_are_the_shortest() -> None:
+    rows = rows_of([7, 8, 9], seq_len=3)
+    assert sorted(start for batch in rows.batches(2, 0, 0) for start in batch) == [0, 1, 2]
+    assert rows.collate([1])["input_ids"].tolist() == [[2, 8, 3]]
+
+
+def test_tokens_are_counted() -> None:
+    stream = np.array([7, 9, 7, 3, 7, 9, 8] * 9, dtype=np.uint16)
+    counts = rows_of(stream, vocab_size=12).counts
+    assert counts.dtype == torch.int64
+    assert counts.tolist() == [0, 0, 0, 9, 0, 0, 0, 27, 9, 18, 0, 0]
+
+
+# Masks
+
+
+def test_each_reading_of_a_row_is_masked_anew_by_pytorchs_random_numbers() -> None:
+    rows = rows_of(np.arange(10, 90), rate=0.3)
+    torch.manual_seed(5)
+    first, second = rows.collate(range(40)), rows.collate(range(40))
+    assert not torch.equal(first["labels"], second["labels"])
+    torch.manual_seed(5)
+    assert torch.equal(rows.collate(range(40))["labels"], first["labels"])
+
+
+def test_a_generator_fixes_the_masks_whatever_the_global_random_numbers() -> None:
+    rows = rows_of(np.arange(10, 90), rate=0.3)
+    batches = []
+
+    def masked() -> None:
+        batches.append(rows.collate(range(40), generator()))
+
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        assert leaves_global_random_numbers_alone(masked)
+    first, second = batches
+    assert torch.equal(first["input_ids"], second["input_ids"]) and torch.equal(first["labels"], second["labels"])
+    assert not torch.equal(first["labels"], rows.collate(range(40), generator(1))["labels"])
+
+
+def test_labels_are_the_true_ids_of_the_stream_and_frames_are_never_masked() -> None:
+    stream = np.random.default_rng(0).integers(5, 100, 500)
+    rows = rows_of(stream, rate=0.5)
+    starts = list(range(0, 490, 7))
+    batch = rows.collate(starts)
+    true = torch.tensor(np.stack([stream[start : start + WIDTH] for start in starts]))
+    inner = batch["labels"][:, 1:-1]
+    assert torch.equal(inner[inner != -100], true[inner != -100])
+    assert 0.4 < (inner != -100).float().mean() < 0.6
+    assert set(batch["labels"][:, [0, -1]].flatten().tolist()) == {-100}
+    assert not np.shares_memory(batch["input_ids"].numpy(), stream)
+
+
+def test_a_row_out_of_a_file_is_read_as_it_is(tmp_path: Path) -> None:
+    corpus = tokenized(tmp_path, numbered(100))
+    cls_token_id, sep_token_id = (token_id(corpus.tokenizer, token) for token in (CLS, SEP))
+    masking = rows_of(np.arange(20)).masking
+    rows = PackedRows(corpus.train, 9, cls_token_id, sep_token_id, masking)
+    ids = rows.collate([0])["input_ids"][0].tolist()
+    assert [corpus.tokenizer.id_to_token(index) for index in ids] == (
+        [CLS, "d1w0", "d1w1", SEP, "d2w0", "d2w1", "d2w2", SEP, SEP]
+    )

@@ -1,0 +1,36 @@
+from typing import Any
+
+from huggingface_hub import ModelCard
+
+from src.interop.model_card import masked_lm_card
+
+RUN: dict[str, Any] = {
+    "data": {"name": "books.txt + films:train", "documents": 75_000, "train": 20_000_123},
+    "model": {"num_hidden_layers": 4, "hidden_size": 256, "parameters": 5_399_808},
+    "config": {
+        "tokenization": {"seq_len": 128},
+        "optimization": {"mask_rate": 0.3, "max_steps": 12_345, "batch_size": 32, "learning_rate": 0.001},
+        "run": {"seed": 7},
+    },
+}
+NUMBERS = {"n": 38_912, "accuracy": 0.4567, "loss": 2.9876, "unigram_accuracy": 0.0511, "unigram_loss": 6.4321}
+
+
+def test_the_card_of_a_pretrained_model_says_what_it_is_in_the_hubs_format() -> None:
+    card: Any = ModelCard(masked_lm_card(RUN, NUMBERS))
+    assert card.data.to_dict() == {"pipeline_tag": "fill-mask", "tags": ["bert"]}
+    words = " ".join(card.text.split())
+    assert words.startswith("# BERT 4/256, pre-trained on books.txt + films:train ")
+    for part in (
+        "5,399,808 parameters in 4 layers, 256 wide, trained from random weights to predict masked tokens (rate 0.3)",
+        "of 75,000 documents, 20,000,123 tokens, in rows of 128: 12,345 steps of 32 rows",
+        "learning rate 0.001, seed 7. No labels were used.",
+    ):
+        assert part in words
+
+
+def test_the_card_of_a_pretrained_model_shows_its_numbers_beside_the_baselines() -> None:
+    lines = masked_lm_card(RUN, NUMBERS).splitlines()
+    table = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")]
+    assert table[0] == ["38,912 masked tokens of held-out documents", "this model", "most frequent token, always"]
+    assert table[2:] == [["accuracy", "45.7 %", "5.1 %"], ["loss in nats", "2.988", "6.432 (token frequencies)"]]
