@@ -27,7 +27,7 @@ benchmark-accuracy: $(VENV)/.installed  ## Train baselines, recipes and ablation
 	$(BIN)/python -m tests.benchmarks.accuracy $(ARGS)
 
 clean:  ## Remove the virtual environment and caches, never weights
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 $(VENV)/.installed: requirements.txt
 	$(PYTHON) -m venv $(VENV)

@@ -1,4 +1,4 @@
-"""BERT written by hand, with a trainer for sentence classification.
+"""BERT written by hand: pre-training, fine-tuning, and classification of sentences.
 
 The map, and an order to read it in:
 

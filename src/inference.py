@@ -1,4 +1,4 @@
-"""Evaluate a checkpoint, or classify texts: `python -m src.inference --help` lists every option."""
+"""Evaluate a checkpoint, classify texts, or fill gaps: `python -m src.inference --help` lists every option."""
 
 import json
 import shutil
@@ -31,10 +31,10 @@ def main(arguments: list[str]) -> None:
     # Not above: --help should not wait for PyTorch.
     from src.evaluation.predictor import Predictor
     from src.utils.device import resolve_device, set_up_arithmetic
-    from src.utils.runs import newest_model
+    from src.utils.runs import newest_classifier
 
     set_up_arithmetic(resolve_device(config.device), config.num_threads)
-    folder = config.checkpoint or newest_model()
+    folder = config.checkpoint or newest_classifier()
     predictor = Predictor.load(folder, config.device)
     notice(f"checkpoint  {folder}")
     with _results(config.output) as stream:

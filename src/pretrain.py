@@ -1,8 +1,8 @@
 """Pre-train a BERT on unlabelled text by predicting masked tokens: `python -m src.pretrain --help`."""
 
 from dataclasses import replace
-from pathlib import Path
 
+from src.data.documents import settled
 from src.utils.command_line import parse_pretraining
 from src.utils.config import CACHE_DIR, PretrainConfig, saved_config, with_options
 from src.utils.errors import run_program
@@ -12,7 +12,7 @@ PROGRAM = "python -m src.pretrain"
 
 def main(arguments: list[str]) -> None:
     """Parses the command line, pre-trains, and prints the evaluation and, last, the folder of the run."""
-    config = _settled(parse_pretraining(arguments, PROGRAM))
+    config = _parsed(arguments)
 
     # Not above: --help should not wait for PyTorch.
     from src.data.documents import chain, open_documents
@@ -21,36 +21,29 @@ def main(arguments: list[str]) -> None:
     from src.training.pretrain_setup import describe, set_up_pretraining, with_steps
     from src.training.run import run
     from src.training.start import find_checkpoint, new_run, refuse_changes
-    from src.utils.runs import MASKED_LM
 
-    if (found := find_checkpoint(config.run, MASKED_LM)) is not None:
+    if (found := find_checkpoint(config.run, config.task)) is not None:
         folder, checkpoint = found
+        # How the run began says nothing about how it goes on.
         saved = saved_config(PretrainConfig(), folder.read_run()["config"])
         saved = with_options(saved, {"overwrite": False, "resume": "never"})
-        config = _settled(parse_pretraining(arguments, PROGRAM, default=saved))
+        config = _parsed(arguments, saved)
         refuse_changes(saved, config)
     else:
         folder, checkpoint = new_run(config.run, config.preset, "pretrained"), None
     documents = chain(open_documents(source, config.text_column) for source in config.corpus)
     corpus = tokenized_corpus(documents, config.tokenization, config.model.vocab_size, CACHE_DIR)
-    config = with_steps(config, documents.name, corpus)
-    setup = set_up_pretraining(config, documents.name, corpus)
+    config = with_steps(config, corpus)
+    setup = set_up_pretraining(config, corpus)
     describe(setup)
     run(config, setup, folder, checkpoint)
     print(MaskedEvaluation.from_dict(folder.read_evaluation()).as_text())
     print(f"\n{folder.path}")
 
 
-def _settled(config: PretrainConfig) -> PretrainConfig:
-    """Names local sources by their full paths, so that a resumed run finds them from any folder."""
-
-    def full(source: str) -> str:
-        name, colon, split = source.rpartition(":")
-        if colon and not Path(source).exists() and Path(name).exists():
-            return f"{Path(name).resolve()}:{split}"
-        return str(Path(source).resolve()) if Path(source).exists() else source
-
-    return replace(config, corpus=tuple(full(source) for source in config.corpus))
+def _parsed(arguments: list[str], default: PretrainConfig | None = None) -> PretrainConfig:
+    config = parse_pretraining(arguments, PROGRAM, default)
+    return replace(config, corpus=tuple(settled(source) for source in config.corpus))
 
 
 if __name__ == "__main__":

@@ -25,9 +25,8 @@ def main(arguments: list[str]) -> None:
     from src.data.sources import open_corpus
     from src.evaluation.metrics import Evaluation
     from src.training.start import find_checkpoint, refuse_changes
-    from src.utils.runs import CLASSIFICATION
 
-    if (found := find_checkpoint(config.run, CLASSIFICATION)) is not None:
+    if (found := find_checkpoint(config.run, config.task)) is not None:
         folder, checkpoint = found
         # How the run began says nothing about how it goes on.
         saved = saved_config(TrainConfig(), folder.read_run()["config"])

@@ -106,7 +106,7 @@ def test_run_json_tells_task_steps_and_text(pretrained_run: TrainedRun, tmp_path
     assert (run["model"]["vocab_size"], run["model"]["hidden_size"]) == (len(WORDS) + 5, 16)
     data = run["data"]
     assert (data["name"], data["documents"]) == ("colours.txt", 203)
-    assert (data["train"], data["validation"]) == (201 * 151, 2 * 151)
+    assert (data["train"], data["validation"]) == (193 * 151, 10 * 151)
     assert {folder.name for folder in (pretrained_run.path.parent / "cache").iterdir()} == {data["sha256"][:16]}
 
 
@@ -129,9 +129,10 @@ def test_the_model_card_is_that_of_a_pretrained_model(pretrained_run: TrainedRun
 
 def test_what_is_pretrained_on_what_is_told(pretrained_run: TrainedRun) -> None:
     lines = pretrained_run.answer.err.splitlines()
-    assert f"tokenizing  203 documents of colours.txt into {pretrained_run.path.parent / 'cache'}" in lines[0]
-    assert lines[1] == "text        30,351 tokens of 203 documents: colours.txt"
-    assert any(line.startswith("epoch 2.21, step 300/300: validation accuracy ") for line in lines)
+    assert lines[0] == "reading     colours.txt"
+    assert f"tokenizing  203 documents into {pretrained_run.path.parent / 'cache'}" in lines[1]
+    assert lines[2] == "text        29,143 tokens of 203 documents: colours.txt"
+    assert any(line.startswith("epoch 2.31, step 300/300: validation accuracy ") for line in lines)
 
 
 def test_a_repetitive_text_is_learned_far_better_than_its_frequencies(pretrained_run: TrainedRun) -> None:
@@ -141,7 +142,7 @@ def test_a_repetitive_text_is_learned_far_better_than_its_frequencies(pretrained
     assert numbers["accuracy"] > numbers["unigram_accuracy"] + 0.5
     losses = [row["validation/loss"] for row in rows(pretrained_run.path) if "validation/loss" in row]
     assert losses[-1] == pytest.approx(numbers["loss"]) and losses[-1] < losses[0]
-    assert evaluated(pretrained_run.path) == [100, 136, 200, 272, 300]
+    assert evaluated(pretrained_run.path) == [100, 130, 200, 260, 300]
 
 
 def test_the_delivered_numbers_are_those_of_the_delivered_model(
@@ -151,7 +152,7 @@ def test_the_delivered_numbers_are_those_of_the_delivered_model(
     found = tokenized_corpus(open_documents(str(text)), config.tokenization, config.model.vocab_size, cache)
     cls_token_id, sep_token_id = (token_id(found.tokenizer, token) for token in (CLS, SEP))
     train, validation = (
-        PackedRows(stream, 16, cls_token_id, sep_token_id, masking(vocab_size=13))
+        PackedRows("made up", stream, 16, cls_token_id, sep_token_id, masking(only_mask_tokens=True, vocab_size=13))
         for stream in (found.train, found.validation)
     )
     model = load_masked_lm(run).model
@@ -281,7 +282,8 @@ def test_a_classifier_is_trained_on_top_of_it(programs: Programs, pretrained_run
     assert f"left unused: {', '.join(head)}" in answer.err
     assert "newly initialised: bert.pooler.dense.weight, bert.pooler.dense.bias, classifier.weight" in answer.err
     assert all(torch.equal(after[name], before[name]) for name in encoder)
-    assert (tmp_path / "classifier" / "tokenizer.json").exists()
+    assert read(tmp_path / "classifier" / "tokenizer_config.json")["model_max_length"] == 16
+    assert "knows 16 of them; longer texts are cut there, not at --seq-len" in answer.err
     assert succeed(programs.inference("--checkpoint", tmp_path / "classifier", "red red")).out.count("\n") == 1
 
 
@@ -375,7 +377,7 @@ def test_another_text_is_refused_by_name(programs: Programs, cache: Path, run: P
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda text: "red red\n\n" + text, "other training examples"),
+        (lambda text: "red red\n\n" + text, "other training size"),
         (lambda text: text.replace("green", "red", 1), "other content"),  # as many tokens, and the same words
     ],
 )
@@ -509,7 +511,7 @@ BAD_TEXTS: dict[str, tuple[str, str | bytes | None, str]] = {
     "not UTF-8": ("bad.txt", b"caf\xe9\n\nfilm", "is not UTF-8"),
     "one document": ("one.txt", "red " * 500, "one.txt holds 1 documents; give two at least"),
     "empty": ("empty.txt", "", "empty.txt holds 0 documents"),
-    "too short": ("short.txt", "red red\n\nblue", "3 tokens do not fill a row of --seq-len 16"),
+    "too short": ("short.txt", "red red\n\nblue", "3 tokens, but rows of --seq-len 16 need 27"),
     "no column": ("bad.csv", "words\nred\nblue\n", "bad.csv: no column sentence or text"),
     "half a letter": ("bad.jsonl", '{"text": "red"}\n{"text": "\\ud83d"}\n', "bad.jsonl:2: half a surrogate pair"),
     "another kind": ("film.pdf", "%PDF", "film.pdf is none of .txt, "),

@@ -19,7 +19,7 @@ class Batch(TypedDict):
     input_ids: Tensor  # int64 (B, T)
     attention_mask: Tensor | None  # bool (B, T), True at real tokens; None: no padding
     token_type_ids: Tensor | None  # int64 (B, T); None: all in segment 0
-    labels: Tensor  # int64 (B,)
+    labels: Tensor  # int64 (B,), classes; in pre-training (B, T), the masked tokens
 
 
 def group_by_length(

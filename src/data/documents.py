@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from src.data import hub
-from src.data.readers import SUFFIXES, TEXT_COLUMNS, choose_column, read_rows
-from src.utils.errors import DataError
+from src.data.readers import SUFFIXES, TEXT_COLUMNS, TEXT_SUFFIX, choose_column, read_rows
+from src.utils.errors import DataError, notice
 
-TEXT_SUFFIX = ".txt"
-# Tokenizing time grows faster than the text, and a document's length plays no part once rows are packed.
-LONGEST_DOCUMENT = 100_000
+TABLE_SUFFIXES = (*SUFFIXES, ".parquet", ".arrow")
+REMEDY = "check the network, or name folders or files with --corpus"
+# Tokenizing time grows faster than the text.
+LONGEST_PIECE = 100_000
 ROWS_AT_ONCE = 1000
 
 
@@ -27,9 +28,10 @@ def open_documents(source: str, text_column: str | None = None) -> Documents:
     """Opens one source of documents.
 
     Args:
-        source: SOURCE or SOURCE:SPLIT, where SOURCE is a hub id, a folder in the hub's layout or of .txt files, or a
-            file. Documents of a .txt file are separated by blank lines; other files hold one in each row. Without
-            SPLIT, a corpus in the hub's layout gives its train split.
+        source: SOURCE or SOURCE:SPLIT, where SOURCE is a hub id, a folder, or a file. Documents of a .txt file are
+            separated by blank lines; other files hold one in each row. A folder that holds .txt files and no tables is
+            read file by file, sub-folders included; any other is a corpus in the hub's layout. Without SPLIT, a corpus
+            gives its train split.
         text_column: column that holds the text; unset: the one with a usual name.
 
     Returns:
@@ -40,14 +42,16 @@ def open_documents(source: str, text_column: str | None = None) -> Documents:
     """
     name, split = _divide(source)
     path = hub.existing_path(name)
-    if split is not None and path is not None and (path.is_file() or _is_folder_of_texts(path)):
+    texts = [] if path is None else _text_files(path)
+    if split is not None and path is not None and (texts or path.is_file()):
         raise DataError(f"{name} has no splits, so {source} names nothing; drop :{split}")
-    if path is not None and (path.suffix.lower() == TEXT_SUFFIX or _is_folder_of_texts(path)):
-        files = sorted(path.glob(f"*{TEXT_SUFFIX}")) if path.is_dir() else [path]
-        return Documents(path.name, lambda: (document for file in files for document in _text_documents(file)))
+    if path is not None and texts:
+        if path.is_dir():
+            notice(f"text        {len(texts):,} {TEXT_SUFFIX} files of {path}")
+        return Documents(path.name, lambda: (document for file in texts for document in _text_documents(file)))
     if path is not None and path.is_file():
         return Documents(path.name, lambda: _row_documents(path, text_column))
-    corpus = hub.load_hub(name) if path is None else hub.load_folder(path)
+    corpus = hub.load_hub(name, REMEDY) if path is None else hub.load_folder(path)
     label = f"{name if path is None else path.resolve().name}:{split or 'train'}"
     rows = hub.split_of(corpus, label, split or "train")
     column = choose_column(rows.column_names, text_column, TEXT_COLUMNS, "--text-column", label)
@@ -55,15 +59,33 @@ def open_documents(source: str, text_column: str | None = None) -> Documents:
 
 
 def chain(sources: Iterable[Documents]) -> Documents:
-    """Joins sources into one that gives the documents of all, cut where they are too long, blank ones left out."""
+    """Joins sources into one that gives the documents of all, blank ones left out."""
     every = list(sources)
 
     def read() -> Iterator[str]:
         for source in every:
-            for document in source.read():
-                yield from _pieces(document)
+            yield from (document for document in source.read() if document.strip())
 
     return Documents(" + ".join(source.name for source in every), read)
+
+
+def settled(source: str) -> str:
+    """Names a local source by its full path, so that a resumed run finds it from any folder; hub ids stay."""
+    name, split = _divide(source)
+    path = str(Path(name).resolve()) if Path(name).exists() else name
+    return path if split is None else f"{path}:{split}"
+
+
+def pieces(document: str) -> Iterator[str]:
+    """Cuts a document between words into parts that are tokenized in reasonable time; none is blank."""
+    while len(document) > LONGEST_PIECE:
+        end = document.rfind(" ", 1, LONGEST_PIECE)
+        end = LONGEST_PIECE if end < 0 else end
+        if document[:end].strip():
+            yield document[:end]
+        document = document[end:]
+    if document.strip():
+        yield document
 
 
 def _divide(source: str) -> tuple[str, str | None]:
@@ -73,8 +95,12 @@ def _divide(source: str) -> tuple[str, str | None]:
     return name, split
 
 
-def _is_folder_of_texts(path: Path) -> bool:
-    return path.is_dir() and any(path.glob(f"*{TEXT_SUFFIX}"))
+def _text_files(path: Path) -> list[Path]:
+    """Lists what is to be read as plain text: a .txt file itself, or those of a folder without tables."""
+    files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
+    if path.is_dir() and any(file.suffix.lower() in TABLE_SUFFIXES for file in files):
+        return []
+    return [file for file in files if file.suffix.lower() == TEXT_SUFFIX]
 
 
 def _text_documents(path: Path) -> Iterator[str]:
@@ -121,15 +147,3 @@ def _text(cell: object, place: str) -> str:
     except UnicodeEncodeError:
         raise DataError(f"{place}: half a surrogate pair in the text; remove it") from None
     return cell
-
-
-def _pieces(document: str) -> Iterator[str]:
-    while len(document) > LONGEST_DOCUMENT:
-        # Between two words, if there are two.
-        end = document.rfind(" ", 1, LONGEST_DOCUMENT)
-        end = LONGEST_DOCUMENT if end < 0 else end
-        if document[:end].strip():
-            yield document[:end]
-        document = document[end:]
-    if document.strip():
-        yield document

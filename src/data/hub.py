@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from src.data.readers import SUFFIXES, RawSplit, Row
+from src.data.readers import SUFFIXES, TEXT_SUFFIX, RawSplit, Row
 from src.utils.errors import DataError, notice
 
 PROBE_SECONDS = 4.0
@@ -40,7 +40,7 @@ def existing_path(source: str) -> Path | None:
     with suppress(OSError):  # too long for a file name, or behind a door that is closed to us
         if source and path.exists():
             return path
-    if HUB_ID.fullmatch(source) and path.suffix.lower() not in SUFFIXES:
+    if HUB_ID.fullmatch(source) and path.suffix.lower() not in (*SUFFIXES, TEXT_SUFFIX):
         return None
     raise DataError(f"{source!r} does not exist, and is no hub id like stanfordnlp/sst2; check the spelling")
 
@@ -62,11 +62,12 @@ def load_folder(folder: Path) -> dict[str, Any]:
         return _load(str(folder.resolve()), f"name a folder in the hub's layout instead of {folder}")
 
 
-def load_hub(dataset_id: str) -> dict[str, Any]:
+def load_hub(dataset_id: str, remedy: str = REMEDY) -> dict[str, Any]:
     """Opens a corpus of the hub, or its copy in the local cache when the hub does not answer.
 
     Args:
         dataset_id: "owner/name".
+        remedy: what an error tells to do.
 
     Returns:
         `datasets.Dataset` by split name; rows stay on disk until they are read.
@@ -75,13 +76,13 @@ def load_hub(dataset_id: str) -> dict[str, Any]:
         DataError: the hub does not answer within seconds and nothing is cached, or the corpus cannot be loaded.
     """
     if hub_answers(dataset_id):
-        return _load(dataset_id, REMEDY)
+        return _load(dataset_id, remedy)
     with _offline():
         try:
-            corpus = _load(dataset_id, REMEDY)
+            corpus = _load(dataset_id, remedy)
         except DataError:
             state = "is switched off by HF_HUB_OFFLINE" if _switched_off() else "does not answer"
-            raise DataError(f"{_endpoint()} {state} and {dataset_id} is not cached here; {REMEDY}") from None
+            raise DataError(f"{_endpoint()} {state} and {dataset_id} is not cached here; {remedy}") from None
     notice(f"{_endpoint()} is not asked or does not answer; reading the cached copy of {dataset_id}")
     return corpus
 
@@ -129,7 +130,7 @@ def split_of(corpus: dict[str, Any], name: str, split: str) -> Any:
     """
     if not corpus.get(split):
         there = ", ".join(corpus)
-        raise DataError(f"{name} has no split {split} with rows in it; it has {there} (--holdout takes some of train)")
+        raise DataError(f"{name} has no split {split} with rows in it; it has {there}: name one of these")
     return corpus[split]
 
 

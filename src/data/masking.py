@@ -15,14 +15,14 @@ class Masking:
 
     Args:
         rate: chance that a token is to be predicted.
-        always: put [MASK] in the place of every such token; else of 80 %, a random one in 10 %, and leave 10 %.
+        only_mask_tokens: put [MASK] in the place of all of them; else of 80 %, a random one in 10 %, and leave 10 %.
         mask_token_id: id of [MASK].
         special_ids: ids that are never masked, nor put in another's place.
         vocab_size: V.
     """
 
     rate: float
-    always: bool
+    only_mask_tokens: bool
     mask_token_id: int
     special_ids: Sequence[int]
     vocab_size: int
@@ -38,13 +38,14 @@ class Masking:
             What the model reads, and what it has to say: the true id at masked tokens, NOT_MASKED elsewhere; both int64
             (B, T).
         """
+        # One number a token decides both: whether it is chosen and, since those chosen are uniform below the rate, what
+        # stands in its place.
         draw = torch.rand(input_ids.shape, generator=generator)  # (B, T)
         special = torch.isin(input_ids, torch.tensor(self.special_ids))
         chosen = (draw < self.rate) & ~special
         labels = input_ids.masked_fill(~chosen, NOT_MASKED)
-        if self.always:
+        if self.only_mask_tokens:
             return input_ids.masked_fill(chosen, self.mask_token_id), labels
-        # Given that it is below the rate, draw / rate is uniform again.
         masked = input_ids.masked_fill(chosen & (draw < 0.8 * self.rate), self.mask_token_id)
         ordinary = torch.ones(self.vocab_size)
         ordinary[list(self.special_ids)] = 0.0

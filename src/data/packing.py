@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -15,17 +16,18 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from src.data.batching import Batch
-from src.data.documents import Documents
+from src.data.documents import Documents, pieces
 from src.data.masking import Masking
 from src.data.tokenizer import SEP, build_tokenizer, token_id
 from src.utils.config import VocabularyConfig
-from src.utils.errors import DataError, notice
-from src.utils.folder import new_folder, read_json, write_json
+from src.utils.errors import CheckpointError, DataError, notice
+from src.utils.folder import new_folder, verify
 
-TOKENIZER, FACTS = "tokenizer.json", "corpus.json"
-DOCUMENTS_AT_ONCE = 1000
-# One document in so many is held out for evaluation.
-HELD_OUT = 100
+TOKENIZER = "tokenizer.json"
+PIECES_AT_ONCE = 1000
+TOKENS_AT_ONCE = 10_000_000
+# One document in so many is held out for evaluation: fewer of a large corpus than of a small one.
+HELD_OUT, LARGE, HELD_OUT_OF_SMALL = 100, 1000, 20
 FORMAT = 1  # raised when the same text would give other files
 
 
@@ -33,6 +35,7 @@ FORMAT = 1  # raised when the same text would give other files
 class TokenizedCorpus:
     """A corpus on disk: two streams of token ids, [SEP] after each document, and the tokenizer they were made with."""
 
+    name: str
     tokenizer: Tokenizer
     train: NDArray[np.integer]  # (tokens,), memory-mapped
     validation: NDArray[np.integer]
@@ -44,7 +47,7 @@ def tokenized_corpus(documents: Documents, config: VocabularyConfig, vocab_size:
     """Builds a tokenizer on documents and tokenizes them, or finds the result in the cache.
 
     Args:
-        documents: the text; one document in a hundred, at least one, is held out.
+        documents: the text; one document in a hundred (in twenty of fewer than 1,000), at least one, is held out.
         config: kind of tokenizer and what is done to text.
         vocab_size: largest vocabulary.
         cache: folder of tokenized corpora; each has a name made of its content, so none is ever out of date.
@@ -55,18 +58,32 @@ def tokenized_corpus(documents: Documents, config: VocabularyConfig, vocab_size:
     Raises:
         DataError: there are fewer than two documents, or too few words.
     """
+    notice(f"reading     {documents.name}")
     sha256, count = _digest(documents, config, vocab_size)
     if count < 2:
         raise DataError(f"{documents.name} holds {count} documents; give two at least (blank lines divide a .txt file)")
     folder = cache / sha256[:16]
-    if not (folder / FACTS).exists():
-        notice(f"tokenizing  {count:,} documents of {documents.name} into {folder}")
+    if not _is_whole(folder):
+        notice(f"tokenizing  {count:,} documents into {folder}")
         with new_folder(folder) as unfinished:
-            _tokenize(unfinished, documents, config, vocab_size, held_out=min(HELD_OUT, count))
-            write_json(unfinished / FACTS, {"name": documents.name, "documents": count, "sha256": sha256})
+            held_out = HELD_OUT if count >= LARGE else min(HELD_OUT_OF_SMALL, count)
+            _tokenize(unfinished, documents, config, vocab_size, held_out)
     tokenizer = Tokenizer.from_file(str(folder / TOKENIZER))
     train, validation = (_stream(folder / f"{part}.bin", tokenizer) for part in ("train", "validation"))
-    return TokenizedCorpus(tokenizer, train, validation, read_json(folder / FACTS)["documents"], sha256)
+    return TokenizedCorpus(documents.name, tokenizer, train, validation, count, sha256)
+
+
+def _is_whole(folder: Path) -> bool:
+    """Tells whether a corpus is in the cache; a damaged one is thrown away."""
+    if not folder.exists():
+        return False
+    try:
+        verify(folder)
+        return True
+    except CheckpointError as error:
+        notice(f"warning: {error}; tokenizing again")
+        shutil.rmtree(folder)
+        return False
 
 
 def _digest(documents: Documents, config: VocabularyConfig, vocab_size: int) -> tuple[str, int]:
@@ -77,21 +94,32 @@ def _digest(documents: Documents, config: VocabularyConfig, vocab_size: int) -> 
 
 
 def _tokenize(folder: Path, documents: Documents, config: VocabularyConfig, vocab_size: int, held_out: int) -> None:
-    tokenizer = build_tokenizer((text for text, held in _parted(documents, held_out) if not held), config, vocab_size)
+    train_text = (piece.text for piece in _pieces(documents, held_out) if not piece.held_out)
+    tokenizer = build_tokenizer(train_text, config, vocab_size)
     tokenizer.no_truncation()
     tokenizer.save(str(folder / TOKENIZER))
     separator, kind = token_id(tokenizer, SEP), _kind(tokenizer)
     with (folder / "train.bin").open("wb") as train, (folder / "validation.bin").open("wb") as validation:
-        parted = _parted(documents, held_out)
-        while chunk := list(islice(parted, DOCUMENTS_AT_ONCE)):
-            encodings = tokenizer.encode_batch_fast([text for text, _ in chunk], add_special_tokens=False)
-            for encoding, (_, held) in zip(encodings, chunk, strict=True):
-                (validation if held else train).write(np.array([*encoding.ids, separator], dtype=kind).tobytes())
+        every = _pieces(documents, held_out)
+        while chunk := list(islice(every, PIECES_AT_ONCE)):
+            encodings = tokenizer.encode_batch_fast([piece.text for piece in chunk], add_special_tokens=False)
+            for encoding, piece in zip(encodings, chunk, strict=True):
+                ids = [*encoding.ids, separator] if piece.ends_document else encoding.ids
+                (validation if piece.held_out else train).write(np.array(ids, dtype=kind).tobytes())
 
 
-def _parted(documents: Documents, held_out: int) -> Iterator[tuple[str, bool]]:
-    for number, text in enumerate(documents.read(), start=1):
-        yield text, number % held_out == 0
+@dataclass(frozen=True)
+class _Piece:
+    text: str
+    held_out: bool
+    ends_document: bool
+
+
+def _pieces(documents: Documents, held_out: int) -> Iterator[_Piece]:
+    for number, document in enumerate(documents.read(), start=1):
+        parts = list(pieces(document))
+        for part, text in enumerate(parts, start=1):
+            yield _Piece(text, number % held_out == 0, part == len(parts))
 
 
 def _kind(tokenizer: Tokenizer) -> type[np.uint16] | type[np.uint32]:
@@ -105,10 +133,11 @@ def _stream(path: Path, tokenizer: Tokenizer) -> NDArray[np.integer]:
 class PackedRows:
     """Rows of fixed length out of a stream of tokens, each framed as [CLS] ... [SEP] and masked anew when read.
 
-    A row begins where the one before ended, whatever document that is in (the "full sentences" of Liu et al. 2019,
-    section 4.2); in every epoch the cuts fall elsewhere.
+    A row begins where the one before ended, in the middle of a document or a word; in every epoch the cuts fall
+    elsewhere.
 
     Args:
+        name: of the text, for messages.
         stream: token ids, shape (tokens,).
         seq_len: T, special tokens included.
         cls_token_id: begins every row.
@@ -117,26 +146,36 @@ class PackedRows:
     """
 
     def __init__(
-        self, stream: NDArray[np.integer], seq_len: int, cls_token_id: int, sep_token_id: int, masking: Masking
+        self,
+        name: str,
+        stream: NDArray[np.integer],
+        seq_len: int,
+        cls_token_id: int,
+        sep_token_id: int,
+        masking: Masking,
     ):
         self.stream, self.seq_len, self.masking = stream, seq_len, masking
         self.cls_token_id, self.sep_token_id = cls_token_id, sep_token_id
         self.width = seq_len - 2
-        self.rows = (len(stream) - (self.width - 1)) // self.width
-        if self.rows < 1:
+        # The first row begins up to width - 1 tokens late, so that the number of rows is the same in every epoch.
+        self.row_count = (len(stream) - (self.width - 1)) // self.width
+        if self.row_count < 1:
             raise DataError(
-                f"{len(stream)} tokens do not fill a row of --seq-len {seq_len}; lower it or give more text (of which "
-                f"one document in {HELD_OUT}, the last one at least, is held out)"
+                f"{name}: {len(stream)} tokens, but rows of --seq-len {seq_len} need {2 * self.width - 1}; lower it or "
+                "give more text"
             )
 
     def __len__(self) -> int:
         """Returns the number of rows of an epoch."""
-        return self.rows
+        return self.row_count
 
     @cached_property
     def counts(self) -> Tensor:
         """How often each id occurs in the stream, int64, shape (V,)."""
-        return torch.from_numpy(np.bincount(self.stream, minlength=self.masking.vocab_size))
+        counts = np.zeros(self.masking.vocab_size, dtype=np.int64)
+        for start in range(0, len(self.stream), TOKENS_AT_ONCE):
+            counts += np.bincount(self.stream[start : start + TOKENS_AT_ONCE], minlength=len(counts))
+        return torch.from_numpy(counts)
 
     def batches(self, batch_size: int, seed: int, epoch: int) -> list[list[int]]:
         """Divides the rows of an epoch into batches.
@@ -150,14 +189,14 @@ class PackedRows:
             Lists of positions in the stream where rows begin; their number does not depend on seed or epoch.
         """
         random = np.random.default_rng((seed, epoch))
-        starts = int(random.integers(self.width)) + self.width * random.permutation(self.rows)
-        return [starts[first : first + batch_size].tolist() for first in range(0, self.rows, batch_size)]
+        starts = int(random.integers(self.width)) + self.width * random.permutation(self.row_count)
+        return [starts[first : first + batch_size].tolist() for first in range(0, self.row_count, batch_size)]
 
     def collate(self, indices: Sequence[int], generator: torch.Generator | None = None) -> Batch:
         """Makes one batch of rows, masked.
 
         Args:
-            indices: where the rows begin in the stream.
+            indices: positions in the stream where the rows begin.
             generator: of the masks; PyTorch's own if unset.
 
         Returns:

@@ -15,6 +15,7 @@ from typing import Any
 from src.utils.errors import DataError
 
 TEXT_COLUMNS = ("sentence", "text", "review", "content")
+TEXT_SUFFIX = ".txt"  # of plain text, which pre-training reads
 JSON_SUFFIXES = (".jsonl", ".json")
 SUFFIXES = (".csv", ".tsv", *JSON_SUFFIXES)
 
@@ -63,7 +64,7 @@ def read_rows(path: Path) -> list[Row]:
         lines.pop()
     rows = list(_json_rows(path, lines) if suffix in JSON_SUFFIXES else _delimited_rows(path, lines))
     if not rows:
-        raise DataError(f"{path} holds no rows; give a file with a text and a label in each row")
+        raise DataError(f"{path} holds no rows; give a file with a text in each row")
     return rows
 
 

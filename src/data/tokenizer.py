@@ -162,8 +162,8 @@ def _wordpiece_tokenizer(config: VocabularyConfig, vocabulary: dict[str, int]) -
 def prepend_plain_text_normalizer(tokenizer: Tokenizer) -> None:
     """Makes the tokenizer of a checkpoint undo a corpus's markup before all else it does to text, unless it does so."""
     own = [] if tokenizer.normalizer is None else [tokenizer.normalizer]
-    found = [_content(step) for step in own]
-    if found and found[0].get("normalizers", [])[: len(_plain_text())] == [_content(step) for step in _plain_text()]:
+    found = [step for each in own for step in _content(each).get("normalizers", [])]
+    if all(_content(step) in found for step in _plain_text()):
         return
     tokenizer.normalizer = normalizers.Sequence([*_plain_text(), *own])
 

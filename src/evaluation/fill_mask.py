@@ -48,11 +48,13 @@ def fill_mask(masked_lm: MaskedLanguageModel, text: str, count: int = 5, device:
         raise CheckpointError("the tokenizer has no [MASK]; name a checkpoint that was pre-trained by masking")
     for spelling in SPELLINGS["mask"]:
         text = text.replace(spelling, mask)
-    tokenizer.enable_truncation(model.config.longest_sequence)
+    tokenizer.no_truncation()
     input_ids = torch.tensor([tokenizer.encode(text).ids], device=device)  # (1, T)
     gaps = input_ids.eq(token_id(tokenizer, mask))  # (1, T)
     if not gaps.any():
         raise UsageError(f"--fill-mask {text!r:.60} holds no [MASK] to fill; write [MASK] where a word is missing")
+    if (length := input_ids.shape[1]) > masked_lm.seq_len:
+        raise UsageError(f"--fill-mask: {length} tokens, but the model reads {masked_lm.seq_len}; shorten the text")
     logits = model.to(device)(input_ids, positions=gaps)[:, : tokenizer.get_vocab_size()]  # (gaps, V)
     probabilities, ids = logits.softmax(-1).topk(min(count, logits.shape[-1]))  # (gaps, count) each
     return [

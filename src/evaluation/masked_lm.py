@@ -14,7 +14,7 @@ from src.data.packing import PackedRows
 from src.model.bert import BertForMaskedLM
 
 ROWS_PER_BATCH = 32
-MOST_ROWS = 2048  # enough for a standard error below a tenth of a point
+MOST_ROWS = 2048  # of 128 tokens each: a standard error of a quarter of a point
 
 
 @dataclass(frozen=True)
@@ -29,11 +29,11 @@ class MaskedEvaluation:
 
     def curves(self) -> dict[str, float]:
         """Gives the numbers worth a curve."""
-        return {"accuracy": self.accuracy, "loss": self.loss}
+        return {"accuracy": self.accuracy, "loss": self.loss, "unigram_loss": self.unigram_loss}
 
     def tables(self) -> dict[str, Any]:
-        """Gives the baseline."""
-        return {"unigram_accuracy": self.unigram_accuracy, "unigram_loss": self.unigram_loss}
+        """Gives the rest of the baseline."""
+        return {"unigram_accuracy": self.unigram_accuracy}
 
     def as_dict(self) -> dict[str, Any]:
         """Gives the numbers in types that JSON knows."""

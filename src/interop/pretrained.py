@@ -12,11 +12,12 @@ from src.data.tokenizer import prepend_plain_text_normalizer
 from src.interop.configs import from_hugging_face_config
 from src.interop.huggingface import CONFIG, Classifier, from_checkpoint
 from src.interop.key_tables import from_hugging_face, their_names
-from src.interop.tokenizer_files import read_tokenizer
+from src.interop.tokenizer_files import read_settings, read_tokenizer
 from src.model.bert import BertForSequenceClassification
-from src.utils.config import TrainConfig
+from src.utils.config import BertConfig, PretrainConfig, TrainConfig
 from src.utils.errors import CheckpointError, notice
 from src.utils.folder import read_json, verify
+from src.utils.runs import RUN, task_of
 
 FILES = ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "vocab.txt"]
 
@@ -92,9 +93,18 @@ def load_pretrained(folder: Path, label_names: Sequence[str], config: TrainConfi
         prepend_plain_text_normalizer(tokenizer)
     model = BertForSequenceClassification(shape, len(label_names))
     report = _fill(model, from_checkpoint(folder, shape), str(folder))
-    # Not the tokenizer's own limit: sentence encoders often set one far below the position table.
-    seq_len = min(config.tokenization.seq_len, shape.longest_sequence)
+    seq_len = min(config.tokenization.seq_len, _trained_length(folder, shape))
+    if seq_len < config.tokenization.seq_len:
+        notice(f"positions   {folder} knows {seq_len} of them; longer texts are cut there, not at --seq-len")
     return Classifier(model, tokenizer, tuple(label_names), seq_len, config.tokenization.long_text), report
+
+
+def _trained_length(folder: Path, shape: BertConfig) -> int:
+    """Finds how many positions a checkpoint was trained on: those of its rows, if this project pre-trained it."""
+    if (folder / RUN).exists() and task_of(read_json(folder / RUN)) == PretrainConfig.task:
+        return read_settings(folder).seq_len
+    # Not the tokenizer's own limit: sentence encoders often set one far below the position table.
+    return shape.longest_sequence
 
 
 def _fill(model: BertForSequenceClassification, checkpoint: dict[str, Tensor], where: str) -> LoadReport:

@@ -5,7 +5,10 @@ from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
 
 from src.data.masking import Masking
 from src.data.packing import PackedRows, TokenizedCorpus
@@ -23,6 +26,9 @@ from src.utils.errors import notice
 # The first steps are slower: memory is allocated, the corpus read from disk.
 STEPS_TO_WARM_UP, STEPS_TO_MEASURE = 3, 12
 
+# Evaluations mask alike, whatever the training does, so that their numbers can be compared.
+EVALUATED_RATE = 0.15
+
 
 @dataclass(frozen=True)
 class PretrainSetup:
@@ -39,12 +45,11 @@ class PretrainSetup:
         return asdict(model.config) | {"parameters": count_parameters(model)}
 
 
-def set_up_pretraining(config: PretrainConfig, name: str, corpus: TokenizedCorpus) -> PretrainSetup:
+def set_up_pretraining(config: PretrainConfig, corpus: TokenizedCorpus) -> PretrainSetup:
     """Builds model, rows and trainer.
 
     Args:
         config: all settings, the number of steps among them.
-        name: of the corpus.
         corpus: the text.
 
     Returns:
@@ -57,30 +62,24 @@ def set_up_pretraining(config: PretrainConfig, name: str, corpus: TokenizedCorpu
     shape = replace(config.model, vocab_size=tokenizer.get_vocab_size(), pad_token_id=token_id(tokenizer, PAD))
     model = BertForMaskedLM(shape).to(device)
     model.bert.encoder.gradient_checkpointing = config.optimization.gradient_checkpointing
-    train, validation = (
-        PackedRows(
-            stream,
-            config.tokenization.seq_len,
-            token_id(tokenizer, CLS),
-            token_id(tokenizer, SEP),
-            _masking(config, corpus),
-        )
-        for stream in (corpus.train, corpus.validation)
-    )
+    rate, only_mask_tokens = config.optimization.mask_rate, config.optimization.mask_replacement == "mask"
+    train = _rows("training text", corpus.train, config, tokenizer, rate, only_mask_tokens)
+    validation = _rows("held-out text", corpus.validation, config, tokenizer, EVALUATED_RATE, True)
     bf16 = wants_bf16(config.run.precision, device)
     trainer = Trainer(model, train, MaskedLanguageModelling(), config.optimization, config.run.seed, bf16)
     subject = MaskedLMInTraining(
         MaskedLanguageModel(model, tokenizer, config.tokenization.seq_len), train, validation, device
     )
-    return PretrainSetup(trainer, subject, _data(name, corpus))
+    return PretrainSetup(trainer, subject, _data(corpus))
 
 
-def with_steps(config: PretrainConfig, name: str, corpus: TokenizedCorpus) -> PretrainConfig:
+def with_steps(config: PretrainConfig, corpus: TokenizedCorpus) -> PretrainConfig:
     """Turns --minutes into --max-steps by timing a few steps of a training that is then thrown away.
+
+    The real one is built anew from the same seed, so it is the same as if --max-steps had been given.
 
     Args:
         config: all settings.
-        name: of the corpus.
         corpus: the text.
 
     Returns:
@@ -90,9 +89,8 @@ def with_steps(config: PretrainConfig, name: str, corpus: TokenizedCorpus) -> Pr
     if optimization.max_steps is not None:
         return config
     rehearsal = STEPS_TO_WARM_UP + STEPS_TO_MEASURE
-    trainer = set_up_pretraining(
-        replace(config, optimization=replace(optimization, max_steps=rehearsal)), name, corpus
-    ).trainer
+    rehearsed = replace(config, optimization=replace(optimization, max_steps=rehearsal))
+    trainer = set_up_pretraining(rehearsed, corpus).trainer
     times = [0.0]
 
     def remember(report: StepReport) -> None:
@@ -120,19 +118,23 @@ def describe(setup: PretrainSetup) -> None:
     )
 
 
-def _masking(config: PretrainConfig, corpus: TokenizedCorpus) -> Masking:
-    return Masking(
-        rate=config.optimization.mask_rate,
-        always=config.optimization.mask_replacement == "mask",
-        mask_token_id=token_id(corpus.tokenizer, MASK),
-        special_ids=[token_id(corpus.tokenizer, token) for token in SPECIAL_TOKENS],
-        vocab_size=corpus.tokenizer.get_vocab_size(),
-    )
+def _rows(
+    name: str,
+    stream: NDArray[np.integer],
+    config: PretrainConfig,
+    tokenizer: Tokenizer,
+    mask_rate: float,
+    only_mask_tokens: bool,
+) -> PackedRows:
+    special_ids = [token_id(tokenizer, token) for token in SPECIAL_TOKENS]
+    masking = Masking(mask_rate, only_mask_tokens, token_id(tokenizer, MASK), special_ids, tokenizer.get_vocab_size())
+    frame = token_id(tokenizer, CLS), token_id(tokenizer, SEP)
+    return PackedRows(name, stream, config.tokenization.seq_len, *frame, masking)
 
 
-def _data(name: str, corpus: TokenizedCorpus) -> dict[str, Any]:
+def _data(corpus: TokenizedCorpus) -> dict[str, Any]:
     return {
-        "name": name,
+        "name": corpus.name,
         "documents": corpus.documents,
         "train": len(corpus.train),
         "validation": len(corpus.validation),

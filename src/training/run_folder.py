@@ -19,7 +19,7 @@ from src.training.subjects import Subject
 from src.utils.config import PretrainConfig, TrainConfig
 from src.utils.errors import CheckpointError, UsageError, notice
 from src.utils.folder import new_folder, read_json, refreshed_folder, storage_errors, verify, write_json
-from src.utils.runs import CLASSIFICATION, MASKED_LM, RUN
+from src.utils.runs import RUN
 
 METRICS, CHECKPOINTS, EVALUATION = "metrics.jsonl", "checkpoints", "evaluation-validation.json"
 CHECKPOINTS_KEPT = 2
@@ -45,9 +45,8 @@ class RunFolder:
         """
         shutil.rmtree(self.path, ignore_errors=True)
         with refreshed_folder(self.path) as folder:
-            task = CLASSIFICATION if isinstance(config, TrainConfig) else MASKED_LM
             settings = {
-                "task": task,
+                "task": config.task,
                 "config": asdict(config),
                 "data": dict(data),
                 "model": dict(model),
@@ -140,7 +139,7 @@ class RunFolder:
 
     def _refuse_other_data(self, data: Mapping[str, Any]) -> None:
         before, now = self.read_run()["data"], json.loads(json.dumps(dict(data)))
-        facts = {"labels": "label_names", "training examples": "train", "validation examples": "validation"}
+        facts = {"labels": "label_names", "training size": "train", "validation size": "validation"}
         facts |= {"content": "sha256"}
         for fact, key in facts.items():
             if before.get(key) != now.get(key):

@@ -51,7 +51,7 @@ def new_run(run: RunConfig, model: str, data_name: str) -> RunFolder:
     Args:
         run: its --output-dir, --overwrite and --resume.
         model: a word for what is trained; a new folder's name ends with it.
-        data_name: of the corpus; a new folder's name begins with it.
+        data_name: what a new folder's name begins with: the corpus, or "pretrained".
 
     Returns:
         The folder.

@@ -132,7 +132,7 @@ def open_tracker(
         mode: auto is WANDB_MODE if set, else online when a key is configured, else disabled.
         project: Weights & Biases project.
         name: title of the run.
-        config: hyper-parameters, nested as they are.
+        config: hyper-parameters by name.
         folder: the files go into its sub-folder `wandb`.
         run_id: `run_id` of the tracker whose curves are to be continued.
 

@@ -5,6 +5,7 @@ command line wins over `--recipe` and `--preset`, which win over the defaults he
 """
 
 from dataclasses import dataclass, field, fields, is_dataclass, replace
+from math import inf
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -96,6 +97,12 @@ class BertConfig:
             "hidden_size",
             self.hidden_size,
             "must be even for sinusoidal positions",
+        )
+        _require(
+            self.model_type != "distilbert" or self.type_vocab_size == 0,
+            "type_vocab_size",
+            self.type_vocab_size,
+            "must be 0 for distilbert, which has no segments",
         )
 
 
@@ -270,7 +277,7 @@ class PretrainingConfig(OptimizerConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         _require(self.max_steps is None or self.max_steps >= 1, "max_steps", self.max_steps, "must be at least 1")
-        _require(self.minutes > 0, "minutes", self.minutes, "must be above 0")
+        _require(0 < self.minutes < inf, "minutes", self.minutes, "must be above 0 and finite")
         _require(0 < self.mask_rate < 1, "mask_rate", self.mask_rate, "must lie in (0, 1)")
 
     def total_steps(self, steps_per_epoch: int) -> int:
@@ -293,7 +300,7 @@ class RunConfig:
     keep: Literal["last", "best"] = "last"
     """Deliver the last model, or the one with the best validation accuracy of all epochs."""
     patience: int = 0
-    """Stop after this many epochs without a better validation accuracy; 0: train all epochs."""
+    """Stop after this many epochs without a better validation accuracy; 0: train to the end."""
     save_every: int = 0
     """Write a resumable checkpoint every so many steps, besides the one at each epoch's end; 0: epochs only."""
     evaluate_every: int = 0
@@ -333,6 +340,8 @@ SMALL_DATA_DROPOUT: dict[str, Any] = {
 @dataclass(frozen=True)
 class TrainConfig:
     """Train a hand-written BERT to classify sentences, from random weights or from a pre-trained checkpoint."""
+
+    task = "classification"
 
     model_name_or_path: str | None = None
     """Pre-trained BERT, DistilBERT or RoBERTa to fine-tune: a folder, or a hub id such as google-bert/bert-base-uncased."""
@@ -396,10 +405,12 @@ def resolve(recipe: str | None, preset: str | None) -> dict[str, Any]:
 class PretrainConfig:
     """Pre-train a hand-written BERT on unlabelled text, from random weights, by predicting masked tokens."""
 
+    task = "masked-language-modelling"
+
     corpus: tuple[str, ...] = (f"{IMDB}:train", f"{IMDB}:unsupervised")
-    """Texts, read one after the other: SOURCE or SOURCE:SPLIT, where SOURCE is a hub id, a folder in the hub's layout or of .txt files, or a .txt, .jsonl, .csv or .tsv file."""
+    """Texts, read one after the other: SOURCE or SOURCE:SPLIT, where SOURCE is a hub id, a folder in the hub's layout or of .txt files, or a .txt (blank lines divide documents), .jsonl, .csv or .tsv file."""
     text_column: str | None = None
-    """Column that holds the text; unset: the one named sentence, text, review or content."""
+    """Column that holds the text, in every source that has columns; unset: the one named sentence, text, review or content."""
     preset: str = "mini"
     """Size of the model (layers/width): nano 1/128, tiny 2/128, mini 4/256, small 4/512, medium 8/512, base 12/768, large 24/1024."""
     tokenization: VocabularyConfig = field(default_factory=lambda: VocabularyConfig(tokenizer="wordpiece", seq_len=128))
@@ -423,7 +434,7 @@ class PretrainConfig:
             ema_decay=0.0,
         )
     )
-    run: RunConfig = field(default_factory=RunConfig)
+    run: RunConfig = field(default_factory=lambda: RunConfig(save_every=1000))
 
     def __post_init__(self) -> None:
         if not self.corpus:
@@ -433,12 +444,12 @@ class PretrainConfig:
 
 @dataclass(frozen=True)
 class InferenceConfig:
-    """Evaluate a checkpoint on a data split, or classify texts."""
+    """Evaluate a checkpoint on a data split, classify texts, or fill the gaps of one."""
 
     texts: tuple[str, ...]
     """Texts to classify; with none, and no --file, the checkpoint is evaluated."""
     checkpoint: Path | None = None
-    """Folder this project or transformers wrote; unset: the newest run under weights/, else the shipped one."""
+    """Folder this project or transformers wrote; unset: the newest run under weights/ of the kind that is needed, else (but for --fill-mask) the shipped one."""
     dataset: str | None = None
     """Data to evaluate on, named as for training; unset: the data the checkpoint was trained on."""
     split: str = "validation"
@@ -477,8 +488,16 @@ class InferenceConfig:
             _require(getattr(self, name) >= 0, name, getattr(self, name), "must not be negative")
         if self.texts and self.file is not None:
             raise UsageError("texts on the command line and --file are two inputs; give one of them")
-        if self.fill_mask is not None and (self.texts or self.file is not None or self.dataset is not None):
-            raise UsageError("--fill-mask takes one text of its own; drop the other texts and data")
+        others = (
+            self.file,
+            self.dataset,
+            self.text_column,
+            self.label_column,
+            self.text_pair_column,
+            self.examples_from,
+        )
+        if self.fill_mask is not None and (self.texts or any(other is not None for other in others)):
+            raise UsageError("--fill-mask takes one text of its own; drop the other texts and all options of data")
         if self.pairs and not self.texts and self.file is None:
             raise UsageError("--pairs goes with texts or --file; an evaluation takes --text-pair-column")
         if self.dataset is not None and (self.texts or self.file is not None):

@@ -4,12 +4,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from src.utils.config import SHIPPED_CHECKPOINT, WEIGHTS_DIR
+from src.utils.config import SHIPPED_CHECKPOINT, WEIGHTS_DIR, PretrainConfig, TrainConfig
 from src.utils.errors import CheckpointError
 from src.utils.folder import read_json
 
 RUN = "run.json"
-CLASSIFICATION, MASKED_LM = "classification", "masked-language-modelling"
 
 
 def run_folders() -> list[Path]:
@@ -24,13 +23,13 @@ def newest_unfinished_run(task: str) -> Path | None:
     return next((folder for folder, run in runs if task_of(run) == task and run.get("finished") is None), None)
 
 
-def newest_model() -> Path:
+def newest_classifier() -> Path:
     """Returns the newest run that delivered a classifier, or else the shipped checkpoint.
 
     Raises:
         CheckpointError: there is neither.
     """
-    folder = next(_delivered(CLASSIFICATION), SHIPPED_CHECKPOINT)
+    folder = next(_delivered(TrainConfig.task), SHIPPED_CHECKPOINT)
     if not folder.exists():
         raise CheckpointError(f"{WEIGHTS_DIR} holds no model; train one with python -m src.train, or name --checkpoint")
     return folder
@@ -42,7 +41,7 @@ def newest_masked_lm() -> Path:
     Raises:
         CheckpointError: there is none.
     """
-    folder = next(_delivered(MASKED_LM), None)
+    folder = next(_delivered(PretrainConfig.task), None)
     if folder is None:
         raise CheckpointError(
             f"{WEIGHTS_DIR} holds no pre-trained model; pre-train one with python -m src.pretrain, or name --checkpoint"
@@ -57,4 +56,4 @@ def _delivered(task: str) -> Iterator[Path]:
 
 def task_of(run: Mapping[str, Any]) -> str:
     """Says what a run trains, given the content of its run.json."""
-    return str(run.get("task", CLASSIFICATION))
+    return str(run.get("task", TrainConfig.task))

@@ -8,7 +8,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from src.data import documents
-from src.data.documents import LONGEST_DOCUMENT, Documents, chain, open_documents
+from src.data.documents import LONGEST_PIECE, Documents, chain, open_documents, pieces
 from src.utils.errors import DataError
 
 
@@ -90,10 +90,21 @@ def test_text_that_is_not_utf8_is_a_data_error_that_names_the_file(tmp_path: Pat
     assert refusal(path) == f"{path} is not UTF-8; save the file as UTF-8"
 
 
-def test_text_that_cannot_be_read_is_a_data_error_that_names_the_file(tmp_path: Path) -> None:
-    write(tmp_path, "a.txt", "one")
-    (tmp_path / "b.txt").mkdir()
-    assert f"cannot read {tmp_path / 'b.txt'}: Is a directory" in refusal(tmp_path)
+def test_texts_of_sub_folders_are_read_whatever_the_case_of_their_suffix(tmp_path: Path) -> None:
+    write(tmp_path, "b.TXT", "two")
+    write(tmp_path, "a/deep/c.txt", "one")
+    write(tmp_path, "notes.md", "not this")
+    assert read(tmp_path) == ["one", "two"]
+
+
+def test_a_folder_that_holds_tables_is_a_corpus_whatever_else_it_holds(tmp_path: Path) -> None:
+    write(tmp_path, "train.jsonl", '{"text": "a row"}')
+    write(tmp_path, "licence.txt", "not this")
+    assert read(tmp_path) == ["a row"]
+
+
+def test_a_mistyped_text_file_is_no_hub_id() -> None:
+    assert "does not exist" in refusal(Path("data/absent.txt"))
 
 
 def test_a_file_that_disappears_between_two_readings_is_a_data_error(tmp_path: Path) -> None:
@@ -214,11 +225,11 @@ words = st.lists(st.text(st.characters(codec="ascii", exclude_categories=["Z", "
 def test_long_documents_are_cut_between_words(texts: list[str], longest: int) -> None:
     text = " ".join(texts)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(documents, "LONGEST_DOCUMENT", longest)
-        pieces = list(chain([made_up(text)]).read())
-    assert [word for piece in pieces for word in piece.split()] == texts
-    assert "".join(pieces) == text
-    assert all(len(piece) <= longest for piece in pieces)
+        patch.setattr(documents, "LONGEST_PIECE", longest)
+        found = list(pieces(text))
+    assert [word for piece in found for word in piece.split()] == texts
+    assert "".join(found) == text
+    assert all(len(piece) <= longest for piece in found)
 
 
 @settings(deadline=None)
@@ -226,22 +237,20 @@ def test_long_documents_are_cut_between_words(texts: list[str], longest: int) ->
 @example("a" + " " * 30 + "b", 5)
 def test_cutting_loses_nothing_but_blanks(text: str, longest: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(documents, "LONGEST_DOCUMENT", longest)
-        pieces = list(chain([made_up(text)]).read())
-    assert re.sub(r"\s", "", "".join(pieces)) == re.sub(r"\s", "", text)
-    assert all(piece.strip() and len(piece) <= longest for piece in pieces)
+        patch.setattr(documents, "LONGEST_PIECE", longest)
+        found = list(pieces(text))
+    assert re.sub(r"\s", "", "".join(found)) == re.sub(r"\s", "", text)
+    assert all(piece.strip() and len(piece) <= longest for piece in found)
 
 
 def test_a_document_of_just_the_longest_length_stays_whole_and_one_letter_more_makes_two() -> None:
-    whole, letters = "a " * (LONGEST_DOCUMENT // 2), "x" * (LONGEST_DOCUMENT + 1)
-    assert list(chain([made_up(whole, letters)]).read()) == [whole, letters[:-1], "x"]
+    whole, letters = "a " * (LONGEST_PIECE // 2), "x" * (LONGEST_PIECE + 1)
+    assert [*pieces(whole), *pieces(letters)] == [whole, letters[:-1], "x"]
 
 
-def test_a_long_document_of_a_file_is_cut_without_losing_a_word(tmp_path: Path) -> None:
-    numbers = [str(number) for number in range(40_000)]
-    pieces = read(write(tmp_path, "a.txt", "short\n\n" + " ".join(numbers)))
-    assert pieces[0] == "short\n" and len(pieces) == 4
-    assert " ".join(pieces[1:]).split() == numbers
+def test_long_and_short_documents_of_a_file_stay_whole(tmp_path: Path) -> None:
+    numbers = " ".join(str(number) for number in range(40_000))
+    assert read(write(tmp_path, "a.txt", f"short\n\n{numbers}")) == ["short\n", numbers]
 
 
 def test_documents_are_read_only_as_far_as_they_are_asked_for() -> None:

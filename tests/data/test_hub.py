@@ -268,7 +268,7 @@ def test_the_test_split_stands_in_for_validation_only_where_there_is_none(tmp_pa
 
 def test_an_unknown_split_is_refused_with_those_there_are(tmp_path: Path) -> None:
     corpus = hub.load_folder(write_corpus(tmp_path / "corpus", train=[0, 1]))
-    with pytest.raises(DataError, match=r"name has no split validation .*; it has train .*--holdout"):
+    with pytest.raises(DataError, match=r"name has no split validation .*; it has train: name one of these"):
         hub.read_split(corpus, "name", "validation")
 
 

@@ -91,7 +91,7 @@ def test_labels_are_the_true_ids_where_chosen_and_nothing_else_changes(always: b
 
 
 def test_always_puts_mask_in_the_place_of_every_chosen_token() -> None:
-    masked, labels = masking(0.3, always=True)(ordinary(), generator())
+    masked, labels = masking(0.3, only_mask_tokens=True)(ordinary(), generator())
     assert torch.equal(masked == MASK, labels != NOT_MASKED)
 
 

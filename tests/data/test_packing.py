@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from src.data import packing
+from src.data import documents, packing
 from src.data.documents import Documents
 from src.data.packing import PackedRows, TokenizedCorpus, tokenized_corpus
 from src.data.tokenizer import CLS, SEP, UNK, token_id
@@ -43,14 +43,24 @@ def joined(texts: list[str]) -> list[str]:
 
 @pytest.mark.parametrize(
     ("count", "held_out"),
-    [(2, [2]), (5, [5]), (99, [99]), (100, [100]), (101, [100]), (199, [100]), (200, [100, 200]), (250, [100, 200])],
+    [
+        (2, [2]),
+        (5, [5]),
+        (19, [19]),
+        (20, [20]),
+        (21, [20]),
+        (59, [20, 40]),
+        (999, [*range(20, 999, 20)]),
+        (1000, [*range(100, 1001, 100)]),
+        (1050, [*range(100, 1001, 100)]),
+    ],
 )
-def test_every_hundredth_document_is_held_out_and_at_least_one(
+def test_every_hundredth_document_is_held_out_or_more_of_few_and_at_least_one(
     count: int, held_out: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(packing, "DOCUMENTS_AT_ONCE", 7)
+    monkeypatch.setattr(packing, "PIECES_AT_ONCE", 7)
     texts = numbered(count)
-    corpus = tokenized(tmp_path, texts)
+    corpus = tokenized(tmp_path, texts, vocab_size=9999)
     kept = [text for number, text in enumerate(texts, start=1) if number not in held_out]
     assert tokens(corpus, "train") == joined(kept)
     # What is held out has no part in the vocabulary either; its words are all its own.
@@ -115,13 +125,13 @@ def test_a_second_call_finds_the_first_ones_result_and_only_reads_the_text(
 ) -> None:
     counted = Counted(numbered(20))
     first = tokenized_corpus(counted.documents, CONFIG, 500, tmp_path)
-    assert "tokenizing  20 documents of made up" in capsys.readouterr().err
+    assert "tokenizing  20 documents into " in capsys.readouterr().err
     (folder,) = tmp_path.iterdir()
     before = {file: (file.stat().st_ino, file.stat().st_mtime_ns) for file in folder.iterdir()}
     counted.readings = 0
     second = tokenized_corpus(counted.documents, CONFIG, 500, tmp_path)
     assert counted.readings == 1  # for the sum; tokenizing takes two more
-    assert capsys.readouterr().err == ""
+    assert capsys.readouterr().err == "reading     made up\n"
     assert list(tmp_path.iterdir()) == [folder]
     assert {file: (file.stat().st_ino, file.stat().st_mtime_ns) for file in folder.iterdir()} == before
     assert np.array_equal(first.train, second.train) and np.array_equal(first.validation, second.validation)
@@ -247,7 +257,9 @@ def test_there_are_as_many_rows_as_fit_wherever_the_first_begins(length: int, ex
 
 @pytest.mark.parametrize("length", [1, 6, 12])
 def test_a_stream_too_short_for_a_row_is_a_data_error_with_the_way_out(length: int) -> None:
-    with pytest.raises(DataError, match=f"^{length} tokens do not fill a row of --seq-len 9; lower it or give more"):
+    with pytest.raises(
+        DataError, match=f"^made up: {length} tokens, but rows of --seq-len 9 need 13; lower it or give more"
+    ):
         rows_of(np.arange(length))
 
 
@@ -262,6 +274,23 @@ def test_tokens_are_counted() -> None:
     counts = rows_of(stream, vocab_size=12).counts
     assert counts.dtype == torch.int64
     assert counts.tolist() == [0, 0, 0, 9, 0, 0, 0, 27, 9, 18, 0, 0]
+
+
+def test_a_damaged_corpus_in_the_cache_is_made_anew(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    expected = tokenized(tmp_path, numbered(5)).train.tolist()
+    (folder,) = tmp_path.iterdir()
+    (folder / "train.bin").write_bytes(b"")
+    capsys.readouterr()
+    assert tokenized(tmp_path, numbered(5)).train.tolist() == expected
+    assert "train.bin is damaged" in capsys.readouterr().err
+
+
+def test_a_document_cut_for_the_tokenizer_is_one_document_in_the_stream(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = tokenized(tmp_path / "whole", texts := numbered(5)).train.tolist()
+    monkeypatch.setattr(documents, "LONGEST_PIECE", 5)
+    assert tokenized(tmp_path / "cut", texts).train.tolist() == whole
 
 
 # Masks
@@ -308,7 +337,7 @@ def test_a_row_out_of_a_file_is_read_as_it_is(tmp_path: Path) -> None:
     corpus = tokenized(tmp_path, numbered(100))
     cls_token_id, sep_token_id = (token_id(corpus.tokenizer, token) for token in (CLS, SEP))
     masking = rows_of(np.arange(20)).masking
-    rows = PackedRows(corpus.train, 9, cls_token_id, sep_token_id, masking)
+    rows = PackedRows("made up", corpus.train, 9, cls_token_id, sep_token_id, masking)
     ids = rows.collate([0])["input_ids"][0].tolist()
     assert [corpus.tokenizer.id_to_token(index) for index in ids] == (
         [CLS, "d1w0", "d1w1", SEP, "d2w0", "d2w1", "d2w2", SEP, SEP]

@@ -26,11 +26,13 @@ def test_the_rows_are_of_the_length_and_masked_as_the_settings_say(tmp_path: Pat
         (parts.subject.validation, corpus(tmp_path).validation),
     ):
         assert rows.seq_len == 12 and rows.stream.tolist() == stream.tolist()
-        assert (rows.masking.rate, rows.masking.always) == (0.3, True)
+        rate = 0.3 if rows is parts.subject.train else 0.15  # evaluations mask alike whatever the training does
+        assert (rows.masking.rate, rows.masking.only_mask_tokens) == (rate, True)
         tokens = [parts.subject.masked_lm.tokenizer.id_to_token(index) for index in rows.masking.special_ids]
         assert tokens == list(SPECIAL_TOKENS)
         assert parts.subject.masked_lm.tokenizer.id_to_token(rows.masking.mask_token_id) == "[MASK]"
-    assert not setup(tmp_path).subject.train.masking.always
+    assert not setup(tmp_path).subject.train.masking.only_mask_tokens
+    assert setup(tmp_path).subject.validation.masking.only_mask_tokens
     assert parts.trainer.dataset is parts.subject.train
 
 
@@ -67,7 +69,7 @@ def test_gradient_checkpointing_changes_no_weight(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("written", [["red " * 200, "red"], ["red", "red " * 200]])
 def test_too_little_text_for_a_row_is_a_data_error(written: list[str], tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="2 tokens do not fill a row of --seq-len 16"):
+    with pytest.raises(DataError, match=": 2 tokens, but rows of --seq-len 16 need 27"):
         setup(tmp_path, written)
 
 
@@ -104,13 +106,13 @@ def test_what_is_about_to_be_trained_is_told(tmp_path: Path, capsys: pytest.Capt
 def test_a_number_of_steps_that_is_given_stays(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config, found = settings(max_steps=5, minutes=9.0), corpus(tmp_path)
     capsys.readouterr()
-    assert with_steps(config, "made up", found) == config
+    assert with_steps(config, found) == config
     assert capsys.readouterr().err == ""
 
 
 def test_minutes_become_as_many_steps_as_take_that_long(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = settings(max_steps=None, minutes=2.0)
-    found = with_steps(config, "made up", corpus(tmp_path))
+    found = with_steps(config, corpus(tmp_path))
     steps = found.optimization.max_steps
     assert steps is not None and found == settings(max_steps=steps, minutes=2.0)
     told = re.search(r"steps       ([\d,]+) in 2 minutes, at (\d+) ms a step", capsys.readouterr().err)
@@ -120,18 +122,18 @@ def test_minutes_become_as_many_steps_as_take_that_long(tmp_path: Path, capsys: 
 
 
 def test_hardly_any_time_is_one_step(tmp_path: Path) -> None:
-    found = with_steps(settings(max_steps=None, minutes=1e-12), "made up", corpus(tmp_path))
+    found = with_steps(settings(max_steps=None, minutes=1e-12), corpus(tmp_path))
     assert found.optimization.max_steps == 1
 
 
 def test_steps_of_an_epoch_shorter_than_the_measurement_are_measured_over_several(tmp_path: Path) -> None:
     found = corpus(tmp_path, texts(4))
-    config: Any = with_steps(settings(max_steps=None, batch_size=500), "made up", found)
+    config: Any = with_steps(settings(max_steps=None, batch_size=500), found)
     assert config.optimization.max_steps > 1
 
 
 def test_the_measurement_leaves_no_trace_in_the_weights(tmp_path: Path) -> None:
     expected = weights(setup(tmp_path, max_steps=5))
-    with_steps(settings(max_steps=None, minutes=0.01), "made up", corpus(tmp_path))
+    with_steps(settings(max_steps=None, minutes=0.01), corpus(tmp_path))
     found = weights(setup(tmp_path, max_steps=5))
     assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())

@@ -10,9 +10,8 @@ from src.training.run_folder import RunFolder
 from src.training.start import FREE_TO_CHANGE, find_checkpoint, new_run, refuse_changes
 from src.training.state import TENSORS
 from src.utils import runs
-from src.utils.config import RunConfig, TrainConfig, options_of, with_options
+from src.utils.config import PretrainConfig, RunConfig, TrainConfig, options_of, with_options
 from src.utils.errors import CheckpointError, UsageError
-from src.utils.runs import CLASSIFICATION, MASKED_LM
 from tests.training.tiny_training import begin, settings
 
 
@@ -83,7 +82,7 @@ def test_a_sample_run_never_overwrites_a_run_on_other_data(tmp_path: Path) -> No
 
 def test_never_looks_for_no_checkpoint(weights: Path) -> None:
     unfinished(weights / "run")
-    assert find_checkpoint(RunConfig(output_dir=weights / "run"), CLASSIFICATION) is None
+    assert find_checkpoint(RunConfig(output_dir=weights / "run"), TrainConfig.task) is None
 
 
 def test_auto_picks_the_newest_run_that_is_not_finished(weights: Path) -> None:
@@ -91,29 +90,29 @@ def test_auto_picks_the_newest_run_that_is_not_finished(weights: Path) -> None:
         unfinished(weights / name)
         os.utime(weights / name / "run.json", (10**9 - age, 10**9 - age))
     finished(weights / "done")
-    found = find_checkpoint(RunConfig(resume="auto"), CLASSIFICATION)
+    found = find_checkpoint(RunConfig(resume="auto"), TrainConfig.task)
     assert found is not None
     assert (found[0].path, found[1].name) == (weights / "newer", "step-12")
 
 
 def test_auto_begins_anew_where_there_is_nothing_to_go_on(weights: Path) -> None:
-    assert find_checkpoint(RunConfig(resume="auto"), CLASSIFICATION) is None
+    assert find_checkpoint(RunConfig(resume="auto"), TrainConfig.task) is None
     finished(weights / "done")
-    assert find_checkpoint(RunConfig(resume="auto"), CLASSIFICATION) is None
-    assert find_checkpoint(RunConfig(resume="auto", output_dir=weights / "absent"), CLASSIFICATION) is None
+    assert find_checkpoint(RunConfig(resume="auto"), TrainConfig.task) is None
+    assert find_checkpoint(RunConfig(resume="auto", output_dir=weights / "absent"), TrainConfig.task) is None
 
 
 def test_auto_goes_on_in_the_output_folder_if_one_is_named(weights: Path) -> None:
     unfinished(weights / "other")
     finished(weights / "run")
-    found = find_checkpoint(RunConfig(resume="auto", output_dir=weights / "run"), CLASSIFICATION)
+    found = find_checkpoint(RunConfig(resume="auto", output_dir=weights / "run"), TrainConfig.task)
     assert found is not None and found[0].path == weights / "run"
 
 
 def test_auto_begins_anew_in_a_run_that_ended_before_its_first_checkpoint(tmp_path: Path) -> None:
     begin(tmp_path / "run")
     config = RunConfig(resume="auto", output_dir=tmp_path / "run")
-    assert find_checkpoint(config, CLASSIFICATION) is None
+    assert find_checkpoint(config, TrainConfig.task) is None
     assert fresh(tmp_path / "run", resume="auto").path == tmp_path / "run"
 
 
@@ -128,7 +127,7 @@ def test_a_run_or_a_checkpoint_can_be_named(where: str, tmp_path: Path) -> None:
     path = tmp_path / where  # also a folder of runs that is itself called checkpoints
     finished(path / "mine")
     for name in ("mine", "mine/checkpoints/step-6"):
-        found = find_checkpoint(RunConfig(resume=str(path / name)), CLASSIFICATION)
+        found = find_checkpoint(RunConfig(resume=str(path / name)), TrainConfig.task)
         assert found is not None
         assert found[0].path == path / "mine"
         assert found[1].name == ("step-6" if name.endswith("step-6") else "step-12")
@@ -139,7 +138,7 @@ def test_nothing_whole_to_resume_is_a_checkpoint_error(resume: str, tmp_path: Pa
     for checkpoint in finished(tmp_path / "run").checkpoints():
         (checkpoint / TENSORS).write_bytes(b"")
     with pytest.raises(CheckpointError) as caught:
-        find_checkpoint(RunConfig(resume=str(tmp_path / resume)), CLASSIFICATION)
+        find_checkpoint(RunConfig(resume=str(tmp_path / resume)), TrainConfig.task)
     assert caught.value.exit_code == 4
 
 
@@ -147,7 +146,7 @@ def test_auto_refuses_a_run_whose_checkpoints_are_all_damaged(tmp_path: Path) ->
     for checkpoint in finished(tmp_path / "run").checkpoints():
         (checkpoint / TENSORS).write_bytes(b"")
     with pytest.raises(CheckpointError, match="holds no checkpoint to resume"):
-        find_checkpoint(RunConfig(resume="auto", output_dir=tmp_path / "run"), CLASSIFICATION)
+        find_checkpoint(RunConfig(resume="auto", output_dir=tmp_path / "run"), TrainConfig.task)
 
 
 @pytest.mark.parametrize("resume", ["run", "run/checkpoints/step-6"])
@@ -155,13 +154,15 @@ def test_a_run_of_another_task_is_refused_wherever_it_is_named(resume: str, tmp_
     finished(tmp_path / "run")
     configs = RunConfig(resume=str(tmp_path / resume)), RunConfig(resume="auto", output_dir=tmp_path / "run")
     for config in configs:
-        with pytest.raises(UsageError, match=f"run is a run of {CLASSIFICATION}, not of {MASKED_LM}; resume it with"):
-            find_checkpoint(config, MASKED_LM)
+        with pytest.raises(
+            UsageError, match=f"run is a run of {TrainConfig.task}, not of {PretrainConfig.task}; resume it with"
+        ):
+            find_checkpoint(config, PretrainConfig.task)
 
 
 def test_auto_passes_over_runs_of_another_task(weights: Path) -> None:
     unfinished(weights / "run")
-    assert find_checkpoint(RunConfig(resume="auto"), MASKED_LM) is None
+    assert find_checkpoint(RunConfig(resume="auto"), PretrainConfig.task) is None
 
 
 def test_changed_settings_are_refused_and_all_of_them_named() -> None:

@@ -100,17 +100,17 @@ def corpus(cache: Path, written: Iterable[str] | None = None, **options: Any) ->
 
 
 def setup(cache: Path, written: Iterable[str] | None = None, **options: Any) -> PretrainSetup:
-    return set_up_pretraining(settings(**options), "made up", corpus(cache, written, **options))
+    return set_up_pretraining(settings(**options), corpus(cache, written, **options))
 
 
-def masking(rate: float = 0.15, always: bool = False, vocab_size: int = 100) -> Masking:
+def masking(rate: float = 0.15, only_mask_tokens: bool = False, vocab_size: int = 100) -> Masking:
     """Masking of a vocabulary that begins with [PAD], [UNK], [CLS], [SEP] and [MASK]."""
-    return Masking(rate, always, mask_token_id=4, special_ids=range(5), vocab_size=vocab_size)
+    return Masking(rate, only_mask_tokens, mask_token_id=4, special_ids=range(5), vocab_size=vocab_size)
 
 
 def rows_of(stream: Any, seq_len: int = 9, rate: float = 0.0, vocab_size: int = 100) -> PackedRows:
     """Rows of a stream of ids; as they are, unless there is a rate."""
-    return PackedRows(np.asarray(stream), seq_len, 2, 3, masking(rate, vocab_size=vocab_size))
+    return PackedRows("made up", np.asarray(stream), seq_len, 2, 3, masking(rate, vocab_size=vocab_size))
 
 
 def leaves_global_random_numbers_alone(act: Callable[[], Any]) -> bool:

@@ -67,7 +67,7 @@ REFUSED: list[tuple[Any, str, list[Any]]] = [
     (OptimizerConfig, "adam_beta2", [-0.1, 1.0, NAN]),
     (OptimizerConfig, "layer_decay", [0.0, 1.1, NAN]),
     (PretrainingConfig, "max_steps", [0]),
-    (PretrainingConfig, "minutes", [0.0, NAN]),
+    (PretrainingConfig, "minutes", [0.0, float("inf"), NAN]),
     (PretrainingConfig, "mask_rate", [0.0, 1.0, NAN]),
     (RunConfig, "num_threads", [-1]),
     (RunConfig, "patience", [-1]),
@@ -108,6 +108,12 @@ def test_a_negative_number_of_frozen_layers_is_refused() -> None:
         OptimizationConfig(freeze_layers=-1)
 
 
+def test_distilbert_has_no_segments() -> None:
+    with pytest.raises(UsageError, match="type_vocab_size = 2 must be 0 for distilbert"):
+        BertConfig(model_type="distilbert")
+    BertConfig(model_type="distilbert", type_vocab_size=0)
+
+
 def test_sinusoidal_positions_need_an_even_width() -> None:
     with pytest.raises(UsageError, match="hidden_size = 9 must be even"):
         BertConfig(hidden_size=9, num_attention_heads=3, positional_encoding="sinusoidal")
@@ -117,6 +123,7 @@ def test_sinusoidal_positions_need_an_even_width() -> None:
 @pytest.mark.parametrize("model_type, longest", [("bert", 20), ("distilbert", 20), ("roberta", 18)])
 def test_seq_len_may_not_exceed_the_position_table(model_type: str, longest: int) -> None:
     options = {"model_type": model_type, "max_position_embeddings": 20, "pad_token_id": 1}
+    options |= {"type_vocab_size": 0} if model_type == "distilbert" else {}
     assert with_options(TrainConfig(), options | {"seq_len": longest}).model.longest_sequence == longest
     with pytest.raises(UsageError, match=f"seq_len = {longest + 1} exceeds the {longest} positions"):
         with_options(TrainConfig(), options | {"seq_len": longest + 1})

@@ -4,14 +4,13 @@ from pathlib import Path
 import pytest
 
 from src.utils import runs
+from src.utils.config import PretrainConfig, TrainConfig
 from src.utils.errors import CheckpointError
 from src.utils.folder import write_json
 from src.utils.runs import (
-    CLASSIFICATION,
-    MASKED_LM,
     RUN,
+    newest_classifier,
     newest_masked_lm,
-    newest_model,
     newest_unfinished_run,
     run_folders,
     task_of,
@@ -36,7 +35,7 @@ def add(folder: Path, age: int, finished: str | None = None, delivered: bool = F
 
 def test_without_runs_there_is_nothing_to_go_on_with(weights: Path) -> None:
     assert run_folders() == []
-    assert newest_unfinished_run(CLASSIFICATION) is None
+    assert newest_unfinished_run(TrainConfig.task) is None
 
 
 def test_runs_are_listed_newest_first_without_the_shipped_one(weights: Path) -> None:
@@ -51,55 +50,55 @@ def test_the_newest_unfinished_run_is_the_one_to_resume(weights: Path) -> None:
     add(weights / "oldest", age=9)
     unfinished = add(weights / "older", age=5)
     add(weights / "newest", age=1, finished="2020-01-01T00:00:00+00:00")
-    assert newest_unfinished_run(CLASSIFICATION) == unfinished
+    assert newest_unfinished_run(TrainConfig.task) == unfinished
 
 
-def test_the_newest_model_is_of_the_newest_run_that_delivered_one(weights: Path) -> None:
+def test_the_newest_classifier_is_of_the_newest_run_that_delivered_one(weights: Path) -> None:
     add(weights / "shipped", age=0, delivered=True)
     add(weights / "oldest", age=9, delivered=True)
     delivered = add(weights / "older", age=5, delivered=True)
     add(weights / "newest", age=1)
-    assert newest_model() == delivered
+    assert newest_classifier() == delivered
 
 
 def test_without_a_delivered_run_the_shipped_model_is_taken(weights: Path) -> None:
     add(weights / "run", age=1)
     shipped = add(weights / "shipped", age=9, delivered=True)
-    assert newest_model() == shipped
+    assert newest_classifier() == shipped
 
 
 def test_without_any_model_the_user_is_told_to_train_one(weights: Path) -> None:
     with pytest.raises(
         CheckpointError, match=r"holds no model; train one with python -m src\.train, or name --checkpoint"
     ):
-        newest_model()
+        newest_classifier()
 
 
-@pytest.mark.parametrize("written", [None, CLASSIFICATION])
-def test_each_task_has_an_unfinished_run_and_a_newest_model_of_its_own(written: str | None, weights: Path) -> None:
+@pytest.mark.parametrize("written", [None, TrainConfig.task])
+def test_each_task_has_an_unfinished_run_and_a_newest_classifier_of_its_own(written: str | None, weights: Path) -> None:
     classifier = add(weights / "a", age=5, delivered=True, task=written)
-    pretrained = add(weights / "b", age=9, delivered=True, task=MASKED_LM)
-    assert newest_unfinished_run(CLASSIFICATION) == newest_model() == classifier
-    assert newest_unfinished_run(MASKED_LM) == newest_masked_lm() == pretrained
-    later = add(weights / "c", age=1, delivered=True, task=MASKED_LM)
-    assert (newest_model(), newest_masked_lm()) == (classifier, later)
+    pretrained = add(weights / "b", age=9, delivered=True, task=PretrainConfig.task)
+    assert newest_unfinished_run(TrainConfig.task) == newest_classifier() == classifier
+    assert newest_unfinished_run(PretrainConfig.task) == newest_masked_lm() == pretrained
+    later = add(weights / "c", age=1, delivered=True, task=PretrainConfig.task)
+    assert (newest_classifier(), newest_masked_lm()) == (classifier, later)
 
 
 def test_a_pretrained_model_never_stands_in_for_a_classifier(weights: Path) -> None:
     shipped = add(weights / "shipped", age=9, delivered=True)
-    add(weights / "pretrained", age=1, delivered=True, task=MASKED_LM)
-    assert newest_model() == shipped
-    assert newest_unfinished_run(CLASSIFICATION) is None
+    add(weights / "pretrained", age=1, delivered=True, task=PretrainConfig.task)
+    assert newest_classifier() == shipped
+    assert newest_unfinished_run(TrainConfig.task) is None
 
 
 def test_without_any_pretrained_model_the_user_is_told_to_make_one(weights: Path) -> None:
     add(weights / "shipped", age=9, delivered=True)
-    add(weights / "classifier", age=5, delivered=True, task=CLASSIFICATION)
-    add(weights / "unfinished", age=1, task=MASKED_LM)
+    add(weights / "classifier", age=5, delivered=True, task=TrainConfig.task)
+    add(weights / "unfinished", age=1, task=PretrainConfig.task)
     with pytest.raises(CheckpointError, match=r"pre-train one with python -m src\.pretrain, or name --checkpoint"):
         newest_masked_lm()
 
 
 def test_a_run_of_before_there_were_tasks_is_one_of_classification() -> None:
-    assert task_of({"finished": None}) == CLASSIFICATION
-    assert task_of({"task": MASKED_LM}) == MASKED_LM
+    assert task_of({"finished": None}) == TrainConfig.task
+    assert task_of({"task": PretrainConfig.task}) == PretrainConfig.task
