@@ -1,8 +1,8 @@
 """One run from its folder to its end, whatever is trained: begun or resumed, tracked, finished.
 
-Who does what: a `Setup` is what the settings were turned into. Its `Trainer` does the steps and owns the `TrainingState`
-that a checkpoint holds; its `Subject` is the model with what it takes to evaluate and write it. The `Session` drives the
-trainer through the epochs and lets the `RunFolder` and the tracker record what happens.
+Who does what: a `Setup` is what the settings were turned into. Its `Trainer` does the steps and owns the
+`TrainingState` that a checkpoint holds; its `Subject` is the model with what it takes to evaluate and write it. The
+`Session` drives the trainer through the epochs and lets the `RunFolder` and the tracker record what happens.
 """
 
 from collections.abc import Mapping
