@@ -168,7 +168,7 @@ def test_other_data_is_refused_by_name(programs: Programs, one_epoch: Path, tmp_
 def test_a_data_file_that_changed_since_is_refused(programs: Programs, data: Path, one_epoch: Path) -> None:
     data.write_text(CSV + "another warm film,1\n" * 10)
     answer = programs.train("--resume", one_epoch)
-    assert answer.code == 2 and "other training examples (36, now 45); restore the data" in answer.error
+    assert answer.code == 2 and "other training size (36, now 45); restore the data" in answer.error
 
 
 def test_a_damaged_newest_checkpoint_falls_back_with_a_notice(programs: Programs, data: Path, tmp_path: Path) -> None:
