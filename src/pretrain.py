@@ -34,7 +34,7 @@ def main(arguments: list[str]) -> None:
     documents = chain(open_documents(source, config.text_column) for source in config.corpus)
     corpus = tokenized_corpus(documents, config.tokenization, config.model.vocab_size, CACHE_DIR)
     config = with_steps(config, corpus)
-    setup = set_up_pretraining(config, corpus)
+    setup = set_up_pretraining(config, corpus, begins=checkpoint is None)
     describe(setup)
     run(config, setup, folder, checkpoint)
     print(MaskedEvaluation.from_dict(folder.read_evaluation()).as_text())

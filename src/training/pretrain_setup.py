@@ -15,6 +15,7 @@ from src.data.packing import PackedRows, TokenizedCorpus
 from src.data.tokenizer import CLS, MASK, PAD, SEP, SPECIAL_TOKENS, token_id
 from src.interop.huggingface import MaskedLanguageModel
 from src.model.bert import BertForMaskedLM
+from src.training.informed_start import start_from_counts
 from src.training.loop import StepReport, Trainer
 from src.training.objectives import MaskedLanguageModelling
 from src.training.setup import count_parameters, describe_place, describe_shape
@@ -45,12 +46,14 @@ class PretrainSetup:
         return asdict(model.config) | {"parameters": count_parameters(model)}
 
 
-def set_up_pretraining(config: PretrainConfig, corpus: TokenizedCorpus) -> PretrainSetup:
+def set_up_pretraining(config: PretrainConfig, corpus: TokenizedCorpus, begins: bool = True) -> PretrainSetup:
     """Builds model, rows and trainer.
 
     Args:
         config: all settings, the number of steps among them.
         corpus: the text.
+        begins: whether the weights as they are will be trained, so that --start is worth its time; not where those of
+            a checkpoint replace them.
 
     Returns:
         The parts, the model on its device, drawn from the seed.
@@ -61,6 +64,9 @@ def set_up_pretraining(config: PretrainConfig, corpus: TokenizedCorpus) -> Pretr
     tokenizer = corpus.tokenizer
     shape = replace(config.model, vocab_size=tokenizer.get_vocab_size(), pad_token_id=token_id(tokenizer, PAD))
     model = BertForMaskedLM(shape).to(device)
+    if begins and config.optimization.start == "counts":
+        notice("counting    which tokens keep company with which, for the start (--start)")
+        start_from_counts(model, corpus.train, config.run.seed)
     model.bert.encoder.gradient_checkpointing = config.optimization.gradient_checkpointing
     rate, only_mask_tokens = config.optimization.mask_rate, config.optimization.mask_replacement == "mask"
     train = _rows("training text", corpus.train, config, tokenizer, rate, only_mask_tokens)
@@ -90,7 +96,7 @@ def with_steps(config: PretrainConfig, corpus: TokenizedCorpus) -> PretrainConfi
         return config
     rehearsal = STEPS_TO_WARM_UP + STEPS_TO_MEASURE
     rehearsed = replace(config, optimization=replace(optimization, max_steps=rehearsal))
-    trainer = set_up_pretraining(rehearsed, corpus).trainer
+    trainer = set_up_pretraining(rehearsed, corpus, begins=False).trainer
     times = [0.0]
 
     def remember(report: StepReport) -> None:

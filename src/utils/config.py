@@ -269,6 +269,8 @@ class PretrainingConfig(OptimizerConfig):
     """Optimiser steps; unset: as many as --minutes allow."""
     minutes: float = 150.0
     """Time for the optimiser steps; the first few, measured, turn it into --max-steps, once."""
+    start: Literal["counts", "random"] = "counts"
+    """Begin with embeddings, positions and decoder bias that counts and sine waves suggest, or from random ones; the rest is random."""
     mask_rate: float = 0.15
     """Chance that a token is to be predicted."""
     mask_replacement: Literal["80-10-10", "mask"] = "80-10-10"
@@ -413,7 +415,7 @@ class PretrainConfig:
     """Column that holds the text, in every source that has columns; unset: the one named sentence, text, review or content."""
     preset: str = "mini"
     """Size of the model (layers/width): nano 1/128, tiny 2/128, mini 4/256, small 4/512, medium 8/512, base 12/768, large 24/1024."""
-    tokenization: VocabularyConfig = field(default_factory=lambda: VocabularyConfig(tokenizer="wordpiece", seq_len=128))
+    tokenization: VocabularyConfig = field(default_factory=lambda: VocabularyConfig(tokenizer="wordpiece", seq_len=64))
     model: BertConfig = field(
         default_factory=lambda: replace(
             BertConfig(),
@@ -422,12 +424,15 @@ class PretrainConfig:
             hidden_dropout_prob=0.0,
             attention_probs_dropout_prob=0.0,
             classifier_dropout=0.0,
+            initializer_range=0.05,
         )
     )
     optimization: PretrainingConfig = field(
         default_factory=lambda: PretrainingConfig(
+            mask_rate=0.3,
+            mask_replacement="mask",
             learning_rate=1e-3,
-            warmup_ratio=0.05,
+            warmup_ratio=0.1,
             weight_decay=0.01,
             adam_beta2=0.98,
             adam_epsilon=1e-6,
