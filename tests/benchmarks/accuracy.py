@@ -2,14 +2,15 @@
 
     python -m tests.benchmarks.accuracy --local stanfordnlp/sst2=FOLDER --local stanfordnlp/imdb=FOLDER
 
-Every run is one line of media/accuracy.jsonl; the tables in media/accuracy.md are made from those lines alone, so runs
-may be added one row at a time. Recipes are evaluated on the validation split with their last model, ablations on
-held-out training phrases.
+Every run is one line of media/accuracy.jsonl; tables and picture (media/accuracy.md, .png) are made from those lines
+alone, so runs may be added one row at a time. Recipes are evaluated on the validation split with their last model,
+ablations on held-out training phrases.
 """
 
 import argparse
 import json
 import shlex
+import shutil
 import statistics
 import subprocess
 import sys
@@ -22,9 +23,11 @@ from typing import Any
 from src.data.sources import Corpus, open_corpus
 from src.utils.config import IMDB, REPOSITORY, SST2, DataConfig
 from src.utils.folder import read_json
+from tests.benchmarks.pictures import accuracy_picture, pretraining_picture
 
 RESULTS = REPOSITORY / "media" / "accuracy.jsonl"
 TABLE = REPOSITORY / "media" / "accuracy.md"
+PRETRAINING = REPOSITORY / "media" / "pretraining.jsonl"  # metrics.jsonl of the pre-training in the tables
 README = REPOSITORY / "README.md"
 
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
@@ -35,14 +38,18 @@ FROM_SCRATCH = {
 }
 
 # Models that a row below begins with: trained once, by this command, and kept in this folder.
+MINILM_IMDB, BERT_IMDB = "weights/minilm-imdb", "weights/bert-imdb"
 BASES = {
-    "weights/minilm-imdb": f"--model-name-or-path {MINILM} --dataset {IMDB} --seq-len 256 --long-text head-tail "
+    MINILM_IMDB: f"src.train --model-name-or-path {MINILM} --dataset {IMDB} --seq-len 256 --long-text head-tail "
     "--epochs 1 --learning-rate 1e-4",
+    BERT_IMDB: f"src.pretrain --corpus {IMDB}:train {IMDB}:unsupervised --max-steps 10000 --num-threads 1",
 }
-ON_IMDB = {"all-MiniLM-L6-v2, one epoch of 256 tokens": "weights/minilm-imdb"}
+ON_IMDB = {"all-MiniLM-L6-v2, one epoch of 256 tokens": MINILM_IMDB}
+PRETRAINED = {"BERT mini, 20 million tokens": BERT_IMDB}
 FINE_TUNED = {
+    "BERT mini, pre-trained here on reviews": f"--model-name-or-path {BERT_IMDB}",
     "all-MiniLM-L6-v2": f"--model-name-or-path {MINILM}",
-    "all-MiniLM-L6-v2, on IMDB first": "--model-name-or-path weights/minilm-imdb",
+    "all-MiniLM-L6-v2, on IMDB first": f"--model-name-or-path {MINILM_IMDB}",
 }
 
 # Trained without, and evaluated on, a fifth of the maximal training phrases.
@@ -82,8 +89,12 @@ def write_tables() -> None:
     """Makes media/accuracy.md, and the tables in README, from the runs on record."""
     rows = _rows()
     found = {title: [row for row in rows if row["name"] in names] for title, names in _tables().items()}
-    TABLE.write_text("\n".join(table(runs, title) for title, runs in found.items() if runs))
+    found = {title: runs for title, runs in found.items() if runs}
+    TABLE.write_text("\n".join(table(runs, title) for title, runs in found.items()))
     README.write_text(with_table(README.read_text(), TABLE.read_text()))
+    accuracy_picture(RESULTS.with_suffix(".png"), found)
+    if PRETRAINING.exists():
+        pretraining_picture(PRETRAINING.with_suffix(".png"), _lines(PRETRAINING))
     print(TABLE.read_text())
 
 
@@ -91,6 +102,7 @@ def _tables() -> dict[str, list[str]]:
     return {
         "trained on SST-2 only | validation accuracy": [*BASELINES, *FROM_SCRATCH],
         "pre-trained, then fine-tuned on SST-2 | validation accuracy": [*FINE_TUNED],
+        "pre-trained on 75,000 reviews of IMDB | accuracy on masked tokens of held-out reviews": [*PRETRAINED],
         "pre-trained, then fine-tuned on IMDB | accuracy on the 25,000 test reviews": [*ON_IMDB],
         "trained on SST-2 only | accuracy on held-out training phrases": [*ABLATIONS],
         "trained on the bundled sample | accuracy on its validation part": [*SAMPLES],
@@ -144,42 +156,56 @@ def _duration(seconds: float) -> str:
 
 
 def _rows() -> list[dict[str, Any]]:
-    return [json.loads(line) for line in RESULTS.read_text().splitlines()] if RESULTS.exists() else []
+    return _lines(RESULTS) if RESULTS.exists() else []
+
+
+def _lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 def _runs(name: str, local: Mapping[str, str], seeds: int) -> Iterator[dict[str, Any]]:
     if name in BASELINES:
         yield _baseline(name, open_corpus(DataConfig(dataset=local.get(SST2))))
-    elif name in ON_IMDB:
-        yield _row(name, _base(ON_IMDB[name], local), BASES[ON_IMDB[name]], seed=0)
+    elif name in ON_IMDB | PRETRAINED:
+        base = (ON_IMDB | PRETRAINED)[name]
+        folder = _base(base, local)
+        if name in PRETRAINED:
+            shutil.copy(folder / "metrics.jsonl", PRETRAINING)
+        yield _row(name, folder, BASES[base], seed=0)
     else:
-        options = (FROM_SCRATCH | FINE_TUNED | ABLATIONS | SAMPLES)[name]
+        command = f"src.train {(FROM_SCRATCH | FINE_TUNED | ABLATIONS | SAMPLES)[name]}"
         for base in BASES:
-            if base in options:
+            if base in command:
                 _base(base, local)
         for seed in range(seeds):
             with tempfile.TemporaryDirectory() as temporary:
                 folder = Path(temporary) / "run"
-                _train(f"{options} --seed {seed}", folder, local)
-                yield _row(name, folder, options, seed)
+                _run(f"{command} --seed {seed}", folder, local)
+                yield _row(name, folder, command, seed)
 
 
 def _base(folder: str, local: Mapping[str, str]) -> Path:
     path = REPOSITORY / folder
     if not path.exists():
-        _train(BASES[folder], path, local)
+        _run(BASES[folder], path, local)
     return path
 
 
-def _train(options: str, folder: Path, local: Mapping[str, str]) -> None:
-    words = [local.get(word, word) for word in shlex.split(options)]
-    if "--dataset" not in words and SST2 in local:
+def _run(command: str, folder: Path, local: Mapping[str, str]) -> None:
+    program, *words = [_located(word, local) for word in shlex.split(command)]
+    if program == "src.train" and "--dataset" not in words and SST2 in local:
         words += ["--dataset", local[SST2]]
-    command = [sys.executable, "-m", "src.train", *words, "--output-dir", str(folder), "--wandb", "disabled"]
-    subprocess.run(command, cwd=REPOSITORY, check=True, stdout=subprocess.DEVNULL)
+    arguments = [sys.executable, "-m", program, *words, "--output-dir", str(folder), "--wandb", "disabled"]
+    subprocess.run(arguments, cwd=REPOSITORY, check=True, stdout=subprocess.DEVNULL)
 
 
-def _row(name: str, folder: Path, options: str, seed: int) -> dict[str, Any]:
+def _located(word: str, local: Mapping[str, str]) -> str:
+    """Puts a folder in place of a hub id, which may name a split behind a colon."""
+    source, colon, split = word.partition(":")
+    return local.get(source, source) + colon + split
+
+
+def _row(name: str, folder: Path, command: str, seed: int) -> dict[str, Any]:
     run = read_json(folder / "run.json")
     return {
         "name": name,
@@ -187,7 +213,7 @@ def _row(name: str, folder: Path, options: str, seed: int) -> dict[str, Any]:
         "accuracy": read_json(folder / "evaluation-validation.json")["accuracy"],
         "seconds": run["training_seconds"],
         "parameters": run["model"]["parameters"],
-        "command": f"`python -m {shlex.join(['src.train', *shlex.split(options)])} --seed N`",
+        "command": f"`python -m {shlex.join(shlex.split(command))} --seed N`",
         "versions": run["versions"],
         "machine": run["machine"],
     }

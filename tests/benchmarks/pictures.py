@@ -1,0 +1,92 @@
+"""Draws the results: accuracies of all recipes side by side, and the learning curves of a pre-training.
+
+Colours are told apart by colour-blind readers (Okabe & Ito 2008); every series has a mark or a label of its own.
+"""
+
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+DPI = 100
+BLUE, VERMILLION, GREY, LINE, INK = "#0072B2", "#D55E00", "#5A5A5A", "#D0D0D0", "#1A1A1A"
+LONGEST_NAME = 44
+
+
+def accuracy_picture(path: Path, tables: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
+    """Draws one row a recipe: every run a dot, the mean a bar, the standard deviation a line.
+
+    Args:
+        path: the PNG to write.
+        tables: title to the runs in it, each with `name` and `accuracy`, a fraction.
+    """
+    figure, axes = _figure(9.6, 1.1 + 0.34 * sum(1 + len(_names(runs)) for runs in tables.values()))
+    y, places, labels = 0.0, [], []
+    for title, runs in tables.items():
+        axes.text(0.0, y, title.replace(" | ", ": "), transform=axes.get_yaxis_transform(), weight="bold", va="center")
+        for name in _names(runs):
+            y += 1
+            found = [100 * run["accuracy"] for run in runs if run["name"] == name]
+            mean = statistics.mean(found)
+            axes.plot(found, [y] * len(found), "o", color=BLUE, alpha=0.45, markersize=5, markeredgewidth=0)
+            if len(found) > 1:
+                spread = statistics.stdev(found)
+                axes.plot([mean - spread, mean + spread], [y, y], color=BLUE, linewidth=1.5)
+            axes.plot([mean], [y], "|", color=INK, markersize=13, markeredgewidth=2)
+            axes.text(1.01, y, f"{mean:.1f} %", transform=axes.get_yaxis_transform(), va="center", color=INK)
+            places.append(y)
+            labels.append(name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 1] + "…")
+        y += 1.2
+    axes.set_yticks(places, labels)
+    axes.set_ylim(y - 0.6, -0.8)
+    axes.set_xlabel("accuracy in %: each run a dot, the mean a bar, ± one standard deviation a line")
+    axes.grid(axis="x", color=LINE, linewidth=0.8)
+    _save(figure, path)
+
+
+def pretraining_picture(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Draws the loss of a pre-training over its optimiser steps, beside what frequencies alone would reach.
+
+    Args:
+        path: the PNG to write.
+        rows: of its metrics.jsonl.
+    """
+    figure, axes = _figure(9.6, 4.6)
+
+    def curve(name: str) -> tuple[list[float], list[float]]:
+        found = [row for row in rows if name in row]
+        return [row["step"] for row in found], [row[name] for row in found]
+
+    axes.plot(*curve("train/loss"), color=GREY, linewidth=1, alpha=0.7, label="training text, mean of 50 steps")
+    axes.plot(
+        *curve("validation/loss"), "o-", color=BLUE, markersize=4, label="held-out text, half as many tokens masked"
+    )
+    unigram = next(row["validation/unigram_loss"] for row in rows if "validation/unigram_loss" in row)
+    axes.axhline(unigram, color=VERMILLION, linestyle="--", label="frequencies of the tokens alone")
+    axes.set_xlabel("optimiser steps")
+    axes.set_ylabel("cross-entropy of a masked token, nats")
+    axes.grid(color=LINE, linewidth=0.8)
+    axes.legend(frameon=False)
+    _save(figure, path)
+
+
+def _names(runs: Sequence[Mapping[str, Any]]) -> list[str]:
+    return list(dict.fromkeys(run["name"] for run in runs))
+
+
+def _figure(width: float, height: float) -> tuple[Any, Any]:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), dpi=DPI, facecolor="white", layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(GREY)
+    axes.tick_params(colors=INK)
+    return figure, axes
+
+
+def _save(figure: Any, path: Path) -> None:
+    # The version that matplotlib would add makes equal pictures differ.
+    figure.savefig(path, metadata={"Software": None})
