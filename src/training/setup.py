@@ -1,5 +1,6 @@
 """From a config and a corpus to everything a training needs: tokenizer, datasets, model, trainer."""
 
+import time
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
@@ -57,6 +58,7 @@ def set_up(config: TrainConfig, corpus: Corpus) -> Setup:
     set_up_arithmetic(device, config.run.num_threads)
     torch.manual_seed(config.run.seed)
 
+    started = time.perf_counter()
     train_split = draw(corpus.splits["train"], config.data.max_train_samples, config.run.seed)
     build = _from_scratch if config.model_name_or_path is None else _from_checkpoint
     classifier = build(config, train_split, corpus.label_names)
@@ -64,12 +66,14 @@ def set_up(config: TrainConfig, corpus: Corpus) -> Setup:
         labelled_dataset(classifier, split.texts, split.labels, split.pairs)
         for split in (train_split, corpus.splits["validation"])
     )
+    tokenizing = time.perf_counter() - started
     freeze(classifier.model.to(device), config.optimization.freeze_layers)
     classifier.model.bert.encoder.gradient_checkpointing = config.optimization.gradient_checkpointing
 
     objective = _objective(config.optimization, classifier, train, device)
     bf16 = wants_bf16(config.run.precision, device)
     trainer = Trainer(classifier.model, train, objective, config.optimization, config.run.seed, bf16)
+    trainer.state.progress.training_seconds = tokenizing
     setup = Setup(trainer, classifier, validation, _data(corpus, train, validation))
     _describe(setup, config.optimization.epochs)
     return setup

@@ -26,7 +26,7 @@ class Progress:
     skipped_in_a_row: int = 0  # steps whose loss or gradient was not finite
     best_accuracy: float = -1.0
     best_epoch: int = 0
-    training_seconds: float = 0.0
+    training_seconds: float = 0.0  # of optimizer steps, and of a classifier's tokenizing before them
     tracker_run_id: str | None = None
 
 

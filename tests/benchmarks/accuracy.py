@@ -35,6 +35,7 @@ MINILM = "sentence-transformers/all-MiniLM-L6-v2"
 # Name in the table to the options of `python -m src.train`; "default" is what `make train` does on SST-2.
 FROM_SCRATCH = {
     "BERT from scratch, default": "",
+    "BERT from scratch, speedrun": "--recipe speedrun",
 }
 
 # Models that a row below begins with: trained once, by this command, and kept in this folder.

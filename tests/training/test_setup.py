@@ -1,4 +1,5 @@
 import re
+import time
 from dataclasses import replace
 from typing import Any
 
@@ -50,6 +51,12 @@ def test_vocabulary_comes_from_the_training_split_alone() -> None:
     parts = set_up(settings(), corpus_of(sentences(36, 1), zebras))
     assert parts.classifier.tokenizer.token_to_id("film") is not None
     assert parts.classifier.tokenizer.token_to_id("zebra") is None
+
+
+def test_training_time_begins_with_tokenizing() -> None:
+    before = time.perf_counter()
+    parts = setup()
+    assert 0 < parts.trainer.state.progress.training_seconds < time.perf_counter() - before
 
 
 def test_model_has_as_many_embeddings_as_the_tokenizer_tokens_and_its_padding() -> None:
