@@ -2,8 +2,10 @@
 
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+from src.data.hub import HUB_ID
 from src.utils.config import SAMPLE
 
 SAMPLE_WARNING = """
@@ -46,12 +48,28 @@ def _description(run: Mapping[str, Any]) -> str:
     return f"""# BERT {layers}/{width} on {data["name"]}
 {SAMPLE_WARNING if data["name"] == SAMPLE else ""}
 {model["parameters"]:,} parameters in {layers} layers, {width} wide, trained from
-{config["model_name_or_path"] or "random weights"} on {data["train"]:,} examples of {data["name"]}:
+{_beginning(run)}
+on {data["train"]:,} examples of {data["name"]}:
 {training["epochs"]} epochs, about {training["batch_size"]} sentences a batch,
 learning rate {training["learning_rate"]}, seed {config["run"]["seed"]}.
 
 Labels: {", ".join(data["label_names"])}. A text is read up to {config["tokenization"]["seq_len"]} tokens
 (`long_text`: {config["tokenization"]["long_text"]})."""
+
+
+def _beginning(run: Mapping[str, Any]) -> str:
+    """Says what the weights were before the training."""
+    name, past = run["config"]["model_name_or_path"], run["model"].get("pretraining")
+    if name is None:
+        return "random weights"
+    # Of a folder the last part: where it lay is nobody's business.
+    name = name if HUB_ID.fullmatch(name) else Path(name).name
+    if past is None:
+        return str(name)
+    data, training, seq_len = past["data"], past["config"]["optimization"], past["config"]["tokenization"]["seq_len"]
+    return f"""{name}, itself pre-trained from random weights to predict masked tokens of
+{data["name"]} ({data["documents"]:,} documents, {data["train"]:,} tokens, no labels;
+{training["max_steps"]:,} steps of {training["batch_size"]} rows of {seq_len} tokens)"""
 
 
 def _numbers(run: Mapping[str, Any], evaluation: Mapping[str, Any]) -> str:

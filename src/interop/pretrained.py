@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
@@ -99,9 +100,24 @@ def load_pretrained(folder: Path, label_names: Sequence[str], config: TrainConfi
     return Classifier(model, tokenizer, tuple(label_names), seq_len, config.tokenization.long_text), report
 
 
+def pretraining_of(folder: Path) -> dict[str, Any] | None:
+    """Finds out what a model folder was pre-trained on.
+
+    Args:
+        folder: of a model.
+
+    Returns:
+        The content of run.json, or None if this project did not pre-train it.
+    """
+    if not (folder / RUN).exists():
+        return None
+    run = read_json(folder / RUN)
+    return run if task_of(run) == PretrainConfig.task else None
+
+
 def _trained_length(folder: Path, shape: BertConfig) -> int:
     """Finds how many positions a checkpoint was trained on: those of its rows, if this project pre-trained it."""
-    if (folder / RUN).exists() and task_of(read_json(folder / RUN)) == PretrainConfig.task:
+    if pretraining_of(folder) is not None:
         return read_settings(folder).seq_len
     # Not the tokenizer's own limit: sentence encoders often set one far below the position table.
     return shape.longest_sequence

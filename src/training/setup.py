@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -13,7 +14,7 @@ from src.data.tokenizer import PAD, build_tokenizer, roles, token_id
 from src.data.word_dropout import drop_probabilities
 from src.evaluation.predictor import labelled_dataset
 from src.interop.huggingface import Classifier
-from src.interop.pretrained import fetch, load_pretrained
+from src.interop.pretrained import fetch, load_pretrained, pretraining_of
 from src.model.bert import BertForSequenceClassification
 from src.training.loop import Trainer
 from src.training.objectives import Classification
@@ -31,6 +32,7 @@ class Setup:
     classifier: Classifier
     validation: DSCreator
     data: dict[str, Any]  # name, origins, sizes and labels, for run.json
+    pretraining: dict[str, Any] | None  # run.json of the pre-training, if this project did it
 
     @property
     def subject(self) -> ClassifierInTraining:
@@ -39,9 +41,9 @@ class Setup:
 
     @property
     def model(self) -> dict[str, Any]:
-        """The model's shape and number of parameters, for run.json."""
+        """The model's shape, number of parameters and past, for run.json."""
         model = self.classifier.model
-        return asdict(model.config) | {"parameters": count_parameters(model)}
+        return asdict(model.config) | {"parameters": count_parameters(model), "pretraining": self.pretraining}
 
 
 def set_up(config: TrainConfig, corpus: Corpus) -> Setup:
@@ -60,8 +62,11 @@ def set_up(config: TrainConfig, corpus: Corpus) -> Setup:
 
     started = time.perf_counter()
     train_split = draw(corpus.splits["train"], config.data.max_train_samples, config.run.seed)
-    build = _from_scratch if config.model_name_or_path is None else _from_checkpoint
-    classifier = build(config, train_split, corpus.label_names)
+    folder = None if config.model_name_or_path is None else fetch(config.model_name_or_path)
+    if folder is None:
+        classifier = _from_scratch(config, train_split, corpus.label_names)
+    else:
+        classifier = _from_checkpoint(config, folder, corpus.label_names)
     train, validation = (
         labelled_dataset(classifier, split.texts, split.labels, split.pairs)
         for split in (train_split, corpus.splits["validation"])
@@ -74,7 +79,8 @@ def set_up(config: TrainConfig, corpus: Corpus) -> Setup:
     bf16 = wants_bf16(config.run.precision, device)
     trainer = Trainer(classifier.model, train, objective, config.optimization, config.run.seed, bf16)
     trainer.state.progress.training_seconds = tokenizing
-    setup = Setup(trainer, classifier, validation, _data(corpus, train, validation))
+    pretraining = None if folder is None else pretraining_of(folder)
+    setup = Setup(trainer, classifier, validation, _data(corpus, train, validation), pretraining)
     _describe(setup, config.optimization.epochs)
     return setup
 
@@ -125,10 +131,9 @@ def _from_scratch(config: TrainConfig, train: TextSplit, label_names: tuple[str,
     return Classifier(model, tokenizer, label_names, config.tokenization.seq_len, config.tokenization.long_text)
 
 
-def _from_checkpoint(config: TrainConfig, train: TextSplit, label_names: tuple[str, ...]) -> Classifier:
-    assert config.model_name_or_path is not None
+def _from_checkpoint(config: TrainConfig, folder: Path, label_names: tuple[str, ...]) -> Classifier:
     _refuse_what_is_fixed(config)
-    classifier, report = load_pretrained(fetch(config.model_name_or_path), label_names, config)
+    classifier, report = load_pretrained(folder, label_names, config)
     report.tell()
     return classifier
 

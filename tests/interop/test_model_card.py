@@ -1,8 +1,9 @@
 from typing import Any
 
+import pytest
 from huggingface_hub import ModelCard
 
-from src.interop.model_card import masked_lm_card
+from src.interop.model_card import classifier_card, masked_lm_card
 
 RUN: dict[str, Any] = {
     "data": {"name": "books.txt + films:train", "documents": 75_000, "train": 20_000_123},
@@ -34,3 +35,52 @@ def test_the_card_of_a_pretrained_model_shows_its_numbers_beside_the_baselines()
     table = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")]
     assert table[0] == ["38,912 masked tokens of held-out documents", "this model", "most frequent token, always"]
     assert table[2:] == [["accuracy", "45.7 %", "5.1 %"], ["loss in nats", "2.988", "6.432 (token frequencies)"]]
+
+
+CLASSIFIER: dict[str, Any] = {
+    "data": {
+        "name": "stanfordnlp/sst2",
+        "label_names": ["negative", "positive"],
+        "train": 67_349,
+        "validation_origin": "stanfordnlp/sst2, split validation",
+    },
+    "model": {"num_hidden_layers": 4, "hidden_size": 256, "parameters": 5_466_370, "pretraining": None},
+    "config": {
+        "model_name_or_path": None,
+        "tokenization": {"seq_len": 64, "long_text": "truncate"},
+        "optimization": {"epochs": 2, "batch_size": 32, "learning_rate": 0.0002},
+        "run": {"seed": 3},
+    },
+}
+EVALUATION = {"n": 872, "accuracy": 0.8543, "interval": [0.83, 0.88], "f1": 0.8541, "mcc": 0.709, "loss": 0.3456}
+
+
+def described(model_name_or_path: str | None, pretraining: dict[str, Any] | None) -> str:
+    run = CLASSIFIER | {
+        "config": CLASSIFIER["config"] | {"model_name_or_path": model_name_or_path},
+        "model": CLASSIFIER["model"] | {"pretraining": pretraining},
+    }
+    card: Any = ModelCard(classifier_card(run, EVALUATION))
+    assert card.data.to_dict()["datasets"] == ["stanfordnlp/sst2"]
+    return " ".join(card.text.split())
+
+
+@pytest.mark.parametrize(
+    "model, said",
+    [
+        (None, "random weights"),
+        ("google-bert/bert-base-uncased", "google-bert/bert-base-uncased"),
+        ("/home/somebody/models/my-bert", "my-bert"),
+    ],
+)
+def test_the_card_of_a_classifier_says_what_it_was_trained_from_but_no_path(model: str | None, said: str) -> None:
+    assert f"256 wide, trained from {said} on 67,349 examples of stanfordnlp/sst2: 2 epochs" in described(model, None)
+
+
+def test_the_card_of_a_classifier_tells_of_a_pretraining_that_came_before() -> None:
+    expected = (
+        "trained from books, itself pre-trained from random weights to predict masked tokens of books.txt + "
+        "films:train (75,000 documents, 20,000,123 tokens, no labels; 12,345 steps of 32 rows of 128 tokens) "
+        "on 67,349 examples"
+    )
+    assert expected in described("/home/somebody/weights/books", RUN)

@@ -1,0 +1,44 @@
+"""Makes weights/bert-sst2, the checkpoint that comes with the repository, out of a finished run.
+
+    python -m tests.benchmarks.shipped weights/RUN
+
+The weights are stored as float16, half the size; readers compute in float32. What they score then is measured anew.
+"""
+
+import argparse
+import shutil
+from pathlib import Path
+
+import torch
+
+from src.interop.huggingface import load_classifier, save_classifier
+from src.utils.config import SHIPPED_CHECKPOINT
+from src.utils.folder import new_folder
+
+LARGEST_MIB = 30
+
+
+def main() -> None:
+    """Replaces the shipped checkpoint."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path, help="folder of a finished run of src.train")
+    ship(parser.parse_args().run, SHIPPED_CHECKPOINT)
+
+
+def ship(run: Path, target: Path) -> None:
+    """Writes a run's model, tokenizer and card into a folder of their own.
+
+    Args:
+        run: folder of a finished run.
+        target: replaced as a whole.
+    """
+    with new_folder(target) as folder:
+        save_classifier(folder, load_classifier(run), torch.float16)
+        shutil.copy(run / "README.md", folder)
+        size = (folder / "model.safetensors").stat().st_size / 2**20
+        if size > LARGEST_MIB:
+            raise SystemExit(f"{run}: {size:.0f} MiB of weights, the repository takes {LARGEST_MIB}")
+
+
+if __name__ == "__main__":
+    main()
