@@ -1,0 +1,47 @@
+import statistics
+from pathlib import Path
+from typing import Any
+
+import pytest
+from matplotlib.image import imread
+
+from tests.benchmarks.accuracy import _located, table, with_table
+from tests.benchmarks.pictures import accuracy_picture, pretraining_picture
+
+RUNS: list[dict[str, Any]] = [
+    {"name": name, "seed": seed, "accuracy": accuracy, "seconds": 60.0 + seed, "parameters": 1234, "command": "`x`"}
+    for name, accuracies in {"one": [0.81, 0.83, 0.85], "other": [0.9]}.items()
+    for seed, accuracy in enumerate(accuracies)
+]
+CURVE: list[dict[str, float]] = [
+    *({"step": step, "train/loss": 7 - step / 1000} for step in range(50, 2001, 50)),
+    *({"step": step, "validation/loss": 6.5 - step / 1000, "validation/unigram_loss": 6.7} for step in (1000, 2000)),
+]
+
+
+def test_a_line_holds_mean_and_standard_deviation_of_a_recipes_runs() -> None:
+    lines = table(RUNS, "what | accuracy").splitlines()
+    assert lines[2] == f"| one | 83.0 ± {statistics.stdev([81, 83, 85]):.1f} % | 0, 1, 2 | 61 s | 1,234 | `x` |"
+    assert lines[3] == "| other | 90.0 % | 0 | 60 s | 1,234 | `x` |"
+
+
+def test_the_table_replaces_the_one_before_and_nothing_else() -> None:
+    readme = "a\n<!-- accuracy -->\nold\n<!-- /accuracy -->\nb"
+    assert with_table(readme, "new\n") == "a\n<!-- accuracy -->\nnew\n<!-- /accuracy -->\nb"
+
+
+@pytest.mark.parametrize(
+    "word, found", [("org/data", "/here"), ("org/data:train", "/here:train"), ("org/other:train", "org/other:train")]
+)
+def test_a_folder_stands_in_for_a_hub_id_and_its_splits(word: str, found: str) -> None:
+    assert _located(word, {"org/data": "/here"}) == found
+
+
+def test_pictures_are_drawn_alike_every_time(tmp_path: Path) -> None:
+    for name in ("first", "second"):
+        accuracy_picture(tmp_path / f"{name}-accuracy.png", {"what | accuracy": RUNS})
+        pretraining_picture(tmp_path / f"{name}-curve.png", CURVE)
+    for kind in ("accuracy", "curve"):
+        first, second = (tmp_path / f"{name}-{kind}.png" for name in ("first", "second"))
+        assert first.read_bytes() == second.read_bytes()
+        assert imread(first).std() > 0.05
