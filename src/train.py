@@ -24,7 +24,6 @@ def main(arguments: list[str]) -> None:
     # Not above: --help should not wait for PyTorch.
     from src.data.sources import open_corpus
     from src.evaluation.metrics import Evaluation
-    from src.training.self_training import taught
     from src.training.start import find_checkpoint, refuse_changes
 
     if (found := find_checkpoint(config.run, config.task)) is not None:
@@ -44,7 +43,7 @@ def main(arguments: list[str]) -> None:
             config = parse_training(arguments, PROGRAM, recipe=recipe)
         config = _settled(config, corpus)
         folder, checkpoint = _new_run(config, corpus), None
-    train(config, taught(corpus, config), folder, checkpoint)
+    train(config, corpus, folder, checkpoint)
     print(Evaluation.from_dict(folder.read_evaluation()).as_text())
     print(f"\n{folder.path}")
 
@@ -58,14 +57,10 @@ def _new_run(config: TrainConfig, corpus: "Corpus") -> "RunFolder":
 
 def _settled(config: TrainConfig, corpus: "Corpus") -> TrainConfig:
     """Names data and model so that a later run finds them from any folder and under any environment."""
-    from src.data.documents import settled
-
-    def resolved(model: str | None) -> str | None:
-        return str(Path(model).resolve()) if model is not None and Path(model).is_dir() else model
-
-    unlabelled = tuple(settled(source) for source in corpus.source.unlabelled)
-    data = replace(corpus.source, teacher=resolved(corpus.source.teacher), unlabelled=unlabelled)
-    return replace(config, data=data, model_name_or_path=resolved(config.model_name_or_path))
+    model = config.model_name_or_path
+    if model is not None and Path(model).is_dir():
+        model = str(Path(model).resolve())
+    return replace(config, data=corpus.source, model_name_or_path=model)
 
 
 def _resumed(arguments: list[str], saved: TrainConfig) -> TrainConfig:

@@ -145,20 +145,11 @@ class DataConfig:
     """Column that holds a second text, for models that compare two; unset: one text only."""
     max_train_samples: int | None = None
     """Train on this many randomly drawn examples only."""
-    teacher: str | None = None
-    """Classifier whose answers to --unlabelled texts are learned in place of the training split: a folder, or a hub id."""
-    unlabelled: tuple[str, ...] = ()
-    """Texts for --teacher to label, named as src.pretrain's --corpus."""
-    teacher_confidence: float = 0.75
-    """Leave out texts to whose label the teacher gives a lower probability."""
     holdout: float = 0.0
     """Set this fraction of the maximal training phrases aside and evaluate on them instead of the validation split."""
 
     def __post_init__(self) -> None:
         _require(0 <= self.holdout < 1, "holdout", self.holdout, "must lie in [0, 1)")
-        _require(0 <= self.teacher_confidence < 1, "teacher_confidence", self.teacher_confidence, "must lie in [0, 1)")
-        if (self.teacher is None) != (not self.unlabelled):
-            raise UsageError("--teacher labels the texts of --unlabelled; give both or neither")
         if self.max_train_samples is not None:
             _require(self.max_train_samples >= 1, "max_train_samples", self.max_train_samples, "must be at least 1")
         if self.dataset is not None and self.train_file is not None:
