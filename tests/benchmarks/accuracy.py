@@ -25,9 +25,8 @@ from src.utils.config import IMDB, REPOSITORY, SST2, DataConfig
 from src.utils.folder import read_json
 from tests.benchmarks.pictures import accuracy_picture, pretraining_picture
 
-RESULTS = REPOSITORY / "media" / "accuracy.jsonl"
-TABLE = REPOSITORY / "media" / "accuracy.md"
-PRETRAINING = REPOSITORY / "media" / "pretraining.jsonl"  # metrics.jsonl of the pre-training in the tables
+MEDIA = REPOSITORY / "media"
+RESULTS, TABLE = MEDIA / "accuracy.jsonl", MEDIA / "accuracy.md"
 README = REPOSITORY / "README.md"
 
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
@@ -39,14 +38,17 @@ FROM_SCRATCH = {
 }
 
 # Models that a row below begins with: trained once, by this command, and kept in this folder.
-MINILM_IMDB, BERT_IMDB = "weights/minilm-imdb", "weights/bert-imdb"
+MINILM_IMDB, BERT_IMDB, RANDOM_IMDB = "weights/minilm-imdb", "weights/bert-imdb", "weights/bert-imdb-random-start"
+REVIEWS = f"{IMDB}:train {IMDB}:unsupervised"
 BASES = {
     MINILM_IMDB: f"src.train --model-name-or-path {MINILM} --dataset {IMDB} --seq-len 256 --long-text head-tail "
     "--epochs 1 --learning-rate 1e-4",
-    BERT_IMDB: f"src.pretrain --corpus {IMDB}:train {IMDB}:unsupervised --max-steps 10000 --num-threads 1",
+    BERT_IMDB: f"src.pretrain --corpus {REVIEWS} --max-steps 10000 --evaluate-every 500 --num-threads 1",
+    RANDOM_IMDB: f"src.pretrain --corpus {REVIEWS} --max-steps 2000 --evaluate-every 500 --num-threads 1 "
+    "--start random",
 }
 ON_IMDB = {"all-MiniLM-L6-v2, one epoch of 256 tokens": MINILM_IMDB}
-PRETRAINED = {"BERT mini, 20 million tokens": BERT_IMDB}
+PRETRAINED = {"mini, start from counts": BERT_IMDB, "mini, random start": RANDOM_IMDB}
 FINE_TUNED = {
     "BERT mini, pre-trained here on reviews": f"--model-name-or-path {BERT_IMDB}",
     "all-MiniLM-L6-v2": f"--model-name-or-path {MINILM}",
@@ -94,8 +96,9 @@ def write_tables() -> None:
     TABLE.write_text("\n".join(table(runs, title) for title, runs in found.items()))
     README.write_text(with_table(README.read_text(), TABLE.read_text()))
     accuracy_picture(RESULTS.with_suffix(".png"), found)
-    if PRETRAINING.exists():
-        pretraining_picture(PRETRAINING.with_suffix(".png"), _lines(PRETRAINING))
+    curves = {name: _lines(_curve(base)) for name, base in PRETRAINED.items() if _curve(base).exists()}
+    if curves:
+        pretraining_picture(MEDIA / "pretraining.png", curves)
     print(TABLE.read_text())
 
 
@@ -112,6 +115,11 @@ def _tables() -> dict[str, list[str]]:
 
 def _all() -> list[str]:
     return [name for names in _tables().values() for name in names]
+
+
+def _curve(base: str) -> Path:
+    """Where metrics.jsonl of a pre-training is kept."""
+    return MEDIA / f"{Path(base).name}.jsonl"
 
 
 def _forget(name: str) -> None:
@@ -171,7 +179,7 @@ def _runs(name: str, local: Mapping[str, str], seeds: int) -> Iterator[dict[str,
         base = (ON_IMDB | PRETRAINED)[name]
         folder = _base(base, local)
         if name in PRETRAINED:
-            shutil.copy(folder / "metrics.jsonl", PRETRAINING)
+            shutil.copy(folder / "metrics.jsonl", _curve(base))
         yield _row(name, folder, BASES[base], seed=0)
     else:
         command = f"src.train {(FROM_SCRATCH | FINE_TUNED | ABLATIONS | SAMPLES)[name]}"

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 DPI = 100
-BLUE, VERMILLION, GREY, LINE, INK = "#0072B2", "#D55E00", "#5A5A5A", "#D0D0D0", "#1A1A1A"
+BLUE, VERMILLION, GREEN, GREY, LINE, INK = "#0072B2", "#D55E00", "#009E73", "#5A5A5A", "#D0D0D0", "#1A1A1A"
 LONGEST_NAME = 44
 
 
@@ -44,27 +44,22 @@ def accuracy_picture(path: Path, tables: Mapping[str, Sequence[Mapping[str, Any]
     _save(figure, path)
 
 
-def pretraining_picture(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Draws the loss of a pre-training over its optimiser steps, beside what frequencies alone would reach.
+def pretraining_picture(path: Path, runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
+    """Draws the loss on held-out text over the steps of pre-trainings, beside what frequencies alone would reach.
 
     Args:
         path: the PNG to write.
-        rows: of its metrics.jsonl.
+        runs: name to the rows of metrics.jsonl, at most three.
     """
     figure, axes = _figure(9.6, 4.6)
-
-    def curve(name: str) -> tuple[list[float], list[float]]:
-        found = [row for row in rows if name in row]
-        return [row["step"] for row in found], [row[name] for row in found]
-
-    axes.plot(*curve("train/loss"), color=GREY, linewidth=1, alpha=0.7, label="training text, mean of 50 steps")
-    axes.plot(
-        *curve("validation/loss"), "o-", color=BLUE, markersize=4, label="held-out text, half as many tokens masked"
-    )
-    unigram = next(row["validation/unigram_loss"] for row in rows if "validation/unigram_loss" in row)
-    axes.axhline(unigram, color=VERMILLION, linestyle="--", label="frequencies of the tokens alone")
+    found = {name: [row for row in rows if "validation/loss" in row] for name, rows in runs.items()}
+    for (name, rows), color, mark in zip(found.items(), (BLUE, VERMILLION, GREEN), "os^", strict=False):
+        steps, losses = [row["step"] for row in rows], [row["validation/loss"] for row in rows]
+        axes.plot(steps, losses, f"{mark}-", color=color, markersize=4, label=name)
+    unigram = next(iter(found.values()))[0]["validation/unigram_loss"]
+    axes.axhline(unigram, color=GREY, linestyle="--", label="frequencies of the tokens alone")
     axes.set_xlabel("optimiser steps")
-    axes.set_ylabel("cross-entropy of a masked token, nats")
+    axes.set_ylabel("cross-entropy of a masked token\nof held-out text, nats")
     axes.grid(color=LINE, linewidth=0.8)
     axes.legend(frameon=False)
     _save(figure, path)

@@ -40,7 +40,7 @@ def test_a_folder_stands_in_for_a_hub_id_and_its_splits(word: str, found: str) -
 def test_pictures_are_drawn_alike_every_time(tmp_path: Path) -> None:
     for name in ("first", "second"):
         accuracy_picture(tmp_path / f"{name}-accuracy.png", {"what | accuracy": RUNS})
-        pretraining_picture(tmp_path / f"{name}-curve.png", CURVE)
+        pretraining_picture(tmp_path / f"{name}-curve.png", {"one": CURVE, "other": CURVE[::2]})
     for kind in ("accuracy", "curve"):
         first, second = (tmp_path / f"{name}-{kind}.png" for name in ("first", "second"))
         assert first.read_bytes() == second.read_bytes()
