@@ -44,13 +44,14 @@ BASES = {
     MINILM_IMDB: f"src.train --model-name-or-path {MINILM} --dataset {IMDB} --seq-len 256 --long-text head-tail "
     "--epochs 1 --learning-rate 1e-4",
     BERT_IMDB: f"src.pretrain --corpus {REVIEWS} --max-steps 10000 --evaluate-every 500 --num-threads 1",
-    RANDOM_IMDB: f"src.pretrain --corpus {REVIEWS} --max-steps 2000 --evaluate-every 500 --num-threads 1 "
+    RANDOM_IMDB: f"src.pretrain --corpus {REVIEWS} --max-steps 1000 --evaluate-every 250 --num-threads 1 "
     "--start random",
 }
 ON_IMDB = {"all-MiniLM-L6-v2, one epoch of 256 tokens": MINILM_IMDB}
 PRETRAINED = {"mini, start from counts": BERT_IMDB, "mini, random start": RANDOM_IMDB}
 FINE_TUNED = {
-    "BERT mini, pre-trained here on reviews": f"--model-name-or-path {BERT_IMDB}",
+    "BERT mini, pre-trained here on reviews": f"--model-name-or-path {BERT_IMDB} --epochs 1 --learning-rate 2e-4 "
+    "--layer-decay 1",
     "all-MiniLM-L6-v2": f"--model-name-or-path {MINILM}",
     "all-MiniLM-L6-v2, on IMDB first": f"--model-name-or-path {MINILM_IMDB}",
 }
