@@ -17,6 +17,7 @@ from src.data.packing import PackedRows, tokenized_corpus
 from src.data.tokenizer import CLS, SEP, token_id
 from src.evaluation.masked_lm import evaluate_masked_lm
 from src.interop.huggingface import load_masked_lm
+from src.interop.pretrained import pretraining_of
 from src.training import run_folder, session
 from src.training.loop import Trainer
 from src.utils import runs
@@ -286,7 +287,9 @@ def test_a_classifier_is_trained_on_top_of_it(programs: Programs, pretrained_run
     assert read(tmp_path / "classifier" / "tokenizer_config.json")["model_max_length"] == 16
     assert "knows 16 of them; longer texts are cut there, not at --seq-len" in answer.err
     assert succeed(programs.inference("--checkpoint", tmp_path / "classifier", "red red")).out.count("\n") == 1
-    assert read(tmp_path / "classifier" / "run.json")["model"]["pretraining"] == read(pretrained_run.path / "run.json")
+    (checkpoint,) = (tmp_path / "classifier" / "checkpoints").iterdir()
+    for folder in (pretrained_run.path, tmp_path / "classifier", checkpoint):
+        assert pretraining_of(folder) == read(pretrained_run.path / "run.json")
     card = (tmp_path / "classifier" / "README.md").read_text()
     assert "to predict masked tokens of\ncolours.txt (203 documents" in card and str(tmp_path) not in card
 

@@ -14,7 +14,7 @@ from src.data.packing import PackedRows
 from src.model.bert import BertForMaskedLM
 
 ROWS_PER_BATCH = 32
-MOST_ROWS = 2048  # of 128 tokens each: a standard error of a quarter of a point
+MOST_ROWS = 2048  # of 64 tokens each: a standard error of a third of a point
 
 
 @dataclass(frozen=True)

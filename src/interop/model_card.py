@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from src.data.hub import HUB_ID
-from src.utils.config import SAMPLE
+from src.utils.config import EVALUATED_MASK_RATE, SAMPLE
 
 SAMPLE_WARNING = """
 > **Trained on the bundled sample, not on SST-2.** A few hundred sentences, good 
@@ -35,7 +35,7 @@ def classifier_card(run: Mapping[str, Any], evaluation: Mapping[str, Any]) -> st
         Markdown with a YAML header.
     """
     header = {"pipeline_tag": "text-classification", "tags": ["bert"], "metrics": ["accuracy"]}
-    if "/" in run["data"]["name"]:  # else it is no hub id, which this field wants
+    if HUB_ID.fullmatch(run["data"]["name"]):  # else it is no hub id, which this field wants
         header["datasets"] = [run["data"]["name"]]
     yaml = "\n".join(f"{key}: {json.dumps(value)}" for key, value in header.items())
     parts = [f"---\n{yaml}\n---", _description(run), _numbers(run, evaluation), USAGE]
@@ -53,7 +53,7 @@ on {data["train"]:,} examples of {data["name"]}:
 {training["epochs"]} epochs, about {training["batch_size"]} sentences a batch,
 learning rate {training["learning_rate"]}, seed {config["run"]["seed"]}.
 
-Labels: {", ".join(data["label_names"])}. A text is read up to {config["tokenization"]["seq_len"]} tokens
+Labels: {", ".join(data["label_names"])}. A text is read up to {model["seq_len"]} tokens
 (`long_text`: {config["tokenization"]["long_text"]})."""
 
 
@@ -95,6 +95,7 @@ def masked_lm_card(run: Mapping[str, Any], numbers: Mapping[str, Any]) -> str:
     """
     data, model, config = run["data"], run["model"], run["config"]
     layers, width, training = model["num_hidden_layers"], model["hidden_size"], config["optimization"]
+    masked = f"{numbers['n']:,} masked tokens ({EVALUATED_MASK_RATE:.0%}) of held-out documents"
     return f"""---
 pipeline_tag: "fill-mask"
 tags: ["bert"]
@@ -107,7 +108,7 @@ tokens (rate {training["mask_rate"]}) of {data["documents"]:,} documents, {data[
 {config["tokenization"]["seq_len"]}: {training["max_steps"]:,} steps of {training["batch_size"]} rows, learning rate
 {training["learning_rate"]}, seed {config["run"]["seed"]}. No labels were used.
 
-| {numbers["n"]:,} masked tokens of held-out documents | this model | most frequent token, always |
+| {masked} | this model | most frequent token, always |
 |---|---|---|
 | accuracy | {100 * numbers["accuracy"]:.1f} % | {100 * numbers["unigram_accuracy"]:.1f} % |
 | loss in nats | {numbers["loss"]:.3f} | {numbers["unigram_loss"]:.3f} (token frequencies) |

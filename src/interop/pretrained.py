@@ -13,12 +13,12 @@ from src.data.tokenizer import prepend_plain_text_normalizer
 from src.interop.configs import from_hugging_face_config
 from src.interop.huggingface import CONFIG, Classifier, from_checkpoint
 from src.interop.key_tables import from_hugging_face, their_names
-from src.interop.tokenizer_files import read_settings, read_tokenizer
+from src.interop.tokenizer_files import read_tokenizer
 from src.model.bert import BertForSequenceClassification
 from src.utils.config import BertConfig, PretrainConfig, TrainConfig
 from src.utils.errors import CheckpointError, notice
 from src.utils.folder import read_json, verify
-from src.utils.runs import RUN, task_of
+from src.utils.runs import CHECKPOINTS, RUN, task_of
 
 FILES = ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "vocab.txt"]
 
@@ -101,26 +101,29 @@ def load_pretrained(folder: Path, label_names: Sequence[str], config: TrainConfi
 
 
 def pretraining_of(folder: Path) -> dict[str, Any] | None:
-    """Finds out what a model folder was pre-trained on.
+    """Finds out which pre-training of this project a model goes back to.
 
     Args:
-        folder: of a model.
+        folder: of a run, or a checkpoint in one.
 
     Returns:
-        The content of run.json, or None if this project did not pre-train it.
+        The content of the pre-training's run.json, or None where there was none or no run.json tells.
     """
-    if not (folder / RUN).exists():
+    place = folder.parent.parent if folder.parent.name == CHECKPOINTS else folder
+    if not (place / RUN).exists():
         return None
-    run = read_json(folder / RUN)
-    return run if task_of(run) == PretrainConfig.task else None
+    run = read_json(place / RUN)
+    if task_of(run) == PretrainConfig.task:
+        return run
+    past: dict[str, Any] | None = run["model"].get("pretraining")
+    return past
 
 
 def _trained_length(folder: Path, shape: BertConfig) -> int:
     """Finds how many positions a checkpoint was trained on: those of its rows, if this project pre-trained it."""
-    if pretraining_of(folder) is not None:
-        return read_settings(folder).seq_len
-    # Not the tokenizer's own limit: sentence encoders often set one far below the position table.
-    return shape.longest_sequence
+    past = pretraining_of(folder)
+    # Else not the tokenizer's own limit: sentence encoders often set one far below the position table.
+    return shape.longest_sequence if past is None else int(past["config"]["tokenization"]["seq_len"])
 
 
 def _fill(model: BertForSequenceClassification, checkpoint: dict[str, Tensor], where: str) -> LoadReport:
@@ -136,7 +139,7 @@ def _fill(model: BertForSequenceClassification, checkpoint: dict[str, Tensor], w
             )
         if not fits:
             found.pop(key, None)
-    # A head trained for other classes, or half a head, is of no use.
+    # A head of another number of classes, or half a head, is of no use.
     if not {"classifier.weight", "classifier.bias"} <= set(found):
         found = {key: tensor for key, tensor in found.items() if not key.startswith("classifier.")}
     model.load_state_dict(found, strict=False)

@@ -1,8 +1,7 @@
 """Pre-training begins with what counting can tell: which tokens are frequent, and which keep the same company.
 
 From random weights, masked language modelling learns the tokens' frequencies first, then which tokens go together, and
-only then where they stand: for millions of tokens the loss hardly moves. Counts give the first two within a minute,
-and sine waves help with the third.
+only then where they stand. Counts give the first two without a step, and sine waves help with the third.
 """
 
 import numpy as np
@@ -18,57 +17,59 @@ WINDOW = 5
 CONTEXT_SMOOTHING = 0.75
 SVD_ITERATIONS = 3
 TOKENS_AT_ONCE = 4_000_000
+LARGEST_SEED = 2**32  # that scikit-learn takes
 
 
-def start_from_counts(model: BertForMaskedLM, stream: NDArray[np.integer], seed: int) -> None:
+def start_from_counts(model: BertForMaskedLM, stream: NDArray[np.integer], counts: Tensor, seed: int) -> None:
     """Replaces a model's random token embeddings, positions and decoder bias.
 
-    Token embeddings become the left singular vectors of the positive pointwise mutual information of tokens up to five
-    apart, scaled by the roots of the singular values (Levy, Goldberg & Dagan 2015, sections 2 and 3), then turned at
-    random, so that no dimension carries more than others, and all made as long as random ones are on average. Learned
-    positions begin as the sine table, in which equal distances are equal rotations (Vaswani et al. 2017, section 3.5).
-    The bias begins as the logarithm of the frequencies.
+    Token embeddings become `token_vectors`, made as long as random ones are on average; tokens the text lacks, such as
+    [MASK], stay random. Learned positions begin as the sine table, in which equal distances are equal rotations
+    (Vaswani et al. 2017, section 3.5), unless the width is odd. The bias begins as the logarithm of the frequencies.
 
     Args:
         model: changed in place, on any device; [PAD] stays zero.
         stream: ids of the training text, shape (tokens,).
+        counts: how often each id occurs in it, int64, shape (V,).
         seed: of the decomposition and the rotation.
     """
     shape = model.config
     with torch.no_grad():
         token = model.bert.embedding.token.weight  # (V, D)
-        vectors = token_vectors(stream, shape.vocab_size, shape.hidden_size, seed)
+        vectors = token_vectors(stream, counts, shape.hidden_size, seed)
         vectors *= shape.initializer_range * shape.hidden_size**0.5
-        known = vectors.any(dim=1)  # the others, such as [MASK], stand nowhere in the text and stay random
+        known = counts > 0
         known[shape.pad_token_id] = False
         token[known.to(token.device)] = vectors[known].to(token)
         position = model.bert.embedding.position
         if isinstance(position, LearnedPositionalEncoding) and shape.hidden_size % 2 == 0:
             sines = sinusoidal_table(*position.weight.shape)  # (positions, D), mean square 1/2
             position.weight.copy_(sines * shape.initializer_range * 2**0.5)
-        model.masked_lm.decoder["bias"].copy_(log_frequencies(stream, shape.vocab_size))
+        model.masked_lm.decoder["bias"].copy_(log_frequencies(counts))
 
 
-def log_frequencies(stream: NDArray[np.integer], vocab_size: int) -> Tensor:
-    """Computes ln of the share each token has of the text, with one added to every count.
+def log_frequencies(counts: Tensor) -> Tensor:
+    """Computes the natural logarithm of the share each token has of a text, with one added to every count.
 
     Args:
-        stream: ids, shape (tokens,).
-        vocab_size: V.
+        counts: of each id, int64, shape (V,).
 
     Returns:
         float32, shape (V,).
     """
-    counts = np.bincount(stream, minlength=vocab_size) + 1.0
-    return torch.from_numpy(np.log(counts / counts.sum())).float()
+    return ((counts + 1) / (counts + 1).sum()).log()
 
 
-def token_vectors(stream: NDArray[np.integer], vocab_size: int, size: int, seed: int) -> Tensor:
-    """Decomposes the tokens' pointwise mutual information into vectors whose products approximate it.
+def token_vectors(stream: NDArray[np.integer], counts: Tensor, size: int, seed: int) -> Tensor:
+    """Makes vectors of tokens that point the same way where tokens keep the same company.
+
+    They are the left singular vectors of the positive pointwise mutual information, scaled by the roots of the singular
+    values (Levy, Goldberg & Dagan 2015, sections 2.2 and 3.3), less their mean, which tells nothing, and turned at
+    random, so that no dimension carries more than others.
 
     Args:
         stream: ids, shape (tokens,).
-        vocab_size: V.
+        counts: how often each id occurs in it, int64, shape (V,).
         size: D.
         seed: of the randomised decomposition and the rotation.
 
@@ -77,22 +78,24 @@ def token_vectors(stream: NDArray[np.integer], vocab_size: int, size: int, seed:
     """
     from sklearn.utils.extmath import randomized_svd
 
+    V = len(counts)
     left, values, _ = randomized_svd(
-        positive_pmi(stream, vocab_size), n_components=min(size, vocab_size), n_iter=SVD_ITERATIONS, random_state=seed
+        positive_pmi(stream, V), n_components=min(size, V), n_iter=SVD_ITERATIONS, random_state=seed % LARGEST_SEED
     )
-    vectors = torch.zeros(vocab_size, size)  # (V, D)
+    vectors = torch.zeros(V, size)  # (V, D)
     vectors[:, : len(values)] = torch.from_numpy(left * np.sqrt(values))
-    seen = torch.from_numpy(np.bincount(stream, minlength=vocab_size) > 0).unsqueeze(1)  # (V, 1)
-    vectors = torch.where(seen, vectors - vectors[seen.squeeze(1)].mean(dim=0), 0.0)  # what all share tells nothing
-    rotation = torch.linalg.qr(torch.randn(size, size, generator=torch.Generator().manual_seed(seed))).Q
+    seen = counts > 0  # (V,)
+    vectors = torch.where(seen.unsqueeze(1), vectors - vectors[seen].mean(dim=0), 0.0)
+    rotation = torch.linalg.qr(torch.randn(size, size, generator=torch.Generator().manual_seed(seed))).Q  # (D, D)
     return torch.nn.functional.normalize(vectors @ rotation, dim=1)
 
 
 def positive_pmi(stream: NDArray[np.integer], vocab_size: int) -> csr_array:
     """Computes max(0, ln(p(a, b) / (p(a) p'(b)))) for tokens a and b near each other.
 
-    A pair d apart counts (WINDOW + 1 - d) / WINDOW, in both directions; p' is the frequency to the power of 0.75, which
-    keeps rare company from looking important (Levy, Goldberg & Dagan 2015, section 3.1).
+    A pair d apart counts (WINDOW + 1 - d) / WINDOW, in both directions and across the ends of documents; p' is the
+    frequency to the power of 0.75, which keeps rare company from looking important (Levy, Goldberg & Dagan 2015,
+    section 3.1).
 
     Args:
         stream: ids, shape (tokens,).

@@ -20,15 +20,12 @@ from src.training.loop import StepReport, Trainer
 from src.training.objectives import MaskedLanguageModelling
 from src.training.setup import count_parameters, describe_place, describe_shape
 from src.training.subjects import MaskedLMInTraining
-from src.utils.config import PretrainConfig
+from src.utils.config import EVALUATED_MASK_RATE, PretrainConfig
 from src.utils.device import resolve_device, set_up_arithmetic, wants_bf16
 from src.utils.errors import notice
 
 # The first steps are slower: memory is allocated, the corpus read from disk.
 STEPS_TO_WARM_UP, STEPS_TO_MEASURE = 3, 12
-
-# Evaluations mask alike, whatever the training does, so that their numbers can be compared.
-EVALUATED_RATE = 0.15
 
 
 @dataclass(frozen=True)
@@ -64,13 +61,13 @@ def set_up_pretraining(config: PretrainConfig, corpus: TokenizedCorpus, begins: 
     tokenizer = corpus.tokenizer
     shape = replace(config.model, vocab_size=tokenizer.get_vocab_size(), pad_token_id=token_id(tokenizer, PAD))
     model = BertForMaskedLM(shape).to(device)
-    if begins and config.optimization.start == "counts":
-        notice("counting    which tokens keep company with which, for the start (--start)")
-        start_from_counts(model, corpus.train, config.run.seed)
     model.bert.encoder.gradient_checkpointing = config.optimization.gradient_checkpointing
     rate, only_mask_tokens = config.optimization.mask_rate, config.optimization.mask_replacement == "mask"
     train = _rows("training text", corpus.train, config, tokenizer, rate, only_mask_tokens)
-    validation = _rows("held-out text", corpus.validation, config, tokenizer, EVALUATED_RATE, True)
+    validation = _rows("held-out text", corpus.validation, config, tokenizer, EVALUATED_MASK_RATE, True)
+    if begins and config.optimization.start == "counts":
+        notice("counting    which tokens keep company with which, for the start (--start)")
+        start_from_counts(model, corpus.train, train.counts, config.run.seed)
     bf16 = wants_bf16(config.run.precision, device)
     trainer = Trainer(model, train, MaskedLanguageModelling(), config.optimization, config.run.seed, bf16)
     subject = MaskedLMInTraining(

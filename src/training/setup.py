@@ -41,9 +41,10 @@ class Setup:
 
     @property
     def model(self) -> dict[str, Any]:
-        """The model's shape, number of parameters and past, for run.json."""
+        """The model's shape and past, and how it reads, for run.json."""
         model = self.classifier.model
-        return asdict(model.config) | {"parameters": count_parameters(model), "pretraining": self.pretraining}
+        more = {"parameters": count_parameters(model), "pretraining": self.pretraining}
+        return asdict(model.config) | more | {"seq_len": self.classifier.seq_len}
 
 
 def set_up(config: TrainConfig, corpus: Corpus) -> Setup:

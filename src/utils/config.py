@@ -22,6 +22,8 @@ IMDB = "stanfordnlp/imdb"
 SAMPLE = "sample"
 LongText = Literal["truncate", "head-tail", "windows"]
 SENTIMENT_LABELS = ("negative", "positive")
+# Evaluations mask this share of the tokens, whatever the training does, so that their numbers can be compared.
+EVALUATED_MASK_RATE = 0.15
 
 
 @dataclass(frozen=True)
@@ -268,7 +270,7 @@ class PretrainingConfig(OptimizerConfig):
     max_steps: int | None = None
     """Optimiser steps; unset: as many as --minutes allow."""
     minutes: float = 150.0
-    """Time for the optimiser steps; the first few, measured, turn it into --max-steps, once."""
+    """Time for the optimiser steps alone; a few rehearsed and timed ones turn it into --max-steps, once."""
     start: Literal["counts", "random"] = "counts"
     """Begin with embeddings, positions and decoder bias that counts and sine waves suggest, or from random ones; the rest is random."""
     mask_rate: float = 0.15

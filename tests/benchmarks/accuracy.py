@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from src.data.sources import Corpus, open_corpus
-from src.utils.config import IMDB, REPOSITORY, SST2, DataConfig
+from src.utils.config import IMDB, REPOSITORY, SAMPLE, SST2, DataConfig
 from src.utils.folder import read_json
 from tests.benchmarks.pictures import accuracy_picture, pretraining_picture
 
@@ -81,10 +81,8 @@ def main() -> None:
     local = dict(pair.split("=", 1) for pair in options.local)
     chosen = [name for name in _all() if options.only is None or (options.only and options.only in name)]
     for name in chosen:
-        _forget(name)
         for row in _runs(name, local, options.seeds):
-            with RESULTS.open("a") as stream:
-                stream.write(json.dumps(row) + "\n")
+            record(row)
             print(f"{name}, seed {row['seed']}: {100 * row['accuracy']:.2f} % in {row['seconds']:.0f} s", flush=True)
     write_tables()
 
@@ -92,7 +90,9 @@ def main() -> None:
 def write_tables() -> None:
     """Makes media/accuracy.md, and the tables in README, from the runs on record."""
     rows = _rows()
-    found = {title: [row for row in rows if row["name"] in names] for title, names in _tables().items()}
+    found = {
+        title: [row for name in names for row in rows if row["name"] == name] for title, names in _tables().items()
+    }
     found = {title: runs for title, runs in found.items() if runs}
     TABLE.write_text("\n".join(table(runs, title) for title, runs in found.items()))
     README.write_text(with_table(README.read_text(), TABLE.read_text()))
@@ -123,8 +123,10 @@ def _curve(base: str) -> Path:
     return MEDIA / f"{Path(base).name}.jsonl"
 
 
-def _forget(name: str) -> None:
-    RESULTS.write_text("".join(json.dumps(row) + "\n" for row in _rows() if row["name"] != name))
+def record(run: Mapping[str, Any]) -> None:
+    """Keeps a run, in place of an older one of the same name and seed."""
+    others = [row for row in _rows() if (row["name"], row["seed"]) != (run["name"], run["seed"])]
+    RESULTS.write_text("".join(json.dumps(row) + "\n" for row in [*others, run]))
 
 
 def table(rows: list[dict[str, Any]], title: str) -> str:
@@ -181,7 +183,7 @@ def _runs(name: str, local: Mapping[str, str], seeds: int) -> Iterator[dict[str,
         folder = _base(base, local)
         if name in PRETRAINED:
             shutil.copy(folder / "metrics.jsonl", _curve(base))
-        yield _row(name, folder, BASES[base], seed=0)
+        yield _row(name, folder, f"{BASES[base]} --output-dir {base}", seed=0)
     else:
         command = f"src.train {(FROM_SCRATCH | FINE_TUNED | ABLATIONS | SAMPLES)[name]}"
         for base in BASES:
@@ -196,8 +198,8 @@ def _runs(name: str, local: Mapping[str, str], seeds: int) -> Iterator[dict[str,
 
 def _base(folder: str, local: Mapping[str, str]) -> Path:
     path = REPOSITORY / folder
-    if not path.exists():
-        _run(BASES[folder], path, local)
+    if not path.exists() or read_json(path / "run.json")["finished"] is None:
+        _run(f"{BASES[folder]} --resume auto", path, local)
     return path
 
 
@@ -217,13 +219,15 @@ def _located(word: str, local: Mapping[str, str]) -> str:
 
 def _row(name: str, folder: Path, command: str, seed: int) -> dict[str, Any]:
     run = read_json(folder / "run.json")
+    if run["data"]["name"] == SAMPLE and name not in SAMPLES:
+        raise SystemExit(f"{name}: SST-2 was out of reach and the sample stood in; name a folder with --local")
     return {
         "name": name,
         "seed": seed,
         "accuracy": read_json(folder / "evaluation-validation.json")["accuracy"],
         "seconds": run["training_seconds"],
         "parameters": run["model"]["parameters"],
-        "command": f"`python -m {shlex.join(shlex.split(command))} --seed N`",
+        "command": f"`python -m {shlex.join(shlex.split(command))}{'' if '--output-dir' in command else ' --seed N'}`",
         "versions": run["versions"],
         "machine": run["machine"],
     }
@@ -278,6 +282,8 @@ BASELINES = {
 
 
 def _baseline(name: str, corpus: Corpus) -> dict[str, Any]:
+    if corpus.is_sample:
+        raise SystemExit(f"{name}: SST-2 is out of reach; name a folder with --local")
     started = time.perf_counter()
     accuracy, parameters = BASELINES[name](corpus)
     seconds = time.perf_counter() - started

@@ -33,7 +33,7 @@ def test_the_card_of_a_pretrained_model_says_what_it_is_in_the_hubs_format() -> 
 def test_the_card_of_a_pretrained_model_shows_its_numbers_beside_the_baselines() -> None:
     lines = masked_lm_card(RUN, NUMBERS).splitlines()
     table = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")]
-    assert table[0] == ["38,912 masked tokens of held-out documents", "this model", "most frequent token, always"]
+    assert table[0] == ["38,912 masked tokens (15%) of held-out documents", "this model", "most frequent token, always"]
     assert table[2:] == [["accuracy", "45.7 %", "5.1 %"], ["loss in nats", "2.988", "6.432 (token frequencies)"]]
 
 
@@ -44,10 +44,10 @@ CLASSIFIER: dict[str, Any] = {
         "train": 67_349,
         "validation_origin": "stanfordnlp/sst2, split validation",
     },
-    "model": {"num_hidden_layers": 4, "hidden_size": 256, "parameters": 5_466_370, "pretraining": None},
+    "model": {"num_hidden_layers": 4, "hidden_size": 256, "parameters": 5_466_370, "pretraining": None, "seq_len": 62},
     "config": {
         "model_name_or_path": None,
-        "tokenization": {"seq_len": 64, "long_text": "truncate"},
+        "tokenization": {"seq_len": 128, "long_text": "truncate"},
         "optimization": {"epochs": 2, "batch_size": 32, "learning_rate": 0.0002},
         "run": {"seed": 3},
     },
@@ -61,6 +61,7 @@ def described(model_name_or_path: str | None, pretraining: dict[str, Any] | None
         "model": CLASSIFIER["model"] | {"pretraining": pretraining},
     }
     card: Any = ModelCard(classifier_card(run, EVALUATION))
+    assert "A text is read up to 62 tokens" in card.text  # fewer than asked for, if the checkpoint knows fewer
     assert card.data.to_dict()["datasets"] == ["stanfordnlp/sst2"]
     return " ".join(card.text.split())
 

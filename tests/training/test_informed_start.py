@@ -37,6 +37,10 @@ def stream() -> Any:
     return np.concatenate(phrases).astype(np.uint16)
 
 
+def counts_of(stream: Any, vocab_size: int = V) -> torch.Tensor:
+    return torch.from_numpy(np.bincount(stream, minlength=vocab_size))
+
+
 def model(**options: Any) -> BertForMaskedLM:
     torch.manual_seed(0)
     sizes: dict[str, Any] = {"num_hidden_layers": 1, "hidden_size": D, "num_attention_heads": 2}
@@ -71,13 +75,13 @@ def test_how_much_is_counted_at_once_changes_nothing(size: int, stream: Any, mon
 
 
 def test_tokens_that_keep_the_same_company_are_alike(stream: Any) -> None:
-    vectors = token_vectors(stream, V, D, seed=0)
+    vectors = token_vectors(stream, counts_of(stream), D, seed=0)
     alike = vectors @ vectors.T
     assert alike[5, [6, 7, 8, 9]].min() > 0.5 > alike[5, [12, 13, 14, 15, 16]].max()
 
 
 def test_vectors_are_of_length_one_and_those_of_absent_tokens_zero(stream: Any) -> None:
-    lengths = token_vectors(stream, V, D, seed=0).norm(dim=1)
+    lengths = token_vectors(stream, counts_of(stream), D, seed=0).norm(dim=1)
     seen = torch.from_numpy(np.bincount(stream, minlength=V) > 0)
     torch.testing.assert_close(lengths, seen.float())
 
@@ -89,21 +93,21 @@ def test_angles_are_those_of_an_exact_decomposition(stream: Any) -> None:
     expected = (positive_pmi(stream, V) @ exact.components_.T / np.sqrt(exact.singular_values_))[seen]
     expected = expected - expected.mean(axis=0)
     expected /= np.linalg.norm(expected, axis=1, keepdims=True)
-    found = token_vectors(stream, V, D, seed=0)[torch.from_numpy(seen)].numpy()
+    found = token_vectors(stream, counts_of(stream), D, seed=0)[torch.from_numpy(seen)].numpy()
     np.testing.assert_allclose(found @ found.T, expected @ expected.T, atol=0.02)
 
 
 def test_no_dimension_carries_more_than_others(stream: Any) -> None:
-    spread = token_vectors(stream, V, D, seed=0).std(dim=0)
+    spread = token_vectors(stream, counts_of(stream), D, seed=0).std(dim=0)
     assert spread.max() < 3 * spread.min()
 
 
 def test_there_may_be_more_dimensions_than_tokens(stream: Any) -> None:
-    assert token_vectors(stream, V, 64, seed=0).shape == (V, 64)
+    assert token_vectors(stream, counts_of(stream), 64, seed=0).shape == (V, 64)
 
 
 def test_frequencies_make_the_bias_predict_the_next_token_as_counting_does(stream: Any) -> None:
-    shares = log_frequencies(stream, V).softmax(0)
+    shares = log_frequencies(counts_of(stream)).softmax(0)
     counts = torch.from_numpy(np.bincount(stream, minlength=V)) + 1.0
     torch.testing.assert_close(shares, (counts / counts.sum()).float())
 
@@ -111,23 +115,24 @@ def test_frequencies_make_the_bias_predict_the_next_token_as_counting_does(strea
 def test_a_model_starts_with_vectors_sines_and_frequencies(stream: Any) -> None:
     bert = model(initializer_range=0.05)
     before = {name: tensor.clone() for name, tensor in bert.state_dict().items()}
-    start_from_counts(bert, stream, seed=3)
+    start_from_counts(bert, stream, counts_of(stream), seed=3)
     after = bert.state_dict()
     token, position = after["bert.embedding.token.weight"], after["bert.embedding.position.weight"]
     seen = torch.from_numpy(np.bincount(stream, minlength=V) > 0)
-    torch.testing.assert_close(token[seen], (token_vectors(stream, V, D, seed=3) * 0.05 * D**0.5)[seen])
+    torch.testing.assert_close(token[seen], (token_vectors(stream, counts_of(stream), D, seed=3) * 0.05 * D**0.5)[seen])
     assert torch.equal(token[~seen], before["bert.embedding.token.weight"][~seen])
     assert not token[bert.config.pad_token_id].any()
     torch.testing.assert_close(position, sinusoidal_table(24, D) * 0.05 * 2**0.5)
     assert position.square().mean().sqrt() == pytest.approx(0.05)
-    torch.testing.assert_close(after["masked_lm.decoder.bias"], log_frequencies(stream, V))
+    torch.testing.assert_close(after["masked_lm.decoder.bias"], log_frequencies(counts_of(stream)))
     changed = {name for name, tensor in after.items() if not torch.equal(tensor, before[name])}
     assert changed == {"bert.embedding.token.weight", "bert.embedding.position.weight", "masked_lm.decoder.bias"}
 
 
 def test_padding_stays_zero_even_if_the_text_holds_it(stream: Any) -> None:
     bert = model()
-    start_from_counts(bert, np.append(stream, [0, 0, 0]).astype(np.uint16), seed=0)
+    padded = np.append(stream, [0, 0, 0]).astype(np.uint16)
+    start_from_counts(bert, padded, counts_of(padded), seed=0)
     assert not bert.bert.embedding.token.weight[0].any()
 
 
@@ -137,13 +142,17 @@ def test_padding_stays_zero_even_if_the_text_holds_it(stream: Any) -> None:
 def test_positions_stay_where_there_is_no_table_to_begin_with(options: dict[str, Any], stream: Any) -> None:
     bert = model(**options)
     before = bert.state_dict()["bert.embedding.position.weight"].clone()
-    start_from_counts(bert, stream, seed=0)
+    start_from_counts(bert, stream, counts_of(stream), seed=0)
     assert torch.equal(bert.state_dict()["bert.embedding.position.weight"], before)
 
 
 def test_the_same_seed_gives_the_same_start(stream: Any) -> None:
-    first, second, other = (token_vectors(stream, V, D, seed) for seed in (1, 1, 2))
+    first, second, other = (token_vectors(stream, counts_of(stream), D, seed) for seed in (1, 1, 2))
     assert torch.equal(first, second) and not torch.equal(first, other)
+
+
+def test_any_seed_of_a_run_will_do(stream: Any) -> None:
+    assert token_vectors(stream, counts_of(stream), D, seed=2**63 - 1).any()
 
 
 def test_a_setup_starts_as_it_is_told_and_not_at_all_where_a_checkpoint_follows(tmp_path: Path) -> None:
@@ -154,5 +163,5 @@ def test_a_setup_starts_as_it_is_told_and_not_at_all_where_a_checkpoint_follows(
         "resumed": set_up_pretraining(settings(start="counts"), found, begins=False),
     }
     biases = {name: parts.trainer.model.state_dict()["masked_lm.decoder.bias"] for name, parts in setups.items()}
-    torch.testing.assert_close(biases["counts"], log_frequencies(found.train, len(biases["counts"])))
+    torch.testing.assert_close(biases["counts"], log_frequencies(counts_of(found.train, len(biases["counts"]))))
     assert not biases["random"].any() and not biases["resumed"].any()
