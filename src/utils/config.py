@@ -352,7 +352,7 @@ class TrainConfig:
     preset: str = "nano"
     """Size of the model (layers/width): nano 1/128, tiny 2/128, mini 4/256, small 4/512, medium 8/512, base 12/768, large 24/1024."""
     recipe: str | None = None
-    """Named set of settings: "finetune" for pre-trained checkpoints, "speedrun" for SST-2 in half a minute, "sample" for the few sentences that are bundled."""
+    """Named set of settings: "finetune" for pre-trained checkpoints, "speedrun" for SST-2 in the least time, "sample" for the few sentences that are bundled."""
     data: DataConfig = field(default_factory=DataConfig)
     tokenization: TokenizerConfig = field(default_factory=TokenizerConfig)
     model: BertConfig = field(default_factory=lambda: replace(BertConfig(), **PRESETS["nano"], **SMALL_DATA_DROPOUT))
@@ -379,8 +379,8 @@ RECIPES: dict[str, dict[str, Any]] = {
         "classifier_dropout": 0.1,
         "seq_len": 128,
     },
-    # The least time to what linear models reach.
-    "speedrun": {"epochs": 2, "batch_size": 64, "learning_rate": 1e-3},
+    # The least time to 80.5 % on SST-2, which a 12-layer BERT from scratch was once said to reach.
+    "speedrun": {"epochs": 1, "learning_rate": 1e-3},
     # Nearly all words of so few sentences are rare, so none are dropped for that.
     "sample": {"preset": "tiny", "epochs": 10, "batch_size": 16, "rare_word_dropout": 0.0},
 }

@@ -34,6 +34,7 @@ MINILM = "sentence-transformers/all-MiniLM-L6-v2"
 # Name in the table to the options of `python -m src.train`; "default" is what `make train` does on SST-2.
 FROM_SCRATCH = {
     "BERT from scratch, default": "",
+    "BERT from scratch, 2 epochs of larger batches": "--epochs 2 --batch-size 64 --learning-rate 1e-3",
     "BERT from scratch, speedrun": "--recipe speedrun",
 }
 
