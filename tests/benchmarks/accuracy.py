@@ -49,7 +49,7 @@ BASES = {
     "--start random",
 }
 ON_IMDB = {"all-MiniLM-L6-v2, one epoch of 256 tokens": MINILM_IMDB}
-PRETRAINED = {"mini, start from counts": BERT_IMDB, "mini, random start": RANDOM_IMDB}
+PRETRAINED = {"mini, 10,000 steps from counts": BERT_IMDB, "mini, 1,000 steps from a random start": RANDOM_IMDB}
 FINE_TUNED = {
     "BERT mini, pre-trained here on reviews": f"--model-name-or-path {BERT_IMDB} --epochs 1 --learning-rate 2e-4 "
     "--layer-decay 1",
