@@ -10,7 +10,7 @@ from typing import Any
 
 DPI = 100
 BLUE, VERMILLION, GREEN, GREY, LINE, INK = "#0072B2", "#D55E00", "#009E73", "#5A5A5A", "#D0D0D0", "#1A1A1A"
-LONGEST_NAME = 44
+LONGEST_NAME = 52
 
 
 def accuracy_picture(path: Path, tables: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
