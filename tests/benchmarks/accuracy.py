@@ -64,6 +64,9 @@ ABLATIONS = {
     "AdamW with beta2 0.999, epsilon 1e-8": "--holdout 0.2 --adam-beta2 0.999 --adam-epsilon 1e-8",
     "both of these": "--holdout 0.2 --rare-word-dropout 0 --adam-beta2 0.999 --adam-epsilon 1e-8",
     "two layers": "--holdout 0.2 --preset tiny",
+    "one epoch at twice the rate": "--holdout 0.2 --recipe speedrun",
+    "the same, rare words dropped no more often": "--holdout 0.2 --recipe speedrun --rare-word-dropout 0",
+    "the same, two layers": "--holdout 0.2 --recipe speedrun --preset tiny",
 }
 
 # What `make train` does where SST-2 is out of reach.
