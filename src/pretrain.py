@@ -1,11 +1,13 @@
 """Pre-train a BERT on unlabelled text by predicting masked tokens: `python -m src.pretrain --help`."""
 
 from dataclasses import replace
+from pathlib import Path
 
 from src.data.documents import settled
 from src.utils.command_line import parse_pretraining
-from src.utils.config import CACHE_DIR, PretrainConfig, saved_config, with_options
+from src.utils.config import CACHE_DIR, PretrainConfig, refuse_what_is_fixed, saved_config, with_options
 from src.utils.errors import run_program
+from src.utils.runs import settled_model
 
 PROGRAM = "python -m src.pretrain"
 
@@ -18,6 +20,7 @@ def main(arguments: list[str]) -> None:
     from src.data.documents import chain, open_documents
     from src.data.packing import tokenized_corpus
     from src.evaluation.masked_lm import MaskedEvaluation
+    from src.interop.pretrained import fetch, pretrained_tokenizer
     from src.training.pretrain_setup import describe, set_up_pretraining, with_steps
     from src.training.run import run
     from src.training.start import find_checkpoint, new_run, refuse_changes
@@ -30,9 +33,14 @@ def main(arguments: list[str]) -> None:
         config = _parsed(arguments, saved)
         refuse_changes(saved, config)
     else:
-        folder, checkpoint = new_run(config.run, config.preset, "pretrained"), None
+        model = config.preset if config.model_name_or_path is None else Path(config.model_name_or_path).name
+        folder, checkpoint = new_run(config.run, model, "pretrained"), None
     documents = chain(open_documents(source, config.text_column) for source in config.corpus)
-    corpus = tokenized_corpus(documents, config.tokenization, config.model.vocab_size, CACHE_DIR)
+    tokenizer = None
+    if config.model_name_or_path is not None:
+        refuse_what_is_fixed(config)
+        tokenizer = pretrained_tokenizer(fetch(config.model_name_or_path), config)
+    corpus = tokenized_corpus(documents, config.tokenization, config.model.vocab_size, CACHE_DIR, tokenizer)
     config = with_steps(config, corpus)
     setup = set_up_pretraining(config, corpus, begins=checkpoint is None)
     describe(setup)
@@ -43,7 +51,11 @@ def main(arguments: list[str]) -> None:
 
 def _parsed(arguments: list[str], default: PretrainConfig | None = None) -> PretrainConfig:
     config = parse_pretraining(arguments, PROGRAM, default)
-    return replace(config, corpus=tuple(settled(source) for source in config.corpus))
+    return replace(
+        config,
+        corpus=tuple(settled(source) for source in config.corpus),
+        model_name_or_path=settled_model(config.model_name_or_path),
+    )
 
 
 if __name__ == "__main__":

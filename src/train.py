@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from src.utils.command_line import parse_training
 from src.utils.config import SAMPLE, TrainConfig, resolve, saved_config, with_options
 from src.utils.errors import notice, run_program
+from src.utils.runs import settled_model
 
 if TYPE_CHECKING:
     from src.data.sources import Corpus
@@ -57,10 +58,7 @@ def _new_run(config: TrainConfig, corpus: "Corpus") -> "RunFolder":
 
 def _settled(config: TrainConfig, corpus: "Corpus") -> TrainConfig:
     """Names data and model so that a later run finds them from any folder and under any environment."""
-    model = config.model_name_or_path
-    if model is not None and Path(model).is_dir():
-        model = str(Path(model).resolve())
-    return replace(config, data=corpus.source, model_name_or_path=model)
+    return replace(config, data=corpus.source, model_name_or_path=settled_model(config.model_name_or_path))
 
 
 def _resumed(arguments: list[str], saved: TrainConfig) -> TrainConfig:

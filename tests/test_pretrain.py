@@ -291,7 +291,30 @@ def test_a_classifier_is_trained_on_top_of_it(programs: Programs, pretrained_run
     for folder in (pretrained_run.path, tmp_path / "classifier", checkpoint):
         assert pretraining_of(folder) == read(pretrained_run.path / "run.json")
     card = (tmp_path / "classifier" / "README.md").read_text()
-    assert "to predict masked tokens of\ncolours.txt (203 documents" in card and str(tmp_path) not in card
+    assert "run, itself pre-trained from random weights\nto predict masked tokens of colours.txt\n(203 doc" in card
+    assert str(pretrained_run.path) not in card
+
+
+def test_pre_training_goes_on_from_it_and_says_so(
+    programs: Programs, cache: Path, text: Path, pretrained_run: TrainedRun, tmp_path: Path
+) -> None:
+    path = tmp_path / "more"
+    options = ("--corpus", text, "--max-steps", 8, "--save-every", 3, "--seq-len", 16, "--num-threads", 1)
+    command = ("--model-name-or-path", pretrained_run.path, *options, "--device", "cpu", "--output-dir", path)
+    succeed(programs.pretrain(cache, *command))
+    before, after = (read(folder / "evaluation-validation.json") for folder in (pretrained_run.path, path))
+    assert after["accuracy"] > 0.9 * before["accuracy"] > 2 * after["unigram_accuracy"]
+    assert (path / "tokenizer.json").read_bytes() == (pretrained_run.path / "tokenizer.json").read_bytes()
+    assert read(path / "run.json")["model"]["pretraining"] == read(pretrained_run.path / "run.json")
+    card = (path / "README.md").read_text()
+    assert "run, itself pre-trained from random weights\nto predict masked tokens of colours.txt" in card
+    assert str(pretrained_run.path) not in card
+    # Killed after its sixth step, it ends the same.
+    expected = model_bytes(path)
+    shutil.rmtree(path / "checkpoints" / "step-8")
+    (path / "model.safetensors").unlink()
+    succeed(programs.pretrain(cache, "--resume", path))
+    assert model_bytes(path) == expected
 
 
 # Resuming

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ from torch import Tensor
 from src.data.batching import Batch
 from src.data.documents import Documents, pieces
 from src.data.masking import Masking
-from src.data.tokenizer import SEP, build_tokenizer, token_id
+from src.data.tokenizer import build_tokenizer, special_ids
 from src.utils.config import VocabularyConfig
 from src.utils.errors import CheckpointError, DataError, notice
 from src.utils.folder import new_folder, verify
@@ -43,14 +44,17 @@ class TokenizedCorpus:
     sha256: str  # of the texts and of all that was done to them
 
 
-def tokenized_corpus(documents: Documents, config: VocabularyConfig, vocab_size: int, cache: Path) -> TokenizedCorpus:
-    """Builds a tokenizer on documents and tokenizes them, or finds the result in the cache.
+def tokenized_corpus(
+    documents: Documents, config: VocabularyConfig, vocab_size: int, cache: Path, tokenizer: Tokenizer | None = None
+) -> TokenizedCorpus:
+    """Builds a tokenizer on documents, unless there is one, and tokenizes them, or finds the result in the cache.
 
     Args:
         documents: the text; one document in a hundred (in twenty of fewer than 1,000), at least one, is held out.
         config: kind of tokenizer and what is done to text.
         vocab_size: largest vocabulary.
         cache: folder of tokenized corpora; each has a name made of its content, so none is ever out of date.
+        tokenizer: that of a checkpoint, in place of a new one as the two arguments above describe it.
 
     Returns:
         The corpus.
@@ -59,7 +63,10 @@ def tokenized_corpus(documents: Documents, config: VocabularyConfig, vocab_size:
         DataError: there are fewer than two documents, or too few words.
     """
     notice(f"reading     {documents.name}")
-    sha256, count = _digest(documents, config, vocab_size)
+    recipe = (
+        [FORMAT, asdict(config) | {"seq_len": 0}, vocab_size] if tokenizer is None else [FORMAT, tokenizer.to_str()]
+    )
+    sha256, count = _digest(documents, recipe)
     if count < 2:
         raise DataError(f"{documents.name} holds {count} documents; give two at least (blank lines divide a .txt file)")
     folder = cache / sha256[:16]
@@ -67,7 +74,10 @@ def tokenized_corpus(documents: Documents, config: VocabularyConfig, vocab_size:
         notice(f"tokenizing  {count:,} documents into {folder}")
         with new_folder(folder) as unfinished:
             held_out = HELD_OUT if count >= LARGE else min(HELD_OUT_OF_SMALL, count)
-            _tokenize(unfinished, documents, config, vocab_size, held_out)
+            if tokenizer is None:
+                train_text = (piece.text for piece in _pieces(documents, held_out) if not piece.held_out)
+                tokenizer = build_tokenizer(train_text, config, vocab_size)
+            _tokenize(unfinished, documents, tokenizer, held_out)
     tokenizer = Tokenizer.from_file(str(folder / TOKENIZER))
     train, validation = (_stream(folder / f"{part}.bin", tokenizer) for part in ("train", "validation"))
     return TokenizedCorpus(documents.name, tokenizer, train, validation, count, sha256)
@@ -86,19 +96,18 @@ def _is_whole(folder: Path) -> bool:
         return False
 
 
-def _digest(documents: Documents, config: VocabularyConfig, vocab_size: int) -> tuple[str, int]:
-    count, digest = 0, hashlib.sha256(json.dumps([FORMAT, asdict(config) | {"seq_len": 0}, vocab_size]).encode())
+def _digest(documents: Documents, recipe: list[Any]) -> tuple[str, int]:
+    count, digest = 0, hashlib.sha256(json.dumps(recipe).encode())
     for count, text in enumerate(documents.read(), start=1):  # noqa: B007  # the last number is their count
         digest.update(text.encode("utf-8", "replace") + b"\0")
     return digest.hexdigest(), count
 
 
-def _tokenize(folder: Path, documents: Documents, config: VocabularyConfig, vocab_size: int, held_out: int) -> None:
-    train_text = (piece.text for piece in _pieces(documents, held_out) if not piece.held_out)
-    tokenizer = build_tokenizer(train_text, config, vocab_size)
+def _tokenize(folder: Path, documents: Documents, tokenizer: Tokenizer, held_out: int) -> None:
     tokenizer.no_truncation()
+    tokenizer.no_padding()
     tokenizer.save(str(folder / TOKENIZER))
-    separator, kind = token_id(tokenizer, SEP), _kind(tokenizer)
+    separator, kind = special_ids(tokenizer)["sep"], _kind(tokenizer)
     with (folder / "train.bin").open("wb") as train, (folder / "validation.bin").open("wb") as validation:
         every = _pieces(documents, held_out)
         while chunk := list(islice(every, PIECES_AT_ONCE)):

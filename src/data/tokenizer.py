@@ -110,6 +110,24 @@ def roles(tokenizer: Tokenizer) -> dict[str, str]:
     return {role: tokens[0] for role, tokens in found.items() if tokens}
 
 
+def special_ids(tokenizer: Tokenizer) -> dict[str, int]:
+    """Looks up the ids of all special tokens, as masked language modelling needs them.
+
+    Args:
+        tokenizer: one of this project or of a Hugging Face checkpoint.
+
+    Returns:
+        Role ("pad", "unk", "cls", "sep", "mask") to id.
+
+    Raises:
+        DataError: it lacks one.
+    """
+    found = roles(tokenizer)
+    if missing := [spellings[0] for role, spellings in SPELLINGS.items() if role not in found]:
+        raise DataError(f"the tokenizer has no {missing[0]}; name a checkpoint that was pre-trained by masking")
+    return {role: token_id(tokenizer, token) for role, token in found.items()}
+
+
 def _train_wordlevel(texts: list[str], config: VocabularyConfig, vocab_size: int) -> Tokenizer:
     tokenizer = Tokenizer(WordLevel(unk_token=UNK))
     tokenizer.normalizer = _normalizer(config)

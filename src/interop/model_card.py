@@ -59,7 +59,7 @@ Labels: {", ".join(data["label_names"])}. A text is read up to {model["seq_len"]
 
 def _beginning(run: Mapping[str, Any]) -> str:
     """Says what the weights were before the training."""
-    name, past = run["config"]["model_name_or_path"], run["model"].get("pretraining")
+    name, past = run["config"].get("model_name_or_path"), run["model"].get("pretraining")
     if name is None:
         return "random weights"
     # Of a folder the last part: where it lay is nobody's business.
@@ -67,8 +67,9 @@ def _beginning(run: Mapping[str, Any]) -> str:
     if past is None:
         return str(name)
     data, training, seq_len = past["data"], past["config"]["optimization"], past["config"]["tokenization"]["seq_len"]
-    return f"""{name}, itself pre-trained from random weights to predict masked tokens of
-{data["name"]} ({data["documents"]:,} documents, {data["train"]:,} tokens, no labels;
+    return f"""{name}, itself pre-trained from {_beginning(past)}
+to predict masked tokens of {data["name"]}
+({data["documents"]:,} documents, {data["train"]:,} tokens, no labels;
 {training["max_steps"]:,} steps of {training["batch_size"]} rows of {seq_len} tokens)"""
 
 
@@ -103,10 +104,11 @@ tags: ["bert"]
 
 # BERT {layers}/{width}, pre-trained on {data["name"]}
 
-{model["parameters"]:,} parameters in {layers} layers, {width} wide, trained from random weights to predict masked
-tokens (rate {training["mask_rate"]}) of {data["documents"]:,} documents, {data["train"]:,} tokens, in rows of
-{config["tokenization"]["seq_len"]}: {training["max_steps"]:,} steps of {training["batch_size"]} rows, learning rate
-{training["learning_rate"]}, seed {config["run"]["seed"]}. No labels were used.
+{model["parameters"]:,} parameters in {layers} layers, {width} wide, trained from
+{_beginning(run)}
+to predict masked tokens (rate {training["mask_rate"]}) of {data["documents"]:,} documents, {data["train"]:,} tokens,
+in rows of {config["tokenization"]["seq_len"]}: {training["max_steps"]:,} steps of {training["batch_size"]} rows,
+learning rate {training["learning_rate"]}, seed {config["run"]["seed"]}. No labels were used.
 
 | {masked} | this model | most frequent token, always |
 |---|---|---|

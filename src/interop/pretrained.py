@@ -1,4 +1,4 @@
-"""A pre-trained encoder under a fresh classification head: where fine-tuning begins."""
+"""A pre-trained encoder under a head of its own or a fresh one: where fine-tuning, or more pre-training, begins."""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -6,17 +6,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from tokenizers import Tokenizer
 from torch import Tensor
 
 from src.data import hub
 from src.data.tokenizer import prepend_plain_text_normalizer
 from src.interop.configs import from_hugging_face_config
-from src.interop.huggingface import CONFIG, Classifier, from_checkpoint
+from src.interop.huggingface import CONFIG, Classifier, MaskedLanguageModel, from_checkpoint
 from src.interop.key_tables import from_hugging_face, their_names
 from src.interop.tokenizer_files import read_tokenizer
-from src.model.bert import BertForSequenceClassification
+from src.model.bert import BertForMaskedLM, BertForSequenceClassification
 from src.utils.config import BertConfig, PretrainConfig, TrainConfig
-from src.utils.errors import CheckpointError, notice
+from src.utils.errors import CheckpointError, UsageError, notice
 from src.utils.folder import read_json, verify
 from src.utils.runs import CHECKPOINTS, RUN, task_of
 
@@ -85,19 +86,48 @@ def load_pretrained(folder: Path, label_names: Sequence[str], config: TrainConfi
     Raises:
         CheckpointError: an encoder tensor is missing or has another shape, or a file is missing, damaged or foreign.
     """
-    shape, _ = from_hugging_face_config(read_json(folder / CONFIG), str(folder / CONFIG))
-    verify(folder)
-    rates = ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout")
-    shape = replace(shape, **{rate: getattr(config.model, rate) for rate in rates})
-    tokenizer = read_tokenizer(folder, shape.vocab_size)
-    if config.tokenization.plain_text:
-        prepend_plain_text_normalizer(tokenizer)
+    shape = _shape(folder, config)
+    tokenizer = pretrained_tokenizer(folder, config)
     model = BertForSequenceClassification(shape, len(label_names))
     report = _fill(model, from_checkpoint(folder, shape), str(folder))
     seq_len = min(config.tokenization.seq_len, _trained_length(folder, shape))
     if seq_len < config.tokenization.seq_len:
         notice(f"positions   {folder} knows {seq_len} of them; longer texts are cut there, not at --seq-len")
     return Classifier(model, tokenizer, tuple(label_names), seq_len, config.tokenization.long_text), report
+
+
+def load_pretrained_masked_lm(folder: Path, config: PretrainConfig) -> tuple[MaskedLanguageModel, LoadReport]:
+    """Loads an encoder, with its masked-language-model head if there is one, to pre-train it further.
+
+    Args:
+        folder: a model folder of the BERT, DistilBERT or RoBERTa family, whatever head it has.
+        config: its dropout rates replace the checkpoint's; it also gives the length of rows.
+
+    Returns:
+        The model, and a report of what was mapped, newly initialised and left unused.
+
+    Raises:
+        CheckpointError: an encoder tensor is missing or has another shape, or a file is missing, damaged or foreign.
+        UsageError: rows are longer than the model can read.
+    """
+    shape, seq_len = _shape(folder, config), config.tokenization.seq_len
+    if seq_len > shape.longest_sequence:
+        raise UsageError(f"--seq-len {seq_len} exceeds the {shape.longest_sequence} positions of {folder}; lower it")
+    model = BertForMaskedLM(shape)
+    report = _fill(model, from_checkpoint(folder, shape), str(folder))
+    return MaskedLanguageModel(model, pretrained_tokenizer(folder, config), seq_len), report
+
+
+def pretrained_tokenizer(folder: Path, config: TrainConfig | PretrainConfig) -> Tokenizer:
+    """Reads a checkpoint's tokenizer, and lets it undo what corpora do to text if the settings say so.
+
+    Raises:
+        CheckpointError: it is missing, damaged or of another model.
+    """
+    tokenizer = read_tokenizer(folder, _shape(folder, config).vocab_size)
+    if config.tokenization.plain_text:
+        prepend_plain_text_normalizer(tokenizer)
+    return tokenizer
 
 
 def pretraining_of(folder: Path) -> dict[str, Any] | None:
@@ -119,6 +149,14 @@ def pretraining_of(folder: Path) -> dict[str, Any] | None:
     return past
 
 
+def _shape(folder: Path, config: TrainConfig | PretrainConfig) -> BertConfig:
+    """Reads the shape of a checkpoint that is whole, with the dropout rates of the settings."""
+    shape, _ = from_hugging_face_config(read_json(folder / CONFIG), str(folder / CONFIG))
+    verify(folder)
+    rates = ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout")
+    return replace(shape, **{rate: getattr(config.model, rate) for rate in rates})
+
+
 def _trained_length(folder: Path, shape: BertConfig) -> int:
     """Finds how many positions a checkpoint was trained on: those of its rows, if this project pre-trained it."""
     past = pretraining_of(folder)
@@ -126,7 +164,9 @@ def _trained_length(folder: Path, shape: BertConfig) -> int:
     return shape.longest_sequence if past is None else int(past["config"]["tokenization"]["seq_len"])
 
 
-def _fill(model: BertForSequenceClassification, checkpoint: dict[str, Tensor], where: str) -> LoadReport:
+def _fill(
+    model: BertForSequenceClassification | BertForMaskedLM, checkpoint: dict[str, Tensor], where: str
+) -> LoadReport:
     family, parameters = model.config.model_type, model.state_dict()
     found = from_hugging_face(checkpoint, parameters, family)
     for key, parameter in parameters.items():

@@ -12,8 +12,9 @@ from tokenizers import Tokenizer
 
 from src.data.masking import Masking
 from src.data.packing import PackedRows, TokenizedCorpus
-from src.data.tokenizer import CLS, MASK, PAD, SEP, SPECIAL_TOKENS, token_id
+from src.data.tokenizer import PAD, special_ids, token_id
 from src.interop.huggingface import MaskedLanguageModel
+from src.interop.pretrained import fetch, load_pretrained_masked_lm, pretraining_of
 from src.model.bert import BertForMaskedLM
 from src.training.informed_start import start_from_counts
 from src.training.loop import StepReport, Trainer
@@ -35,12 +36,14 @@ class PretrainSetup:
     trainer: Trainer[BertForMaskedLM, PackedRows]
     subject: MaskedLMInTraining
     data: dict[str, Any]  # name, sizes and sum of the text, for run.json
+    pretraining: dict[str, Any] | None  # run.json of the pre-training before this one, if this project did it
 
     @property
     def model(self) -> dict[str, Any]:
-        """The model's shape and number of parameters, for run.json."""
+        """The model's shape, number of parameters and past, for run.json."""
         model = self.subject.masked_lm.model
-        return asdict(model.config) | {"parameters": count_parameters(model)}
+        more = {"parameters": count_parameters(model), "pretraining": self.pretraining}
+        return asdict(model.config) | more
 
 
 def set_up_pretraining(config: PretrainConfig, corpus: TokenizedCorpus, begins: bool = True) -> PretrainSetup:
@@ -53,19 +56,26 @@ def set_up_pretraining(config: PretrainConfig, corpus: TokenizedCorpus, begins: 
             a checkpoint replace them.
 
     Returns:
-        The parts, the model on its device, drawn from the seed.
+        The parts, the model on its device; what is not pre-trained is drawn from the seed.
     """
     device = resolve_device(config.run.device)
     set_up_arithmetic(device, config.run.num_threads)
     torch.manual_seed(config.run.seed)
     tokenizer = corpus.tokenizer
-    shape = replace(config.model, vocab_size=tokenizer.get_vocab_size(), pad_token_id=token_id(tokenizer, PAD))
-    model = BertForMaskedLM(shape).to(device)
+    base = None if config.model_name_or_path is None else fetch(config.model_name_or_path)
+    if base is None:
+        shape = replace(config.model, vocab_size=tokenizer.get_vocab_size(), pad_token_id=token_id(tokenizer, PAD))
+        model = BertForMaskedLM(shape).to(device)
+    else:
+        masked_lm, report = load_pretrained_masked_lm(base, config)
+        model = masked_lm.model.to(device)
+        if begins:
+            report.tell()
     model.bert.encoder.gradient_checkpointing = config.optimization.gradient_checkpointing
     rate, only_mask_tokens = config.optimization.mask_rate, config.optimization.mask_replacement == "mask"
     train = _rows("training text", corpus.train, config, tokenizer, rate, only_mask_tokens)
     validation = _rows("held-out text", corpus.validation, config, tokenizer, EVALUATED_MASK_RATE, True)
-    if begins and config.optimization.start == "counts":
+    if begins and base is None and config.optimization.start == "counts":
         notice("counting    which tokens keep company with which, for the start (--start)")
         start_from_counts(model, corpus.train, train.counts, config.run.seed)
     bf16 = wants_bf16(config.run.precision, device)
@@ -73,7 +83,7 @@ def set_up_pretraining(config: PretrainConfig, corpus: TokenizedCorpus, begins: 
     subject = MaskedLMInTraining(
         MaskedLanguageModel(model, tokenizer, config.tokenization.seq_len), train, validation, device
     )
-    return PretrainSetup(trainer, subject, _data(corpus))
+    return PretrainSetup(trainer, subject, _data(corpus), None if base is None else pretraining_of(base))
 
 
 def with_steps(config: PretrainConfig, corpus: TokenizedCorpus) -> PretrainConfig:
@@ -129,10 +139,9 @@ def _rows(
     mask_rate: float,
     only_mask_tokens: bool,
 ) -> PackedRows:
-    special_ids = [token_id(tokenizer, token) for token in SPECIAL_TOKENS]
-    masking = Masking(mask_rate, only_mask_tokens, token_id(tokenizer, MASK), special_ids, tokenizer.get_vocab_size())
-    frame = token_id(tokenizer, CLS), token_id(tokenizer, SEP)
-    return PackedRows(name, stream, config.tokenization.seq_len, *frame, masking)
+    special = special_ids(tokenizer)
+    masking = Masking(mask_rate, only_mask_tokens, special["mask"], list(special.values()), tokenizer.get_vocab_size())
+    return PackedRows(name, stream, config.tokenization.seq_len, special["cls"], special["sep"], masking)
 
 
 def _data(corpus: TokenizedCorpus) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from src.model.bert import BertForSequenceClassification
 from src.training.loop import Trainer
 from src.training.objectives import Classification
 from src.training.subjects import ClassifierInTraining
-from src.utils.config import BertConfig, OptimizationConfig, TrainConfig, options_of
+from src.utils.config import BertConfig, OptimizationConfig, TrainConfig, refuse_what_is_fixed
 from src.utils.device import resolve_device, set_up_arithmetic, wants_bf16
 from src.utils.errors import UsageError, notice
 
@@ -133,19 +133,10 @@ def _from_scratch(config: TrainConfig, train: TextSplit, label_names: tuple[str,
 
 
 def _from_checkpoint(config: TrainConfig, folder: Path, label_names: tuple[str, ...]) -> Classifier:
-    _refuse_what_is_fixed(config)
+    refuse_what_is_fixed(config)
     classifier, report = load_pretrained(folder, label_names, config)
     report.tell()
     return classifier
-
-
-def _refuse_what_is_fixed(config: TrainConfig) -> None:
-    given = options_of(config.model) | options_of(config.tokenization)
-    usual = options_of(TrainConfig().model) | options_of(TrainConfig().tokenization)
-    free = {"hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout"}
-    free |= {"plain_text", "seq_len", "long_text"}
-    if fixed := [name for name in given if name not in free and given[name] != usual[name]]:
-        raise UsageError(f"{', '.join(fixed)} come with {config.model_name_or_path}; drop those options or --preset")
 
 
 def _data(corpus: Corpus, train: DSCreator, validation: DSCreator) -> dict[str, Any]:

@@ -272,7 +272,7 @@ class PretrainingConfig(OptimizerConfig):
     minutes: float = 150.0
     """Time for the optimiser steps alone; a few rehearsed and timed ones turn it into --max-steps, once."""
     start: Literal["counts", "random"] = "counts"
-    """Begin with embeddings, positions and decoder bias that counts and sine waves suggest, or from random ones; the rest is random."""
+    """Begin with embeddings, positions and decoder bias that counts and sine waves suggest, or from random ones; the rest is random. Not asked for with --model-name-or-path."""
     mask_rate: float = 0.15
     """Chance that a token is to be predicted."""
     mask_replacement: Literal["80-10-10", "mask"] = "80-10-10"
@@ -409,10 +409,12 @@ def resolve(recipe: str | None, preset: str | None) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class PretrainConfig:
-    """Pre-train a hand-written BERT on unlabelled text, from random weights, by predicting masked tokens."""
+    """Pre-train a hand-written BERT on unlabelled text by predicting masked tokens, from random weights or going on with a checkpoint."""
 
     task = "masked-language-modelling"
 
+    model_name_or_path: str | None = None
+    """Pre-trained BERT, DistilBERT or RoBERTa to go on with, in its own vocabulary: a folder, or a hub id such as google-bert/bert-base-uncased."""
     corpus: tuple[str, ...] = (f"{IMDB}:train", f"{IMDB}:unsupervised")
     """Texts, read one after the other: SOURCE or SOURCE:SPLIT, where SOURCE is a hub id, a folder in the hub's layout or of .txt files, or a .txt (blank lines divide documents), .jsonl, .csv or .tsv file."""
     text_column: str | None = None
@@ -449,6 +451,25 @@ class PretrainConfig:
         if not self.corpus:
             raise UsageError("--corpus names no text; give at least one source")
         _require_room(self.tokenization, self.model)
+
+
+# What a checkpoint leaves open: regularisation, and how texts are read.
+FREE_WITH_CHECKPOINT = {
+    "hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout", "plain_text", "seq_len", "long_text",
+}  # fmt: skip
+
+
+def refuse_what_is_fixed(config: TrainConfig | PretrainConfig) -> None:
+    """Refuses settings of model and vocabulary that come with the checkpoint of --model-name-or-path.
+
+    Raises:
+        UsageError: some of them differ from the defaults; all that do are named.
+    """
+    usual = type(config)()
+    given = options_of(config.model) | options_of(config.tokenization)
+    expected = options_of(usual.model) | options_of(usual.tokenization)
+    if fixed := [name for name in given if name not in FREE_WITH_CHECKPOINT and given[name] != expected[name]]:
+        raise UsageError(f"{', '.join(fixed)} come with {config.model_name_or_path}; drop those options or --preset")
 
 
 @dataclass(frozen=True)

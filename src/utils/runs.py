@@ -49,6 +49,11 @@ def newest_masked_lm() -> Path:
     return folder
 
 
+def settled_model(name: str | None) -> str | None:
+    """Names a model folder by its full path, so that a resumed run finds it from any folder; hub ids stay."""
+    return str(Path(name).resolve()) if name is not None and Path(name).is_dir() else name
+
+
 def _delivered(task: str) -> Iterator[Path]:
     found = (folder for folder in run_folders() if (folder / "model.safetensors").exists())
     return (folder for folder in found if task_of(read_json(folder / RUN)) == task)

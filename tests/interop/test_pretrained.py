@@ -22,15 +22,17 @@ from tokenizers.trainers import BpeTrainer, WordPieceTrainer
 from torch import Tensor
 
 from src.data import hub
+from src.data.batching import Batch
 from src.data.encoding import encode
+from src.data.packing import PackedRows
 from src.data.sources import open_corpus
 from src.evaluation.predictor import Predictor
 from src.interop.huggingface import Classifier, load_classifier, save_classifier
-from src.interop.pretrained import FILES, LoadReport, fetch, load_pretrained
+from src.interop.pretrained import FILES, LoadReport, fetch, load_pretrained, load_pretrained_masked_lm
 from src.interop.tokenizer_files import read_tokenizer
 from src.training.setup import set_up
-from src.utils.config import SAMPLE, DataConfig, TrainConfig, with_options
-from src.utils.errors import CheckpointError
+from src.utils.config import SAMPLE, DataConfig, PretrainConfig, TrainConfig, with_options
+from src.utils.errors import CheckpointError, UsageError
 from src.utils.folder import read_json
 from tests.conftest import Answer, Programs
 from tests.interop.peers import FAMILIES, LABELS, D, randomized, their_config, tokenizer
@@ -662,3 +664,105 @@ def test_a_bert_base_is_loaded_trained_one_step_saved_and_opened_by_transformers
     with torch.no_grad():
         found, wanted = parts.classifier.model.eval()(ids), theirs(input_ids=ids).logits
     torch.testing.assert_close(found, wanted, rtol=0, atol=1e-4)
+
+
+# Pre-training further
+
+
+def pretrain_further(programs: Programs, cache: Path, start: Path, text: Path, path: Path, *options: object) -> Answer:
+    return programs.pretrain(
+        *(cache, "--model-name-or-path", start, "--corpus", text, "--output-dir", path, "--seq-len", 12),
+        *("--batch-size", 8, "--device", "cpu", "--num-threads", 1, *options),
+    )
+
+
+@pytest.fixture
+def reviews(tmp_path: Path) -> Path:
+    path = tmp_path / "reviews.txt"
+    path.write_text("\n\n".join(sample_texts()[:50]))
+    return path
+
+
+def test_pre_training_goes_on_with_weights_and_words_of_a_checkpoint(
+    family: str, pretrained: Path, reviews: Path, programs: Programs, tmp_path: Path
+) -> None:
+    answer = pretrain_further(
+        programs, tmp_path, pretrained, reviews, tmp_path / "run", "--max-steps", 1, "--learning-rate", 1e-9
+    )
+    assert answer.code == 0, answer.err
+    assert "tensors taken over" in answer.err and "newly initialised" not in answer.err
+    assert "counting" not in answer.err  # which would replace what was learned
+    theirs, read = (
+        auto.from_pretrained(tmp_path / "run")
+        for auto in (transformers.AutoModelForMaskedLM, transformers.AutoTokenizer)
+    )
+    assert type(theirs).__name__ == f"{CLASSES[family]}ForMaskedLM"
+    before = transformers.AutoModelForMaskedLM.from_pretrained(pretrained).state_dict()
+    for name, tensor in theirs.state_dict().items():
+        torch.testing.assert_close(tensor, before[name], rtol=0, atol=1e-6)
+    # The tokenizer is the checkpoint's, but that it reads SST-2's spelling as what it stands for.
+    own = transformers.AutoTokenizer.from_pretrained(pretrained)
+    for text in sample_texts()[:20]:
+        assert read(text)["input_ids"] == own(text)["input_ids"]
+    assert read("-lrb- a film -rrb-")["input_ids"] == own("(a film)")["input_ids"]
+
+
+def test_the_rows_are_framed_and_masked_by_the_checkpoints_own_tokens(
+    family: str, pretrained: Path, reviews: Path, programs: Programs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Tensor] = []
+    collate = PackedRows.collate
+
+    def watched(*inputs: Any) -> Batch:
+        batch = collate(*inputs)
+        seen.append(batch["input_ids"])
+        return batch
+
+    monkeypatch.setattr(PackedRows, "collate", watched)
+    answer = pretrain_further(programs, tmp_path, pretrained, reviews, tmp_path / "run", "--max-steps", 2)
+    assert answer.code == 0, answer.err
+    own, ids = transformers.AutoTokenizer.from_pretrained(pretrained), torch.cat(seen)
+    assert {*ids[:, 0].tolist()} == {own.cls_token_id} and {*ids[:, -1].tolist()} == {own.sep_token_id}
+    masked = ids == own.mask_token_id
+    assert 0.15 < masked[:, 1:-1].float().mean() < 0.4 and not masked[:, 0].any()
+
+
+def test_an_encoder_without_head_gets_one(make: Make) -> None:
+    masked_lm, report = load_pretrained_masked_lm(make("bert"), masked_config())
+    assert modules(report.initialised, {"cls.predictions"}) == {"cls.predictions"}
+    assert modules(report.unused, {"bert.pooler"}) == {"bert.pooler"}
+    assert masked_lm.seq_len == 9
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_head_that_is_there_gives_the_logits_of_transformers(family: str, make: Make) -> None:
+    masked_lm, report = load_pretrained_masked_lm(make(family, "masked_lm"), masked_config())
+    assert report.initialised == report.unused == []
+    ids = torch.tensor([[2, 7, 8, 9, 3]])
+    with torch.no_grad():
+        wanted = their_model(family, "masked_lm")(input_ids=ids).logits
+        torch.testing.assert_close(masked_lm.model.eval()(ids), wanted, rtol=0, atol=1e-5)
+
+
+def test_rows_longer_than_the_position_table_are_refused(make: Make) -> None:
+    with pytest.raises(UsageError, match="--seq-len 12 exceeds the 11 positions of"):
+        load_pretrained_masked_lm(make("bert"), masked_config(seq_len=12))
+
+
+@pytest.mark.parametrize("option", ["--preset=tiny", "--vocab-size=99", "--tokenizer=wordlevel"])
+def test_what_comes_with_the_checkpoint_cannot_be_chosen(
+    option: str, make: Make, reviews: Path, programs: Programs, tmp_path: Path
+) -> None:
+    answer = pretrain_further(programs, tmp_path, make("bert"), reviews, tmp_path / "run", option)
+    assert answer.code == 2 and " come with " in answer.err and not (tmp_path / "run").exists()
+
+
+def test_a_tokenizer_that_cannot_mask_is_refused(make: Make, reviews: Path, programs: Programs, tmp_path: Path) -> None:
+    folder = make("bert")
+    (folder / "tokenizer.json").write_text((folder / "tokenizer.json").read_text().replace("[MASK]", "[GAP]"))
+    answer = pretrain_further(programs, tmp_path, folder, reviews, tmp_path / "run", "--max-steps", 1, "--seq-len", 9)
+    assert answer.code == 3 and "the tokenizer has no [MASK]" in answer.err
+
+
+def masked_config(**options: Any) -> PretrainConfig:
+    return with_options(PretrainConfig(), {"seq_len": 9, "plain_text": False} | options)
