@@ -1,6 +1,7 @@
 """Evaluate a checkpoint, classify texts, or fill gaps: `python -m src.inference --help` lists every option."""
 
 import json
+import os
 import shutil
 import sys
 from collections.abc import Iterator
@@ -31,17 +32,22 @@ def main(arguments: list[str]) -> None:
     # Not above: --help should not wait for PyTorch.
     from src.evaluation.predictor import Predictor
     from src.utils.device import resolve_device, set_up_arithmetic
+    from src.utils.distributed import process_group, world_size
     from src.utils.runs import newest_classifier
 
-    set_up_arithmetic(resolve_device(config.device), config.num_threads)
-    folder = config.checkpoint or newest_classifier()
-    predictor = Predictor.load(folder, config.device)
-    notice(f"checkpoint  {folder}")
-    with _results(config.output) as stream:
-        if config.texts or config.file is not None:
-            _classify(predictor, config, stream)
-        else:
-            _evaluate(predictor, folder, config, stream)
+    with process_group(config.device):
+        set_up_arithmetic(resolve_device(config.device), config.num_threads)
+        folder = config.checkpoint or newest_classifier()
+        predictor = Predictor.load(folder, config.device)
+        notice(f"checkpoint  {folder}")
+        if world_size() > 1 and config.file is not None and config.output is not None:
+            _classify_together(predictor, config, config.file, config.output)
+            return
+        with _results(config.output) as stream:
+            if config.texts or config.file is not None:
+                _classify(predictor, config, stream)
+            else:
+                _evaluate(predictor, folder, config, stream)
 
 
 def _refuse_contradictions(config: InferenceConfig) -> None:
@@ -49,6 +55,8 @@ def _refuse_contradictions(config: InferenceConfig) -> None:
         raise UsageError(f"--output {config.output} would overwrite --file; choose another")
     if config.picture is not None and (config.texts or config.file is not None or config.fill_mask is not None):
         raise UsageError("--picture draws an evaluation, which texts, --file and --fill-mask are not; drop one of them")
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and (config.output is None or str(config.file) in ("None", "-")):
+        raise UsageError("several processes share --file, and write --output; run anything else without torchrun")
 
 
 def _fill_mask(config: InferenceConfig, text: str) -> None:
@@ -72,6 +80,24 @@ def _classify(predictor: "Predictor", config: InferenceConfig, stream: TextIO) -
     texts = iter(config.texts) if config.file is None else read_lines(config.file)
     for prediction in predict_all(predictor, texts, config.pairs):
         print(as_json(prediction) if config.json else as_line(prediction), file=stream)
+
+
+def _classify_together(predictor: "Predictor", config: InferenceConfig, file: Path, output: Path) -> None:
+    """Classifies a file in all processes that torchrun started; the first one joins their shares."""
+    from src.evaluation.prediction_lines import as_json, as_line, join_shares, read_lines, write_share
+    from src.utils.distributed import gather, is_first, rank, wait_for_all
+
+    share = output.with_name(f".{output.name}.{rank()}")
+    try:
+        with _writing("--output", output):
+            sizes = write_share(predictor, read_lines(file), config.pairs, as_json if config.json else as_line, share)
+        shares, all_sizes = gather(share), gather(sizes)  # by now all are complete
+        if is_first():
+            with _results(output) as stream:
+                join_shares(shares, all_sizes, stream)
+        wait_for_all()
+    finally:
+        share.unlink(missing_ok=True)
 
 
 def _evaluate(predictor: "Predictor", folder: Path, config: InferenceConfig, stream: TextIO) -> None:

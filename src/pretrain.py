@@ -2,12 +2,17 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from src.data.documents import settled
 from src.utils.command_line import parse_pretraining
 from src.utils.config import CACHE_DIR, PretrainConfig, refuse_what_is_fixed, saved_config, with_options
 from src.utils.errors import run_program
 from src.utils.runs import settled_model
+
+if TYPE_CHECKING:
+    from src.data.packing import TokenizedCorpus
+    from src.training.run_folder import RunFolder
 
 PROGRAM = "python -m src.pretrain"
 
@@ -17,10 +22,17 @@ def main(arguments: list[str]) -> None:
     config = _parsed(arguments)
 
     # Not above: --help should not wait for PyTorch.
-    from src.data.documents import chain, open_documents
-    from src.data.packing import tokenized_corpus
     from src.evaluation.masked_lm import MaskedEvaluation
-    from src.interop.pretrained import fetch, pretrained_tokenizer
+    from src.utils.distributed import is_first, process_group
+
+    with process_group(config.run.device):
+        folder = _run(arguments, config)
+        if is_first():
+            print(MaskedEvaluation.from_dict(folder.read_evaluation()).as_text())
+            print(f"\n{folder.path}")
+
+
+def _run(arguments: list[str], config: PretrainConfig) -> "RunFolder":
     from src.training.pretrain_setup import describe, set_up_pretraining, with_steps
     from src.training.run import run
     from src.training.start import find_checkpoint, new_run, refuse_changes
@@ -35,18 +47,27 @@ def main(arguments: list[str]) -> None:
     else:
         model = config.preset if config.model_name_or_path is None else Path(config.model_name_or_path).name
         folder, checkpoint = new_run(config.run, model, "pretrained"), None
+    corpus = _corpus(config)
+    config = with_steps(config, corpus)
+    setup = set_up_pretraining(config, corpus, begins=checkpoint is None)
+    describe(setup)
+    run(config, setup, folder, checkpoint)
+    return folder
+
+
+def _corpus(config: PretrainConfig) -> "TokenizedCorpus":
+    from src.data.documents import chain, open_documents
+    from src.data.packing import tokenized_corpus
+    from src.interop.pretrained import fetch, pretrained_tokenizer
+    from src.utils.distributed import first_process_first
+
     documents = chain(open_documents(source, config.text_column) for source in config.corpus)
     tokenizer = None
     if config.model_name_or_path is not None:
         refuse_what_is_fixed(config)
         tokenizer = pretrained_tokenizer(fetch(config.model_name_or_path), config)
-    corpus = tokenized_corpus(documents, config.tokenization, config.model.vocab_size, CACHE_DIR, tokenizer)
-    config = with_steps(config, corpus)
-    setup = set_up_pretraining(config, corpus, begins=checkpoint is None)
-    describe(setup)
-    run(config, setup, folder, checkpoint)
-    print(MaskedEvaluation.from_dict(folder.read_evaluation()).as_text())
-    print(f"\n{folder.path}")
+    with first_process_first():
+        return tokenized_corpus(documents, config.tokenization, config.model.vocab_size, CACHE_DIR, tokenizer)
 
 
 def _parsed(arguments: list[str], default: PretrainConfig | None = None) -> PretrainConfig:

@@ -23,8 +23,18 @@ def main(arguments: list[str]) -> None:
     config = parse_training(arguments, PROGRAM)
 
     # Not above: --help should not wait for PyTorch.
-    from src.data.sources import open_corpus
     from src.evaluation.metrics import Evaluation
+    from src.utils.distributed import is_first, process_group
+
+    with process_group(config.run.device):
+        folder = _run(arguments, config)
+        if is_first():
+            print(Evaluation.from_dict(folder.read_evaluation()).as_text())
+            print(f"\n{folder.path}")
+
+
+def _run(arguments: list[str], config: TrainConfig) -> "RunFolder":
+    from src.data.sources import open_corpus
     from src.training.start import find_checkpoint, refuse_changes
 
     if (found := find_checkpoint(config.run, config.task)) is not None:
@@ -45,8 +55,7 @@ def main(arguments: list[str]) -> None:
         config = _settled(config, corpus)
         folder, checkpoint = _new_run(config, corpus), None
     train(config, corpus, folder, checkpoint)
-    print(Evaluation.from_dict(folder.read_evaluation()).as_text())
-    print(f"\n{folder.path}")
+    return folder
 
 
 def _new_run(config: TrainConfig, corpus: "Corpus") -> "RunFolder":

@@ -132,7 +132,7 @@ def test_what_is_pretrained_on_what_is_told(pretrained_run: TrainedRun) -> None:
     lines = pretrained_run.answer.err.splitlines()
     assert lines[0] == "reading     colours.txt"
     assert f"tokenizing  203 documents into {pretrained_run.path.parent / 'cache'}" in lines[1]
-    assert lines[2] == "counting    which tokens keep company with which, for the start (--start)"
+    assert lines[2] == "counting    which tokens keep company with which, for the start (--begin-with)"
     assert lines[3] == "text        29,143 tokens of 203 documents: colours.txt"
     assert any(line.startswith("epoch 2.31, step 300/300: validation accuracy ") for line in lines)
 

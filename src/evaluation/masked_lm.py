@@ -12,6 +12,7 @@ from src.data.batching import to_device
 from src.data.masking import NOT_MASKED
 from src.data.packing import PackedRows
 from src.model.bert import BertForMaskedLM
+from src.utils.distributed import add_up, share
 
 ROWS_PER_BATCH = 32
 MOST_ROWS = 2048  # of 64 tokens each: a standard error of a third of a point
@@ -58,6 +59,8 @@ def evaluate_masked_lm(
 ) -> MaskedEvaluation:
     """Predicts masked tokens of held-out rows; rows and masks are the same in every evaluation.
 
+    Each process of a group predicts its share; all get the numbers of all.
+
     Args:
         model: put into evaluation mode meanwhile.
         rows: held-out text.
@@ -75,8 +78,10 @@ def evaluate_masked_lm(
     # One is added to every count, so that an id the training text lacks is unlikely, not impossible.
     unigram = ((counts + 1) / (counts + 1).sum()).log().to(device)  # (V,)
     sums = torch.zeros(5, dtype=torch.float64)
-    for starts in rows.batches(ROWS_PER_BATCH, seed=0, epoch=0)[: MOST_ROWS // ROWS_PER_BATCH]:
-        batch = to_device(rows.collate(starts, generator), device)
+    batches = rows.batches(ROWS_PER_BATCH, seed=0, epoch=0)[: MOST_ROWS // ROWS_PER_BATCH]
+    # All batches are drawn everywhere, so that the masks do not depend on the number of processes.
+    for batch in share([rows.collate(starts, generator) for starts in batches]):
+        batch = to_device(batch, device)
         masked = batch["labels"] != NOT_MASKED  # (B, T)
         true = batch["labels"][masked]  # (N,)
         logits = model(batch["input_ids"], positions=masked)  # (N, V)
@@ -84,5 +89,5 @@ def evaluate_masked_lm(
         loss, unigram_loss = F.cross_entropy(logits, true, reduction="sum"), -unigram[true].sum()
         sums += torch.stack([torch.tensor(len(true)).to(device), hits, loss, unigram_hits, unigram_loss]).cpu()
     model.train(was_training)
-    n = max(1, int(sums[0]))
-    return MaskedEvaluation(int(sums[0]), *(sums[1:] / n).tolist())
+    n, *totals = add_up(*sums.tolist())
+    return MaskedEvaluation(int(n), *(total / max(1, n) for total in totals))

@@ -2,12 +2,15 @@
 
 import json
 import sys
-from collections.abc import Iterable, Iterator
-from itertools import islice
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from itertools import islice, zip_longest
 from pathlib import Path
+from typing import TextIO
 
 from src.evaluation.examples import printable
 from src.evaluation.predictor import Prediction, Predictor
+from src.utils.distributed import rank, world_size
 from src.utils.errors import DataError, notice
 
 # Enough lines to find many of equal length, few enough to hold in memory.
@@ -56,15 +59,67 @@ def predict_all(predictor: Predictor, texts: Iterable[str], in_pairs: bool = Fal
     Raises:
         DataError: a text that should be two holds no tab, or more than one.
     """
-    number, remaining = 0, iter(texts)
+    for before, chunk in _chunks(texts):
+        yield from _predict_chunk(predictor, chunk, before, in_pairs)
+
+
+def write_share(
+    predictor: Predictor, texts: Iterable[str], in_pairs: bool, line: Callable[[Prediction], str], path: Path
+) -> list[int]:
+    """Classifies this process's share of the texts: of n processes, every n-th chunk.
+
+    Args:
+        predictor: the model.
+        texts: all of them, the same in every process.
+        in_pairs: each text is two, separated by a tab.
+        line: formats a prediction.
+        path: file for the lines, this process's own.
+
+    Returns:
+        How many bytes of the file each chunk takes.
+
+    Raises:
+        DataError: as `predict_all`.
+    """
+    sizes: list[int] = []
+    with path.open("wb") as stream:
+        for number, (before, chunk) in enumerate(_chunks(texts)):
+            if number % world_size() == rank():
+                predictions = _predict_chunk(predictor, chunk, before, in_pairs)
+                sizes.append(stream.write("".join(f"{line(one)}\n" for one in predictions).encode()))
+    return sizes
+
+
+def join_shares(paths: Sequence[Path], sizes: Sequence[Sequence[int]], stream: TextIO) -> None:
+    """Writes what all processes' files hold, a chunk of each in turn, which is the order of the texts.
+
+    Args:
+        paths: the files.
+        sizes: what `write_share` returned for each.
+        stream: where to.
+    """
+    with ExitStack() as stack:
+        shares = [stack.enter_context(path.open("rb")) for path in paths]
+        for turn in zip_longest(*sizes, fillvalue=0):
+            for share, size in zip(shares, turn, strict=True):
+                stream.write(share.read(size).decode())
+
+
+def _chunks(texts: Iterable[str]) -> Iterator[tuple[int, list[str]]]:
+    """Gives the texts in chunks, each with the number of texts before it."""
+    before, remaining = 0, iter(texts)
     while chunk := list(islice(remaining, LINES_AT_ONCE)):
-        pairs = _divided(chunk, number) if in_pairs else None
-        predictions = predictor.predict(chunk) if pairs is None else predictor.predict(*pairs)
-        for prediction in predictions:
-            number += 1
-            if remark := _remark(prediction, predictor.classifier.seq_len):
-                notice(f"text {number}: {remark}")
-            yield prediction
+        yield before, chunk
+        before += len(chunk)
+
+
+def _predict_chunk(predictor: Predictor, chunk: list[str], before: int, in_pairs: bool) -> Iterator[Prediction]:
+    pairs = _divided(chunk, before) if in_pairs else None
+    predictions = predictor.predict(chunk) if pairs is None else predictor.predict(*pairs)
+    for number, prediction in enumerate(predictions, start=before + 1):
+        if remark := _remark(prediction, predictor.classifier.seq_len):
+            notice(f"text {number}: {remark}", from_all=True)
+        yield prediction
 
 
 def _divided(texts: list[str], before: int) -> tuple[list[str], list[str]]:

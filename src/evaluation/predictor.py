@@ -16,6 +16,7 @@ from src.data.batching import to_device
 from src.data.dataset import DSCreator
 from src.interop.huggingface import Classifier, load_classifier
 from src.utils.device import resolve_device
+from src.utils.distributed import gather, share
 
 # Large enough that matrix products dominate, small enough for a base model's activations to stay in the cache's reach.
 TOKENS_PER_BATCH = 4096
@@ -127,13 +128,14 @@ def labelled_dataset(
 
 
 @torch.inference_mode()
-def classify(model: torch.nn.Module, dataset: DSCreator, device: torch.device) -> Tensor:
+def classify(model: torch.nn.Module, dataset: DSCreator, device: torch.device, together: bool = False) -> Tensor:
     """Computes the logits of every text, in batches without padding; those of a text's windows are averaged.
 
     Args:
         model: maps ids, mask and segments to logits (B, C); put into evaluation mode meanwhile.
         dataset: the examples.
         device: the model's.
+        together: all processes of a group have this dataset, and each computes its share; all get all logits.
 
     Returns:
         Logits, float32 on the CPU, shape (N, C), in the order of the texts.
@@ -142,13 +144,17 @@ def classify(model: torch.nn.Module, dataset: DSCreator, device: torch.device) -
     model.eval()
     rows: list[Tensor] = []
     owners: list[int] = []
-    for indices in dataset.grouped(TOKENS_PER_BATCH):
+    batches = dataset.grouped(TOKENS_PER_BATCH)
+    for indices in share(batches) if together else batches:
         batch = to_device(dataset.collate(indices), device)
         rows.append(model(batch["input_ids"], batch["attention_mask"], batch["token_type_ids"]))
         owners += [dataset.owners[index] for index in indices]
     model.train(was_training)
-    if not rows:
+    mine = (torch.cat(rows).cpu(), owners) if rows else None
+    parts = [part for part in (gather(mine) if together else [mine]) if part is not None]
+    if not parts:
         return torch.empty(0, 0)
-    windows, owner = torch.cat(rows).cpu(), torch.tensor(owners)  # (windows, C), (windows,)
+    windows = torch.cat([logits for logits, _ in parts])  # (windows, C)
+    owner = torch.tensor([owner for _, owners in parts for owner in owners])  # (windows,)
     count = torch.bincount(owner, minlength=len(dataset.text_labels)).unsqueeze(1)  # (N, 1)
     return torch.zeros(len(count), windows.shape[1]).index_add_(0, owner, windows) / count  # (N, C)

@@ -1,4 +1,4 @@
-"""The training loop, by hand: what happens in a step, and an epoch of steps.
+"""The training loop, by hand: what happens in a step, and an epoch of steps, in one process or many.
 
 The loss of a step is the mean over its predictions: sentences, or masked tokens. A classifier's batches hold equal
 lengths under a token budget, so a batch of long sentences holds fewer of them, and each weighs more: training leans
@@ -25,6 +25,7 @@ from src.training.optimizer import (
 from src.training.state import Progress, TrainingState
 from src.utils.config import OptimizerConfig
 from src.utils.device import autocast
+from src.utils.distributed import add_up, add_up_gradients, share
 from src.utils.errors import DivergedError, notice
 
 Model = TypeVar("Model", bound=BertForSequenceClassification | BertForMaskedLM)
@@ -100,17 +101,18 @@ class Trainer(Generic[Model, Data]):
         end = progress.step_in_epoch + self.total_steps - progress.step
         for step in self._steps(progress.epoch)[progress.step_in_epoch : end]:
             started = time.perf_counter()
-            report = self.training_step([self.dataset.collate(indices) for indices in step])
+            shares = [share(indices) for indices in step]
+            report = self.training_step([self.dataset.collate(indices) for indices in shares if indices])
             progress.training_seconds += time.perf_counter() - started
             after_step(report)
         progress.epoch += 1
         progress.step_in_epoch = 0
 
     def training_step(self, batches: Sequence[Batch]) -> StepReport:
-        """Does one optimizer step on one or more batches (gradient accumulation).
+        """Does one optimizer step on one or more batches (gradient accumulation), together with all other processes.
 
         Args:
-            batches: their gradients are averaged over all predictions.
+            batches: this process's share, perhaps nothing; gradients are averaged over all predictions of all shares.
 
         Returns:
             What happened.
@@ -126,7 +128,10 @@ class Trainer(Generic[Model, Data]):
         )
         set_learning_rate(state.optimizer, learning_rate)
 
-        loss = self._gradients(batches)
+        predictions, tokens = add_up(
+            sum(self.objective.predictions(batch) for batch in batches), sum(_real_tokens(batch) for batch in batches)
+        )
+        loss = add_up_gradients(self.model.parameters(), self._gradients(batches, max(1, predictions)))
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.max_grad_norm)
 
         if self._is_finite(loss, norm):
@@ -134,17 +139,16 @@ class Trainer(Generic[Model, Data]):
             if state.average is not None:
                 state.average.update(state.progress.step)
         state.optimizer.zero_grad()
-        tokens = sum(_real_tokens(batch) for batch in batches)
-        return StepReport(loss.item(), learning_rate, norm.item(), tokens, self._predictions(batches))
+        return StepReport(loss.item(), learning_rate, norm.item(), int(tokens), max(1, int(predictions)))
 
-    def _gradients(self, batches: Sequence[Batch]) -> Tensor:
-        """Adds up the gradients of the mean loss over all predictions; returns that loss."""
+    def _gradients(self, batches: Sequence[Batch], predictions: float) -> Tensor:
+        """Adds up the gradients of the loss divided by the number of predictions; returns that loss."""
         while True:
             parts = list(batches)
             for _ in range(self.halvings):
                 parts = [half for part in parts for half in halves(part)]
             try:
-                return self._accumulated(parts)
+                return self._accumulated(parts, predictions)
             except torch.OutOfMemoryError:
                 if max(len(part["input_ids"]) for part in parts) == 1:
                     raise
@@ -156,18 +160,14 @@ class Trainer(Generic[Model, Data]):
                 "but for the draws of dropout"
             )
 
-    def _accumulated(self, batches: Sequence[Batch]) -> Tensor:
-        predictions = self._predictions(batches)
-        losses = []
+    def _accumulated(self, batches: Sequence[Batch], predictions: float) -> Tensor:
+        losses = [torch.zeros((), device=self.device)]
         for batch in batches:
             with autocast(self.device, self.bf16):
                 loss = self.objective.summed_loss(self.model, to_device(batch, self.device)) / predictions
             loss.backward()  # type: ignore[no-untyped-call]
             losses.append(loss.detach())
         return torch.stack(losses).sum()
-
-    def _predictions(self, batches: Sequence[Batch]) -> int:
-        return max(1, sum(self.objective.predictions(batch) for batch in batches))
 
     def _is_finite(self, loss: Tensor, norm: Tensor) -> bool:
         progress = self.state.progress

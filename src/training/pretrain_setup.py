@@ -23,6 +23,7 @@ from src.training.setup import count_parameters, describe_place, describe_shape
 from src.training.subjects import MaskedLMInTraining
 from src.utils.config import EVALUATED_MASK_RATE, PretrainConfig
 from src.utils.device import resolve_device, set_up_arithmetic, wants_bf16
+from src.utils.distributed import largest
 from src.utils.errors import notice
 
 # The first steps are slower: memory is allocated, the corpus read from disk.
@@ -52,8 +53,8 @@ def set_up_pretraining(config: PretrainConfig, corpus: TokenizedCorpus, begins: 
     Args:
         config: all settings, the number of steps among them.
         corpus: the text.
-        begins: whether the weights as they are will be trained, so that --start is worth its time; not where those of
-            a checkpoint replace them.
+        begins: whether the weights as they are will be trained, so that --begin-with is worth its time; not where those
+            of a checkpoint replace them.
 
     Returns:
         The parts, the model on its device; what is not pre-trained is drawn from the seed.
@@ -75,8 +76,8 @@ def set_up_pretraining(config: PretrainConfig, corpus: TokenizedCorpus, begins: 
     rate, only_mask_tokens = config.optimization.mask_rate, config.optimization.mask_replacement == "mask"
     train = _rows("training text", corpus.train, config, tokenizer, rate, only_mask_tokens)
     validation = _rows("held-out text", corpus.validation, config, tokenizer, EVALUATED_MASK_RATE, True)
-    if begins and base is None and config.optimization.start == "counts":
-        notice("counting    which tokens keep company with which, for the start (--start)")
+    if begins and base is None and config.optimization.begin_with == "counts":
+        notice("counting    which tokens keep company with which, for the start (--begin-with)")
         start_from_counts(model, corpus.train, train.counts, config.run.seed)
     bf16 = wants_bf16(config.run.precision, device)
     trainer = Trainer(model, train, MaskedLanguageModelling(), config.optimization, config.run.seed, bf16)
@@ -112,7 +113,7 @@ def with_steps(config: PretrainConfig, corpus: TokenizedCorpus) -> PretrainConfi
     while trainer.state.progress.step < rehearsal:
         trainer.train_epoch(remember)
     seconds = [after - before for before, after in pairwise(times)]
-    median = statistics.median(seconds[STEPS_TO_WARM_UP:])
+    median = largest(statistics.median(seconds[STEPS_TO_WARM_UP:]))
     steps = max(1, round(60 * optimization.minutes / median))
     notice(f"steps       {steps:,} in {optimization.minutes:g} minutes, at {1000 * median:.0f} ms a step")
     return replace(config, optimization=replace(optimization, max_steps=steps))

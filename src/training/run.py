@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from src.training.loop import Trainer
-from src.training.run_folder import RunFolder
+from src.training.run_folder import RunFolder, SilentRunFolder
 from src.training.session import Session
 from src.training.subjects import Subject
 from src.training.tracking import open_tracker
 from src.utils.config import PretrainConfig, TrainConfig, options_of
+from src.utils.distributed import draw_apart, is_first, wait_for_all
 from src.utils.errors import UserError
 
 
@@ -51,13 +52,17 @@ def run(config: TrainConfig | PretrainConfig, setup: Setup, folder: RunFolder, c
         Interrupted: SIGINT or SIGTERM came; a checkpoint was saved.
         DivergedError: loss or gradient was not finite three times in a row.
     """
+    if not is_first():
+        folder = SilentRunFolder(folder.path)
+    wait_for_all()  # until none is about to look whether the folder is taken, or what it holds
+    draw_apart(config.run.seed)
     if checkpoint is None:
         folder.begin(config, setup.data, setup.model)
     else:
         folder.resume(checkpoint, setup.trainer, setup.data)
     progress = setup.trainer.state.progress
     tracker = open_tracker(
-        config.run.wandb,
+        config.run.wandb if is_first() else "disabled",
         config.run.wandb_project,
         folder.path.name,
         options_of(config),

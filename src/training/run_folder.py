@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from src.training.loop import Trainer
-from src.training.state import TrainingState
+from src.training.state import TrainingState, gather_random_states
 from src.training.subjects import Subject
 from src.utils.config import PretrainConfig, TrainConfig
 from src.utils.errors import CheckpointError, UsageError, notice
@@ -118,11 +118,12 @@ class RunFolder:
 
     def save_checkpoint(self, subject: Subject, state: TrainingState) -> None:
         """Writes the model as it would be delivered and all it takes to go on, then prunes old checkpoints."""
+        random_states = gather_random_states()
         target = self.path / CHECKPOINTS / f"step-{state.progress.step}"
         with storage_errors(target), new_folder(target) as folder:
             with state.as_delivered():
                 subject.save(folder)
-            state.save(folder)
+            state.save(folder, random_states)
         for old in self.checkpoints()[CHECKPOINTS_KEPT:]:
             shutil.rmtree(old)
 
@@ -147,6 +148,30 @@ class RunFolder:
                     f"{self.path} was begun on data with other {fact} ({before.get(key)}, now {now.get(key)}); "
                     "restore the data"
                 )
+
+
+class SilentRunFolder(RunFolder):
+    """The folder of a run for all processes but the first: they read it and take part, but write nothing."""
+
+    def begin(self, config: TrainConfig | PretrainConfig, data: Mapping[str, Any], model: Mapping[str, Any]) -> None:
+        """Leaves it to the first process."""
+
+    def resume(self, checkpoint: Path, trainer: Trainer[Any, Any], data: Mapping[str, Any]) -> None:
+        """Restores the state, and forgets nothing."""
+        trainer.state.load(checkpoint)
+
+    def finish(self, training_seconds: float) -> None:
+        """Leaves it to the first process."""
+
+    def log(self, row: Mapping[str, Any]) -> None:
+        """Leaves it to the first process."""
+
+    def save_checkpoint(self, subject: Subject, state: TrainingState) -> None:
+        """Hands this process's random numbers to the first one."""
+        gather_random_states()
+
+    def deliver(self, subject: Subject, state: TrainingState, numbers: Mapping[str, Any]) -> None:
+        """Leaves it to the first process."""
 
 
 def _step_of(checkpoint: Path) -> int:

@@ -15,6 +15,7 @@ from src.training.run_folder import RunFolder
 from src.training.subjects import Report, Subject
 from src.training.tracking import Tracker
 from src.utils.config import RunConfig
+from src.utils.distributed import is_first, largest, world_size
 from src.utils.errors import Interrupted, notice
 
 STEPS_PER_LOG = 50
@@ -62,10 +63,11 @@ class Session:
         if self.config.evaluate_every and step % self.config.evaluate_every == 0 and not self.trainer.ends_epoch:
             bar.clear()
             self._evaluate()
-        if self.signal is not None:
+        # All processes end in the same step, whichever got the signal.
+        if signal_number := int(largest(self.signal or 0)):
             self._save()
             raise Interrupted(
-                f"stopped in step {step}; go on with --resume {self.folder.path}", signal_number=self.signal
+                f"stopped in step {step}; go on with --resume {self.folder.path}", signal_number=signal_number
             )
         if self.config.save_every and step % self.config.save_every == 0:
             self._save()
@@ -131,13 +133,14 @@ class Session:
             unit="step",
             leave=False,
             dynamic_ncols=True,
-            disable=not sys.stderr.isatty(),  # a log file gets the plain line after each epoch instead
+            disable=not (is_first() and sys.stderr.isatty()),  # a log file gets the plain line after each epoch instead
         )
 
     @contextmanager
     def _listening_to_signals(self) -> Iterator[None]:
         def remember(number: int, frame: FrameType | None) -> None:
-            if self.signal is not None:  # asked twice: at once
+            # Asked twice: at once. But torchrun passes on the Ctrl-C that each process got from the terminal, too.
+            if self.signal is not None and world_size() == 1:
                 raise KeyboardInterrupt
             self.signal = number
             notice("stopping after this step; once more stops at once")

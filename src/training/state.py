@@ -10,7 +10,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from src.training.optimizer import ExponentialMovingAverage
-from src.utils.errors import CheckpointError
+from src.utils.distributed import gather, rank, world_size
+from src.utils.errors import CheckpointError, notice
 from src.utils.folder import read_json, write_json
 
 TENSORS, PROGRESS = "training_state.safetensors", "training_state.json"
@@ -43,9 +44,14 @@ class TrainingState:
         """Returns a context in which the model holds the averaged weights, if there is an average."""
         return nullcontext() if self.average is None else self.average.applied()
 
-    def save(self, folder: Path) -> None:
-        """Writes the state into an existing folder, as safetensors and JSON: nothing in it can execute."""
-        save_file(self._tensors(), folder / TENSORS)
+    def save(self, folder: Path, random_states: dict[str, Tensor]) -> None:
+        """Writes the state into an existing folder, as safetensors and JSON: nothing in it can execute.
+
+        Args:
+            folder: where to.
+            random_states: of all processes, from `gather_random_states`.
+        """
+        save_file(self._tensors(random_states), folder / TENSORS)
         write_json(folder / PROGRESS, asdict(self.progress))
 
     def load(self, folder: Path) -> None:
@@ -70,10 +76,10 @@ class TrainingState:
             if self.average is not None:
                 for name, average in zip(parameters, self.average.averages, strict=True):
                     average.copy_(tensors[f"average.{name}"])
-        _set_random_state(tensors)
         self.progress.__dict__.update(read_json(folder / PROGRESS))
+        _set_random_state(tensors, self.progress.step)
 
-    def _tensors(self) -> dict[str, Tensor]:
+    def _tensors(self, random_states: dict[str, Tensor]) -> dict[str, Tensor]:
         parameters = dict(self.model.named_parameters())
         tensors = {f"model.{name}": parameter.detach() for name, parameter in parameters.items()}
         for name, parameter in parameters.items():
@@ -82,7 +88,7 @@ class TrainingState:
         if self.average is not None:
             averages = zip(parameters, self.average.averages, strict=True)
             tensors |= {f"average.{name}": average for name, average in averages}
-        tensors |= {f"random.{name}": state for name, state in _random_state().items()}
+        tensors |= random_states
         return {name: tensor.cpu().clone() for name, tensor in tensors.items()}
 
     def _load_moments(self, name: str, parameter: nn.Parameter, tensors: dict[str, Tensor]) -> None:
@@ -98,14 +104,33 @@ def _fit(parameters: dict[str, nn.Parameter], tensors: dict[str, Tensor]) -> boo
     return all(tensor is not None and tensor.shape == parameters[name].shape for name, tensor in saved.items())
 
 
-def _random_state() -> dict[str, Tensor]:
-    states = {"cpu": torch.get_rng_state()}
+def gather_random_states() -> dict[str, Tensor]:
+    """Gives the states of PyTorch's random numbers in every process; every process must call it.
+
+    Returns:
+        "random.cpu", and "random.cuda" where there is CUDA, of the first process; those of the others with their number
+        behind it.
+    """
+    own = {"random.cpu": torch.get_rng_state()}
     if torch.cuda.is_available():
-        states["cuda"] = torch.cuda.get_rng_state()
-    return states
+        own["random.cuda"] = torch.cuda.get_rng_state()
+    return {
+        _of_process(name, number): state for number, states in enumerate(gather(own)) for name, state in states.items()
+    }
 
 
-def _set_random_state(tensors: dict[str, Tensor]) -> None:
-    torch.set_rng_state(tensors["random.cpu"])
-    if "random.cuda" in tensors and torch.cuda.is_available():
-        torch.cuda.set_rng_state(tensors["random.cuda"])
+def _of_process(name: str, number: int) -> str:
+    return name if number == 0 else f"{name}.{number}"
+
+
+def _set_random_state(tensors: dict[str, Tensor], step: int) -> None:
+    saved = sum(name == "random.cpu" or name.startswith("random.cpu.") for name in tensors)
+    if saved != world_size():
+        notice(f"processes   {saved} began this, {world_size()} go on: just as well, but no longer bit for bit")
+    own = {name: tensors.get(_of_process(name, rank())) for name in ("random.cpu", "random.cuda")}
+    if own["random.cpu"] is None:
+        torch.manual_seed(torch.initial_seed() + step)  # a process that is new
+        return
+    torch.set_rng_state(own["random.cpu"])
+    if own["random.cuda"] is not None and torch.cuda.is_available():
+        torch.cuda.set_rng_state(own["random.cuda"])

@@ -60,7 +60,7 @@ class ClassifierInTraining:
 
     def evaluate(self) -> Evaluation:
         """Classifies the validation examples."""
-        logits = classify(self.classifier.model, self.validation, self.device)
+        logits = classify(self.classifier.model, self.validation, self.device, together=True)
         return evaluate(logits, self.validation.text_labels, self.classifier.label_names)
 
     def save(self, folder: Path) -> None:

@@ -271,7 +271,7 @@ class PretrainingConfig(OptimizerConfig):
     """Optimiser steps; unset: as many as --minutes allow."""
     minutes: float = 150.0
     """Time for the optimiser steps alone; a few rehearsed and timed ones turn it into --max-steps, once."""
-    start: Literal["counts", "random"] = "counts"
+    begin_with: Literal["counts", "random"] = "counts"
     """Begin with embeddings, positions and decoder bias that counts and sine waves suggest, or from random ones; the rest is random. Not asked for with --model-name-or-path."""
     mask_rate: float = 0.15
     """Chance that a token is to be predicted."""

@@ -1,5 +1,6 @@
 """Where and in which arithmetic the model computes."""
 
+import os
 from contextlib import AbstractContextManager
 
 import torch
@@ -11,7 +12,8 @@ def resolve_device(name: str) -> torch.device:
     """Turns the option --device into a device.
 
     Args:
-        name: auto (CUDA when there, else CPU), cpu, cuda or cuda:N.
+        name: auto (CUDA when there, else CPU), cpu, cuda or cuda:N. Of processes that `torchrun` started, each has the
+            GPU of its number, unless N is given.
 
     Returns:
         The device.
@@ -20,9 +22,10 @@ def resolve_device(name: str) -> torch.device:
         UsageError: no such device, here or at all.
     """
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    own = os.environ.get("LOCAL_RANK")
     try:
-        device = torch.device(name)
+        device = torch.device(name if own is None or name != "cuda" else f"cuda:{own}")
     except RuntimeError:
         raise UsageError(f"--device {name} is unknown; use auto, cpu, cuda or cuda:N") from None
     if device.type not in ("cpu", "cuda"):

@@ -53,9 +53,16 @@ class Interrupted(UserError):
         self.exit_code = 128 + signal_number
 
 
-def notice(message: str) -> None:
-    """Tells the user something on standard error, which leaves standard output to results."""
-    print(message, file=sys.stderr, flush=True)
+def notice(message: str, from_all: bool = False) -> None:
+    """Tells the user something on standard error, which leaves standard output to results.
+
+    Args:
+        message: what to tell.
+        from_all: of several processes under `torchrun`, let each tell its own, not the first one alone.
+    """
+    process = os.environ.get("RANK", "0")
+    if process == "0" or from_all:
+        print(message if process == "0" else f"process {process}: {message}", file=sys.stderr, flush=True)
 
 
 def run_program(main: Callable[[list[str]], None]) -> None:
@@ -74,7 +81,7 @@ def run_program(main: Callable[[list[str]], None]) -> None:
     except UserError as error:
         if "--debug" in arguments:
             raise
-        notice(f"error: {error}")
+        notice(f"error: {error}", from_all=not isinstance(error, Interrupted))
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         notice("interrupted")

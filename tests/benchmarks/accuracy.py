@@ -46,7 +46,7 @@ BASES = {
     "--epochs 1 --learning-rate 1e-4",
     BERT_IMDB: f"src.pretrain --corpus {REVIEWS} --max-steps 10000 --evaluate-every 500 --num-threads 1",
     RANDOM_IMDB: f"src.pretrain --corpus {REVIEWS} --max-steps 1000 --evaluate-every 250 --num-threads 1 "
-    "--start random",
+    "--begin-with random",
 }
 ON_IMDB = {"all-MiniLM-L6-v2, one epoch of 256 tokens": MINILM_IMDB}
 PRETRAINED = {"mini, 10,000 steps from counts": BERT_IMDB, "mini, 1,000 steps from a random start": RANDOM_IMDB}

@@ -113,7 +113,7 @@ def test_evaluation_knows_no_dropout_and_leaves_the_mode_as_it_was(training: boo
 
 
 def test_an_untrained_model_is_as_good_as_guessing(tmp_path: Path) -> None:
-    parts = setup(tmp_path, LONG, start="random")
+    parts = setup(tmp_path, LONG, begin_with="random")
     assert evaluate(parts).loss == pytest.approx(math.log(parts.subject.masked_lm.model.config.vocab_size), abs=0.1)
 
 

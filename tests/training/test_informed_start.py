@@ -158,9 +158,9 @@ def test_any_seed_of_a_run_will_do(stream: Any) -> None:
 def test_a_setup_starts_as_it_is_told_and_not_at_all_where_a_checkpoint_follows(tmp_path: Path) -> None:
     found = corpus(tmp_path)
     setups = {
-        "counts": set_up_pretraining(settings(start="counts"), found),
-        "random": set_up_pretraining(settings(start="random"), found),
-        "resumed": set_up_pretraining(settings(start="counts"), found, begins=False),
+        "counts": set_up_pretraining(settings(begin_with="counts"), found),
+        "random": set_up_pretraining(settings(begin_with="random"), found),
+        "resumed": set_up_pretraining(settings(begin_with="counts"), found, begins=False),
     }
     biases = {name: parts.trainer.model.state_dict()["masked_lm.decoder.bias"] for name, parts in setups.items()}
     torch.testing.assert_close(biases["counts"], log_frequencies(counts_of(found.train, len(biases["counts"]))))

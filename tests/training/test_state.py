@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from src.training.loop import StepReport
-from src.training.state import PROGRESS, TENSORS
+from src.training.state import PROGRESS, TENSORS, gather_random_states
 from src.utils.errors import CheckpointError
 from src.utils.folder import read_json, write_json
 from tests.training.tiny_training import ALL_RANDOMNESS, ClassifierTrainer, setup
@@ -31,7 +31,7 @@ def train(trainer: ClassifierTrainer, until: int | None = None) -> dict[str, Ten
             trainer.train_epoch(after_step)
     except Stop:
         pass
-    return trainer.state._tensors()
+    return trainer.state._tensors(gather_random_states())
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,7 @@ def straight() -> dict[str, Tensor]:
 
 def save(trainer: ClassifierTrainer, folder: Path) -> Path:
     folder.mkdir()
-    trainer.state.save(folder)
+    trainer.state.save(folder, gather_random_states())
     return folder
 
 
@@ -91,9 +91,9 @@ def test_a_training_stopped_after_every_single_step_goes_on_bit_for_bit(
 def test_saving_changes_nothing(straight: dict[str, Tensor], tmp_path: Path) -> None:
     trainer = setup(**OPTIONS).trainer
     train(trainer, until=5)
-    before = trainer.state._tensors()
+    before = trainer.state._tensors(gather_random_states())
     save(trainer, tmp_path / "state")
-    assert_same(trainer.state._tensors(), before)
+    assert_same(trainer.state._tensors(gather_random_states()), before)
     assert_same(train(trainer), straight)
 
 

@@ -44,7 +44,7 @@ SETTINGS: dict[str, Any] = {
     "adam_epsilon": 1e-6,
     "max_grad_norm": 1.0,
     "ema_decay": 0.0,
-    "start": "counts",
+    "begin_with": "counts",
     "mask_rate": 0.15,
     "mask_replacement": "80-10-10",
     "device": "cpu",

@@ -23,6 +23,17 @@ def test_a_device_that_is_there_is_taken(name: str, monkeypatch: pytest.MonkeyPa
     assert resolve_device(name) == torch.device(name)
 
 
+def test_each_process_of_a_group_has_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    cuda_devices(monkeypatch, 2)
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    for name in ("auto", "cuda"):
+        assert resolve_device(name) == torch.device("cuda:1")
+    assert [resolve_device(name) for name in ("cpu", "cuda:0")] == [torch.device("cpu"), torch.device("cuda:0")]
+    monkeypatch.setenv("LOCAL_RANK", "2")
+    with pytest.raises(UsageError, match="this machine has 2 CUDA devices"):
+        resolve_device("auto")
+
+
 @pytest.mark.parametrize("count, name", [(0, "cuda"), (0, "cuda:0"), (2, "cuda:2")])
 def test_a_cuda_device_that_is_not_there_is_refused(count: int, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     cuda_devices(monkeypatch, count)

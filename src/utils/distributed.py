@@ -1,0 +1,142 @@
+"""Several processes that train as one, started by `torchrun`: who is who, and what they have to agree on.
+
+Every process holds the whole model and the whole plan of batches. Of each batch it computes its share of the
+sentences; then the gradients are added up over all processes, and all do the same optimizer step. The result is that of
+one process with the same batches, but for rounding and the draws of dropout. A process alone is the first of one, and
+all functions here do nothing.
+"""
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from src.utils.device import resolve_device
+
+Item = TypeVar("Item")
+
+# One process may tokenize a corpus while the others wait.
+PATIENCE = timedelta(hours=2)
+
+
+@contextmanager
+def process_group(device_name: str) -> Iterator[None]:
+    """Joins the processes that `torchrun` started, with NCCL on GPUs and gloo on CPUs; without it, does nothing.
+
+    Args:
+        device_name: the option --device.
+
+    Raises:
+        UsageError: there is no such device, or fewer GPUs than processes.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        yield
+        return
+    device = resolve_device(device_name)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
+
+
+def world_size() -> int:
+    """Counts the processes."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def rank() -> int:
+    """Numbers this process, from 0."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def is_first() -> bool:
+    """Tells whether this process is the one that writes files and talks."""
+    return rank() == 0
+
+
+def share(items: Sequence[Item]) -> list[Item]:
+    """Picks every n-th item for this one of n processes; no item is picked twice, none left out."""
+    return list(items[rank() :: world_size()])
+
+
+def wait_for_all() -> None:
+    """Returns once every process has come here."""
+    if dist.is_initialized():
+        dist.barrier()
+
+
+@contextmanager
+def first_process_first() -> Iterator[None]:
+    """Lets the first process through the context before the others, which then find what it made."""
+    if not is_first():
+        wait_for_all()
+    yield
+    if is_first():
+        wait_for_all()
+
+
+def gather(item: Item) -> list[Item]:
+    """Gives every process what each of them holds, in their order."""
+    if not dist.is_initialized():
+        return [item]
+    found: list[Item | None] = [None] * world_size()
+    dist.all_gather_object(found, item)
+    return found  # type: ignore[return-value]
+
+
+def add_up(*numbers: float) -> list[float]:
+    """Adds up each of some numbers over all processes."""
+    return _reduced(numbers, dist.ReduceOp.SUM)
+
+
+def largest(number: float) -> float:
+    """Finds the largest of the numbers that the processes hold."""
+    return _reduced([number], dist.ReduceOp.MAX)[0]
+
+
+def _reduced(numbers: Sequence[float], operation: dist.ReduceOp.RedOpType) -> list[float]:
+    if not dist.is_initialized():
+        return list(numbers)
+    device = torch.device("cuda" if dist.get_backend() == "nccl" else "cpu")
+    message = torch.tensor(numbers, dtype=torch.float64, device=device)
+    dist.all_reduce(message, operation)
+    found: list[float] = message.tolist()
+    return found
+
+
+def add_up_gradients(parameters: Iterable[Tensor], loss: Tensor) -> Tensor:
+    """Adds up the gradients of all processes, in place and in one message.
+
+    Args:
+        parameters: those of the model; where one has no gradient here, another process may have one.
+        loss: this process's part of the loss, shape ().
+
+    Returns:
+        The whole loss, shape ().
+    """
+    if not dist.is_initialized():
+        return loss
+    trained = [parameter for parameter in parameters if parameter.requires_grad]
+    for parameter in trained:
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+    gradients = [parameter.grad for parameter in trained if parameter.grad is not None]
+    message = torch.cat([loss.reshape(1), *(gradient.flatten() for gradient in gradients)])
+    dist.all_reduce(message)
+    total, *parts = torch.split(message, [1, *(gradient.numel() for gradient in gradients)])
+    torch._foreach_copy_(gradients, [part.view_as(to) for part, to in zip(parts, gradients, strict=True)])
+    return total.squeeze(0)
+
+
+def draw_apart(seed: int) -> None:
+    """Gives every process its own random numbers, once all have drawn the same initial weights from `seed`."""
+    if not is_first():
+        torch.manual_seed((seed + rank() * 0x9E3779B97F4A7C15) % 2**63)

@@ -1,0 +1,41 @@
+"""Runs a function in several processes at once, as `torchrun` would start them."""
+
+import os
+import pickle
+import socket
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.multiprocessing
+
+from src.utils.distributed import process_group, rank
+
+
+def together(count: int, function: Callable[..., Any], *arguments: Any) -> list[Any]:
+    """Calls a function of a module in `count` processes that form a group; returns what each of them returned."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with tempfile.TemporaryDirectory() as folder:
+        start: Any = torch.multiprocessing.spawn  # type: ignore[attr-defined]
+        start(_work, (count, port, Path(folder), function, arguments), nprocs=count)
+        return [pickle.loads((Path(folder) / str(number)).read_bytes()) for number in range(count)]
+
+
+def _work(
+    number: int, count: int, port: int, folder: Path, function: Callable[..., Any], arguments: tuple[Any, ...]
+) -> None:
+    os.environ |= {
+        "RANK": str(number),
+        "LOCAL_RANK": str(number),
+        "WORLD_SIZE": str(count),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+    }
+    torch.set_num_threads(1)
+    with process_group("cpu"):
+        assert rank() == number
+        (folder / str(number)).write_bytes(pickle.dumps(function(*arguments)))
