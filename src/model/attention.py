@@ -51,7 +51,7 @@ class MultiHeadAttention(nn.Module):
         self.output = nn.Linear(hidden_size, hidden_size)  # W^O
 
     def forward(
-        self, x: Tensor, mask: Tensor | None = None, return_weights: bool = False
+        self, x: Tensor, mask: Tensor | None = None, return_weights: bool = False, only_cls: bool = False
     ) -> tuple[Tensor, Tensor | None]:
         """Attends from every token of `x` to every token of `x`.
 
@@ -59,16 +59,30 @@ class MultiHeadAttention(nn.Module):
             x: float, shape (B, T, D).
             mask: bool, True = may be attended, shape (B, 1, 1, T), or None.
             return_weights: take the readable path and return its weights as well.
+            only_cls: attend from the first token alone; Q is 1 below, else T.
 
         Returns:
-            float, shape (B, T, D), and the weights, shape (B, H, T, T), if asked for.
+            float, shape (B, Q, D), and the weights, shape (B, H, Q, T), if asked for.
         """
-        B, T, D = x.shape
         dropout = self.dropout if self.training else 0.0
-        stacked = self.query_key_value(x).view(B, T, 3, self.num_heads, D // self.num_heads)  # (B, T, 3, H, K)
-        query, key, value = stacked.permute(2, 0, 3, 1, 4)  # 3 of (B, H, T, K)
+        query, key, value = self._of_first(x) if only_cls else self._of_all(x)  # (B, H, Q, K), 2 of (B, H, T, K)
         if return_weights:
             context, weights = scaled_dot_product_attention(query, key, value, mask, dropout)
         else:
             context, weights = F.scaled_dot_product_attention(query, key, value, mask, dropout), None
-        return self.output(context.transpose(1, 2).reshape(B, T, D)), weights  # (B, H, T, K) -> (B, T, D)
+        return self.output(context.transpose(1, 2).flatten(2)), weights  # (B, H, Q, K) -> (B, Q, D)
+
+    def _of_all(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        query, key, value = self.query_key_value(x).chunk(3, dim=-1)  # 3 of (B, T, D)
+        return self._heads(query), self._heads(key), self._heads(value)
+
+    def _of_first(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The same queries, keys and values, without the queries of all tokens but the first."""
+        D = x.shape[-1]
+        weight, bias = self.query_key_value.weight, self.query_key_value.bias
+        query = F.linear(x[:, :1], weight[:D], bias[:D])  # (B, 1, D)
+        key, value = F.linear(x, weight[D:], bias[D:]).chunk(2, dim=-1)  # 2 of (B, T, D)
+        return self._heads(query), self._heads(key), self._heads(value)
+
+    def _heads(self, x: Tensor) -> Tensor:
+        return x.view(*x.shape[:2], self.num_heads, -1).transpose(1, 2)  # (B, T, D) -> (B, T, H, K) -> (B, H, T, K)

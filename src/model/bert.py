@@ -68,6 +68,7 @@ class Bert(nn.Module):
         attention_mask: Tensor | None = None,
         token_type_ids: Tensor | None = None,
         return_attentions: bool = False,
+        only_cls: bool = False,
     ) -> BertOutput:
         """Encodes a batch of token ids.
 
@@ -76,16 +77,17 @@ class Bert(nn.Module):
             attention_mask: 1 or True at real tokens, 0 or False at padding, shape (B, T); None: nothing is padded.
             token_type_ids: segment of every token, int64, shape (B, T); None: one segment.
             return_attentions: also return every layer's attention weights.
+            only_cls: let the last layer compute [CLS] alone: the same vector, for a fraction of that layer's work.
 
         Returns:
-            The hidden states and, if asked for, the attention weights.
+            The hidden states and, if asked for, the attention weights; the last ones of one token with `only_cls`.
 
         Raises:
             IndexError: T exceeds the position table, or an id the vocabulary.
         """
         mask = None if attention_mask is None else attention_mask.bool()[:, None, None, :]  # (B, 1, 1, T)
         x = self.embedding(input_ids, token_type_ids)  # (B, T, D)
-        return BertOutput(*self.encoder(x, mask, return_attentions))
+        return BertOutput(*self.encoder(x, mask, return_attentions, only_cls))
 
 
 class Pooler(nn.Module):
@@ -102,7 +104,7 @@ class Pooler(nn.Module):
         self.activation = activation
 
     def forward(self, last_hidden_state: Tensor) -> Tensor:
-        """Maps float (B, T, D) to (B, D)."""
+        """Maps float (B, T, D), or (B, 1, D), to (B, D)."""
         return self.activation(self.dense(last_hidden_state[:, 0]))
 
 
@@ -129,7 +131,7 @@ class BertForSequenceClassification(nn.Module):
         self, input_ids: Tensor, attention_mask: Tensor | None = None, token_type_ids: Tensor | None = None
     ) -> Tensor:
         """Maps token ids, int64 (B, T), to logits, float (B, C); the masks are those of `Bert.forward`."""
-        x = self.bert(input_ids, attention_mask, token_type_ids).last_hidden_state  # (B, T, D)
+        x = self.bert(input_ids, attention_mask, token_type_ids, only_cls=True).last_hidden_state  # (B, 1, D)
         return self.classifier(self.dropout(self.pooler(x)))  # (B, D) -> (B, C)
 
 

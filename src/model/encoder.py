@@ -34,10 +34,14 @@ class EncoderLayer(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(
-        self, x: Tensor, mask: Tensor | None = None, return_weights: bool = False
+        self, x: Tensor, mask: Tensor | None = None, return_weights: bool = False, only_cls: bool = False
     ) -> tuple[Tensor, Tensor | None]:
-        """Maps float (B, T, D) to (B, T, D), and to the attention weights (B, H, T, T) if asked for."""
-        attended, weights = self.attention(x, mask, return_weights)  # (B, T, D)
+        """Maps float (B, T, D) to (B, T, D), and to the attention weights (B, H, T, T) if asked for.
+
+        With `only_cls`, all of this for the first token alone, which still attends to all: (B, 1, D) and (B, H, 1, T).
+        """
+        attended, weights = self.attention(x, mask, return_weights, only_cls)  # (B, T, D)
+        x = x[:, :1] if only_cls else x
         x = self.attention_norm(x + self.dropout(attended))
         x = self.feed_forward_norm(x + self.dropout(self.feed_forward(x)))
         return x, weights
@@ -56,7 +60,7 @@ class Encoder(nn.Module):
         self.gradient_checkpointing = False  # in training, compute each layer again on the way back: saves memory
 
     def forward(
-        self, x: Tensor, mask: Tensor | None = None, return_weights: bool = False
+        self, x: Tensor, mask: Tensor | None = None, return_weights: bool = False, only_cls: bool = False
     ) -> tuple[list[Tensor], list[Tensor]]:
         """Runs all layers.
 
@@ -64,17 +68,19 @@ class Encoder(nn.Module):
             x: embeddings, float, shape (B, T, D).
             mask: bool, True = may be attended, shape (B, 1, 1, T), or None.
             return_weights: collect the attention weights of every layer.
+            only_cls: let the last layer compute its first token alone, where nothing else is read.
 
         Returns:
             The hidden states, `num_hidden_layers + 1` of shape (B, T, D), embeddings first, and the weights of each
-            layer, shape (B, H, T, T), if asked for.
+            layer, shape (B, H, T, T), if asked for; of the last layer (B, 1, D) and (B, H, 1, T) with `only_cls`.
         """
         hidden_states, all_weights = [x], []
-        for layer in self.layers:
+        for number, layer in enumerate(self.layers, start=1):
+            inputs = x, mask, return_weights, only_cls and number == len(self.layers)
             if self.gradient_checkpointing and self.training:
-                x, weights = checkpoint(layer, x, mask, return_weights, use_reentrant=False)
+                x, weights = checkpoint(layer, *inputs, use_reentrant=False)
             else:
-                x, weights = layer(x, mask, return_weights)
+                x, weights = layer(*inputs)
             hidden_states.append(x)
             if weights is not None:
                 all_weights.append(weights)

@@ -1,5 +1,6 @@
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -245,3 +246,41 @@ def test_cuda_computes_the_logits_of_the_cpu(masked: bool) -> None:
         logits = model(*on_cuda)
     assert logits.dtype == torch.bfloat16
     assert (logits.float().cpu() - expected).abs().max() < 0.03 * expected.abs().max()
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize("padded", [False, True])
+def test_the_last_layer_of_cls_alone_has_the_same_vector_and_the_same_gradients(
+    padded: bool, checkpointing: bool
+) -> None:
+    mask, found = padding_mask() if padded else None, []
+    for only_cls in (False, True):
+        model = classifier()
+        model.train(checkpointing).bert.encoder.gradient_checkpointing = checkpointing
+        x = model.bert(token_ids(), mask, segments(), only_cls=only_cls).last_hidden_state
+        assert x.shape == (B, 1 if only_cls else T, D)
+        model.pooler(x).square().sum().backward()
+        found.append([x[:, 0].detach(), *(weight.grad for weight in model.bert.parameters())])
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
+
+
+@torch.no_grad()
+def test_attention_weights_of_cls_alone_are_a_row_of_those_of_all() -> None:
+    model, ids = classifier(), token_ids()
+    whole, alone = (
+        model.bert(ids, padding_mask(), return_attentions=True, only_cls=only_cls).attentions
+        for only_cls in (False, True)
+    )
+    torch.testing.assert_close(alone[-1], whole[-1][:, :, :1])
+    assert alone[-1].shape == (B, H, 1, T) and alone[0].shape == whole[0].shape == (B, H, T, T)
+
+
+def test_a_classifier_computes_no_more_of_its_last_layer_than_cls() -> None:
+    model = classifier()
+    shapes: list[tuple[int, ...]] = []
+    layers: Any = model.bert.encoder.layers
+    for layer in layers:
+        layer.feed_forward.register_forward_hook(lambda _, inputs, output: shapes.append(tuple(output.shape)))
+    model(token_ids())
+    assert shapes == [(B, T, D)] * (LAYERS - 1) + [(B, 1, D)]
