@@ -8,6 +8,8 @@ from typing import Any
 from src.data.hub import HUB_ID
 from src.utils.config import EVALUATED_MASK_RATE, SAMPLE
 
+FAMILIES = {"bert": "BERT", "distilbert": "DistilBERT", "roberta": "RoBERTa"}
+
 SAMPLE_WARNING = """
 > **Trained on the bundled sample, not on SST-2.** A few hundred sentences, good 
 > for trying the program only.
@@ -45,7 +47,7 @@ def classifier_card(run: Mapping[str, Any], evaluation: Mapping[str, Any]) -> st
 def _description(run: Mapping[str, Any]) -> str:
     data, model, config = run["data"], run["model"], run["config"]
     layers, width, training = model["num_hidden_layers"], model["hidden_size"], config["optimization"]
-    return f"""# BERT {layers}/{width} on {data["name"]}
+    return f"""# {FAMILIES[model["model_type"]]} {layers}/{width} on {data["name"]}
 {SAMPLE_WARNING if data["name"] == SAMPLE else ""}
 {model["parameters"]:,} parameters in {layers} layers, {width} wide, trained from
 {_beginning(run)}
@@ -102,7 +104,7 @@ pipeline_tag: "fill-mask"
 tags: ["bert"]
 ---
 
-# BERT {layers}/{width}, pre-trained on {data["name"]}
+# {FAMILIES[model["model_type"]]} {layers}/{width}, pre-trained on {data["name"]}
 
 {model["parameters"]:,} parameters in {layers} layers, {width} wide, trained from
 {_beginning(run)}

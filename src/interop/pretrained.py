@@ -73,7 +73,7 @@ def fetch(name_or_path: str) -> Path:
 
 
 def load_pretrained(folder: Path, label_names: Sequence[str], config: TrainConfig) -> tuple[Classifier, LoadReport]:
-    """Loads an encoder, with its pooler and classifier if they fit, for fine-tuning.
+    """Loads an encoder, with its pooler if it has one and its classifier if it knows the same classes, to fine-tune it.
 
     Args:
         folder: a model folder of the BERT, DistilBERT or RoBERTa family, whatever head it has.
@@ -86,10 +86,13 @@ def load_pretrained(folder: Path, label_names: Sequence[str], config: TrainConfi
     Raises:
         CheckpointError: an encoder tensor is missing or has another shape, or a file is missing, damaged or foreign.
     """
-    shape = _shape(folder, config)
+    shape, known = _shape_and_labels(folder, config)
     tokenizer = pretrained_tokenizer(folder, config)
     model = BertForSequenceClassification(shape, len(label_names))
-    report = _fill(model, from_checkpoint(folder, shape), str(folder))
+    # transformers calls classes so whose names it was not told; these may be any.
+    nameless = tuple(f"LABEL_{number}" for number in range(len(label_names)))
+    same_classes = known in ((), nameless, tuple(label_names))
+    report = _fill(model, from_checkpoint(folder, shape), str(folder), same_classes)
     seq_len = min(config.tokenization.seq_len, _trained_length(folder, shape))
     if seq_len < config.tokenization.seq_len:
         notice(f"positions   {folder} knows {seq_len} of them; longer texts are cut there, not at --seq-len")
@@ -110,7 +113,7 @@ def load_pretrained_masked_lm(folder: Path, config: PretrainConfig) -> tuple[Mas
         CheckpointError: an encoder tensor is missing or has another shape, or a file is missing, damaged or foreign.
         UsageError: rows are longer than the model can read.
     """
-    shape, seq_len = _shape(folder, config), config.tokenization.seq_len
+    (shape, _), seq_len = _shape_and_labels(folder, config), config.tokenization.seq_len
     if seq_len > shape.longest_sequence:
         raise UsageError(f"--seq-len {seq_len} exceeds the {shape.longest_sequence} positions of {folder}; lower it")
     model = BertForMaskedLM(shape)
@@ -124,7 +127,7 @@ def pretrained_tokenizer(folder: Path, config: TrainConfig | PretrainConfig) -> 
     Raises:
         CheckpointError: it is missing, damaged or of another model.
     """
-    tokenizer = read_tokenizer(folder, _shape(folder, config).vocab_size)
+    tokenizer = read_tokenizer(folder, _shape_and_labels(folder, config)[0].vocab_size)
     if config.tokenization.plain_text:
         prepend_plain_text_normalizer(tokenizer)
     return tokenizer
@@ -149,12 +152,12 @@ def pretraining_of(folder: Path) -> dict[str, Any] | None:
     return past
 
 
-def _shape(folder: Path, config: TrainConfig | PretrainConfig) -> BertConfig:
-    """Reads the shape of a checkpoint that is whole, with the dropout rates of the settings."""
-    shape, _ = from_hugging_face_config(read_json(folder / CONFIG), str(folder / CONFIG))
+def _shape_and_labels(folder: Path, config: TrainConfig | PretrainConfig) -> tuple[BertConfig, tuple[str, ...]]:
+    """Reads a checkpoint's shape, with the dropout rates of the settings, and the names of its classes."""
+    shape, label_names = from_hugging_face_config(read_json(folder / CONFIG), str(folder / CONFIG))
     verify(folder)
     rates = ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout")
-    return replace(shape, **{rate: getattr(config.model, rate) for rate in rates})
+    return replace(shape, **{rate: getattr(config.model, rate) for rate in rates}), label_names
 
 
 def _trained_length(folder: Path, shape: BertConfig) -> int:
@@ -165,7 +168,10 @@ def _trained_length(folder: Path, shape: BertConfig) -> int:
 
 
 def _fill(
-    model: BertForSequenceClassification | BertForMaskedLM, checkpoint: dict[str, Tensor], where: str
+    model: BertForSequenceClassification | BertForMaskedLM,
+    checkpoint: dict[str, Tensor],
+    where: str,
+    keep_classifier: bool = True,
 ) -> LoadReport:
     family, parameters = model.config.model_type, model.state_dict()
     found = from_hugging_face(checkpoint, parameters, family)
@@ -179,8 +185,8 @@ def _fill(
             )
         if not fits:
             found.pop(key, None)
-    # A head of another number of classes, or half a head, is of no use.
-    if not {"classifier.weight", "classifier.bias"} <= set(found):
+    # A head of other classes, or half a head, is of no use.
+    if not keep_classifier or not {"classifier.weight", "classifier.bias"} <= set(found):
         found = {key: tensor for key, tensor in found.items() if not key.startswith("classifier.")}
     model.load_state_dict(found, strict=False)
     mapped = {name for key in found for name in their_names(key, family)}

@@ -7,7 +7,7 @@ from src.interop.model_card import classifier_card, masked_lm_card
 
 RUN: dict[str, Any] = {
     "data": {"name": "books.txt + films:train", "documents": 75_000, "train": 20_000_123},
-    "model": {"num_hidden_layers": 4, "hidden_size": 256, "parameters": 5_399_808},
+    "model": {"model_type": "bert", "num_hidden_layers": 4, "hidden_size": 256, "parameters": 5_399_808},
     "config": {
         "tokenization": {"seq_len": 128},
         "optimization": {"mask_rate": 0.3, "max_steps": 12_345, "batch_size": 32, "learning_rate": 0.001},
@@ -44,7 +44,14 @@ CLASSIFIER: dict[str, Any] = {
         "train": 67_349,
         "validation_origin": "stanfordnlp/sst2, split validation",
     },
-    "model": {"num_hidden_layers": 4, "hidden_size": 256, "parameters": 5_466_370, "pretraining": None, "seq_len": 62},
+    "model": {
+        "model_type": "bert",
+        "num_hidden_layers": 4,
+        "hidden_size": 256,
+        "parameters": 5_466_370,
+        "pretraining": None,
+        "seq_len": 62,
+    },
     "config": {
         "model_name_or_path": None,
         "tokenization": {"seq_len": 128, "long_text": "truncate"},

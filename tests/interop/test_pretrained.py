@@ -229,13 +229,30 @@ def test_hidden_states_are_those_of_transformers(family: str, kind: str, make: M
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_classifier_of_as_many_labels_keeps_its_head(family: str, make: Make) -> None:
-    classifier, _ = load(make(family, "same_labels"), tuple("abcde"))
+def test_a_classifier_of_the_same_labels_keeps_its_head(family: str, make: Make) -> None:
+    classifier, _ = load(make(family, "same_labels"))
     ids = torch.tensor([[2, 7, 8, 9, 3]])
     with torch.no_grad():
         wanted = their_model(family, "same_labels")(input_ids=ids).logits
         torch.testing.assert_close(classifier.model.eval()(ids), wanted, rtol=0, atol=1e-5)
-    assert classifier.label_names == tuple("abcde")
+    assert classifier.label_names == LABELS
+
+
+@pytest.mark.parametrize("names", [tuple("abcde"), LABELS[::-1]])
+def test_a_classifier_of_other_labels_gets_a_fresh_head_however_many_there_are(
+    names: tuple[str, ...], make: Make
+) -> None:
+    classifier, report = load(make("bert", "same_labels"), names)
+    assert report.initialised == report.unused[::-1] == ["classifier.weight", "classifier.bias"]
+    assert torch.equal(classifier.model.classifier.bias, torch.zeros(5)) and classifier.label_names == names
+
+
+def test_a_classifier_whose_labels_have_no_names_keeps_its_head(make: Make) -> None:
+    numbered = {f"LABEL_{number}": number for number in range(5)}
+    folder = make(
+        "bert", "same_labels", label2id=numbered, id2label={number: name for name, number in numbered.items()}
+    )
+    assert load(folder)[1].initialised == []
 
 
 @every_case
