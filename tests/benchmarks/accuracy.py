@@ -38,19 +38,28 @@ FROM_SCRATCH = {
 }
 
 # Models that a row below begins with: trained once, by this command, and kept in this folder.
-MINILM_IMDB, BERT_IMDB, RANDOM_IMDB = "weights/minilm-imdb", "weights/bert-imdb", "weights/bert-imdb-random-start"
+MINILM_IMDB = "weights/minilm-imdb"
+BERT_IMDB, MORE_IMDB, RANDOM_IMDB = "weights/bert-imdb", "weights/bert-imdb-more", "weights/bert-imdb-random-start"
 REVIEWS = f"{IMDB}:train {IMDB}:unsupervised"
 BASES = {
     MINILM_IMDB: f"src.train --model-name-or-path {MINILM} --dataset {IMDB} --seq-len 256 --long-text head-tail "
     "--epochs 1 --learning-rate 1e-4",
     BERT_IMDB: f"src.pretrain --corpus {REVIEWS} --max-steps 10000 --evaluate-every 500 --num-threads 1",
+    MORE_IMDB: f"src.pretrain --model-name-or-path {BERT_IMDB} --corpus {REVIEWS} --max-steps 9000 "
+    "--learning-rate 7e-4 --seed 1 --evaluate-every 500 --num-threads 1",
     RANDOM_IMDB: f"src.pretrain --corpus {REVIEWS} --max-steps 1000 --evaluate-every 250 --num-threads 1 "
     "--begin-with random",
 }
 ON_IMDB = {"all-MiniLM-L6-v2, one epoch of 256 tokens": MINILM_IMDB}
-PRETRAINED = {"mini, 10,000 steps from counts": BERT_IMDB, "mini, 1,000 steps from a random start": RANDOM_IMDB}
+PRETRAINED = {
+    "mini, 10,000 steps from counts": BERT_IMDB,
+    "mini, 9,000 steps more": MORE_IMDB,
+    "mini, 1,000 steps from a random start": RANDOM_IMDB,
+}
 FINE_TUNED = {
     "BERT mini, pre-trained here on reviews": f"--model-name-or-path {BERT_IMDB} --epochs 1 --learning-rate 2e-4 "
+    "--layer-decay 1",
+    "BERT mini, pre-trained here for longer": f"--model-name-or-path {MORE_IMDB} --epochs 1 --learning-rate 2e-4 "
     "--layer-decay 1",
     "all-MiniLM-L6-v2": f"--model-name-or-path {MINILM}",
     "all-MiniLM-L6-v2, on IMDB first": f"--model-name-or-path {MINILM_IMDB}",
@@ -77,10 +86,13 @@ def main() -> None:
         "--local", action="append", default=[], metavar="ID=FOLDER", help="a folder to use in place of a hub id"
     )
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--only", help="run only the rows whose name contains this; with nothing, make the tables anew")
+    parser.add_argument(
+        "--only", help="run only the row of this name, or those that contain it; with nothing, make the tables anew"
+    )
     options = parser.parse_args()
     local = dict(pair.split("=", 1) for pair in options.local)
-    chosen = [name for name in _all() if options.only is None or (options.only and options.only in name)]
+    containing = [name for name in _all() if options.only is None or (options.only and options.only in name)]
+    chosen = [options.only] if options.only in containing else containing
     for name in chosen:
         for row in _runs(name, local, options.seeds):
             record(row)
@@ -100,7 +112,7 @@ def write_tables() -> None:
     # Naming masked tokens is another scale; it has a picture of its own.
     classified = {title: runs for title, runs in found.items() if runs[0]["name"] not in PRETRAINED}
     accuracy_picture(RESULTS.with_suffix(".png"), classified)
-    curves = {name: _lines(_curve(base)) for name, base in PRETRAINED.items() if _curve(base).exists()}
+    curves = {name: _curve_rows(base) for name, base in PRETRAINED.items() if _curve(base).exists()}
     if curves:
         pretraining_picture(MEDIA / "pretraining.png", curves)
     print(TABLE.read_text())
@@ -124,6 +136,17 @@ def _all() -> list[str]:
 def _curve(base: str) -> Path:
     """Where metrics.jsonl of a pre-training is kept."""
     return MEDIA / f"{Path(base).name}.jsonl"
+
+
+def _curve_rows(base: str) -> list[dict[str, Any]]:
+    """Reads a curve; steps count on from those of the model that the pre-training went on with."""
+    before = [_curve_rows(other)[-1]["step"] for other in _bases(BASES[base])]
+    return [row | {"step": row["step"] + sum(before)} for row in _lines(_curve(base))]
+
+
+def _bases(command: str) -> list[str]:
+    """Finds the models that a command begins with."""
+    return [base for base in BASES if base in command.split()]
 
 
 def record(run: Mapping[str, Any]) -> None:
@@ -189,9 +212,8 @@ def _runs(name: str, local: Mapping[str, str], seeds: int) -> Iterator[dict[str,
         yield _row(name, folder, f"{BASES[base]} --output-dir {base}", seed=0)
     else:
         command = f"src.train {(FROM_SCRATCH | FINE_TUNED | ABLATIONS | SAMPLES)[name]}"
-        for base in BASES:
-            if base in command:
-                _base(base, local)
+        for base in _bases(command):
+            _base(base, local)
         for seed in range(seeds):
             with tempfile.TemporaryDirectory() as temporary:
                 folder = Path(temporary) / "run"
@@ -201,6 +223,8 @@ def _runs(name: str, local: Mapping[str, str], seeds: int) -> Iterator[dict[str,
 
 def _base(folder: str, local: Mapping[str, str]) -> Path:
     path = REPOSITORY / folder
+    for base in _bases(BASES[folder]):
+        _base(base, local)
     if not path.exists() or read_json(path / "run.json")["finished"] is None:
         _run(f"{BASES[folder]} --resume auto", path, local)
     return path
