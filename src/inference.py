@@ -35,7 +35,7 @@ def main(arguments: list[str]) -> None:
     from src.utils.distributed import process_group, world_size
     from src.utils.runs import newest_classifier
 
-    with process_group(config.device):
+    with process_group():
         set_up_arithmetic(resolve_device(config.device), config.num_threads)
         folder = config.checkpoint or newest_classifier()
         predictor = Predictor.load(folder, config.device)

@@ -25,7 +25,7 @@ def main(arguments: list[str]) -> None:
     from src.evaluation.masked_lm import MaskedEvaluation
     from src.utils.distributed import is_first, process_group
 
-    with process_group(config.run.device):
+    with process_group():
         folder = _run(arguments, config)
         if is_first():
             print(MaskedEvaluation.from_dict(folder.read_evaluation()).as_text())

@@ -161,10 +161,14 @@ def _shape_and_labels(folder: Path, config: TrainConfig | PretrainConfig) -> tup
 
 
 def _trained_length(folder: Path, shape: BertConfig) -> int:
-    """Finds how many positions a checkpoint was trained on: those of its rows, if this project pre-trained it."""
-    past = pretraining_of(folder)
-    # Else not the tokenizer's own limit: sentence encoders often set one far below the position table.
-    return shape.longest_sequence if past is None else int(past["config"]["tokenization"]["seq_len"])
+    """Finds how many positions a checkpoint was trained on: those of the longest rows of its pre-trainings here."""
+    lengths, past, from_scratch = [], pretraining_of(folder), False
+    while past is not None:
+        lengths.append(int(past["config"]["tokenization"]["seq_len"]))
+        from_scratch = past["config"].get("model_name_or_path") is None
+        past = past["model"].get("pretraining")
+    # What began elsewhere knows its whole table; the tokenizer's own limit is often set far below that.
+    return max(lengths) if from_scratch else shape.longest_sequence
 
 
 def _fill(

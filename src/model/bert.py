@@ -17,7 +17,10 @@ from src.utils.config import BertConfig
 
 @dataclass(frozen=True)
 class BertOutput:
-    """What BERT computed: hidden states of all layers, and attention weights if they were asked for."""
+    """What BERT computed: hidden states of all layers, and attention weights if they were asked for.
+
+    With `only_cls`, the last ones are of one token: (B, 1, D) and (B, H, 1, T).
+    """
 
     hidden_states: list[Tensor]  # num_hidden_layers + 1 of (B, T, D), embeddings first
     attentions: list[Tensor]  # num_hidden_layers of (B, H, T, T), or empty

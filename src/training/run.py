@@ -15,7 +15,7 @@ from src.training.session import Session
 from src.training.subjects import Subject
 from src.training.tracking import open_tracker
 from src.utils.config import PretrainConfig, TrainConfig, options_of
-from src.utils.distributed import draw_apart, is_first, wait_for_all
+from src.utils.distributed import begin_alike, draw_apart, is_first, wait_for_all
 from src.utils.errors import UserError
 
 
@@ -55,6 +55,7 @@ def run(config: TrainConfig | PretrainConfig, setup: Setup, folder: RunFolder, c
     if not is_first():
         folder = SilentRunFolder(folder.path)
     wait_for_all()  # until none is about to look whether the folder is taken, or what it holds
+    begin_alike(setup.trainer.model.parameters(), (options_of(config), dict(setup.data)))
     draw_apart(config.run.seed)
     if checkpoint is None:
         folder.begin(config, setup.data, setup.model)

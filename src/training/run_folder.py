@@ -158,6 +158,7 @@ class SilentRunFolder(RunFolder):
 
     def resume(self, checkpoint: Path, trainer: Trainer[Any, Any], data: Mapping[str, Any]) -> None:
         """Restores the state, and forgets nothing."""
+        self._refuse_other_data(data)
         trainer.state.load(checkpoint)
 
     def finish(self, training_seconds: float) -> None:

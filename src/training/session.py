@@ -15,7 +15,7 @@ from src.training.run_folder import RunFolder
 from src.training.subjects import Report, Subject
 from src.training.tracking import Tracker
 from src.utils.config import RunConfig
-from src.utils.distributed import is_first, largest, world_size
+from src.utils.distributed import is_first, largest, wait_for_all, world_size
 from src.utils.errors import Interrupted, notice
 
 STEPS_PER_LOG = 50
@@ -66,6 +66,7 @@ class Session:
         # All processes end in the same step, whichever got the signal.
         if signal_number := int(largest(self.signal or 0)):
             self._save()
+            wait_for_all()  # the first one that ends makes torchrun end the others
             raise Interrupted(
                 f"stopped in step {step}; go on with --resume {self.folder.path}", signal_number=signal_number
             )

@@ -60,8 +60,9 @@ def new_run(run: RunConfig, model: str, data_name: str) -> RunFolder:
         UsageError: the folder is taken.
     """
     if run.output_dir is None:
-        stem = f"{Path(data_name).stem}-{model}"
-        return RunFolder(WEIGHTS_DIR / f"{stem}-{time.strftime('%Y%m%d-%H%M%S')}-seed{run.seed}")
+        name = f"{Path(data_name).stem}-{model}-{time.strftime('%Y%m%d-%H%M%S')}-seed{run.seed}"
+        taken = sum(path.name.startswith(name) for path in WEIGHTS_DIR.glob("*"))
+        return RunFolder(WEIGHTS_DIR / (f"{name}-{taken + 1}" if taken else name))
     _refuse_taken(run, run.output_dir)
     _refuse_sample_over_other_data(run.output_dir, data_name)
     return RunFolder(run.output_dir)

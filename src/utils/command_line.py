@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Sequence
 from typing import Any, TypeVar, cast
 
-from src.utils.config import PretrainConfig, TrainConfig, resolve, with_options
+from src.utils.config import CONTINUED_PRETRAINING, PretrainConfig, TrainConfig, resolve, with_options
 
 Config = TypeVar("Config")
 
@@ -58,7 +58,7 @@ def parse_training(
 
 
 def parse_pretraining(arguments: Sequence[str], program: str, default: PretrainConfig | None = None) -> PretrainConfig:
-    """Parses the options of a pre-training, on top of the preset they name.
+    """Parses the options of a pre-training, on top of the preset they name, or of what suits the checkpoint they name.
 
     Args:
         arguments: what follows the program's name.
@@ -73,6 +73,9 @@ def parse_pretraining(arguments: Sequence[str], program: str, default: PretrainC
     """
     ahead = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     ahead.add_argument("--preset")
+    ahead.add_argument("--model-name-or-path")
     named, _ = ahead.parse_known_args(list(arguments))
     settings = resolve(None, named.preset)
+    if named.model_name_or_path is not None and default is None:
+        settings |= CONTINUED_PRETRAINING
     return parse(PretrainConfig, arguments, program, with_options(default or PretrainConfig(), settings))

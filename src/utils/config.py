@@ -269,7 +269,7 @@ class PretrainingConfig(OptimizerConfig):
     minutes: float = 150.0
     """Time for the optimiser steps alone; a few rehearsed and timed ones turn it into --max-steps, once."""
     begin_with: Literal["counts", "random"] = "counts"
-    """Begin with embeddings, positions and decoder bias that counts and sine waves suggest, or from random ones; the rest is random. Not asked for with --model-name-or-path."""
+    """Begin with embeddings, positions and decoder bias that counts and sine waves suggest, or from random ones; the rest is random. Ignored with --model-name-or-path."""
     mask_rate: float = 0.15
     """Chance that a token is to be predicted."""
     mask_replacement: Literal["80-10-10", "mask"] = "80-10-10"
@@ -358,6 +358,7 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         _require_room(self.tokenization, self.model)
+        _require_another_folder(self.model_name_or_path, self.run)
 
 
 RECIPES: dict[str, dict[str, Any]] = {
@@ -409,7 +410,7 @@ class PretrainConfig:
     task = "masked-language-modelling"
 
     model_name_or_path: str | None = None
-    """Pre-trained BERT, DistilBERT or RoBERTa to go on with, in its own vocabulary: a folder, or a hub id such as google-bert/bert-base-uncased."""
+    """Pre-trained BERT, DistilBERT or RoBERTa to go on with, in its own vocabulary and at a lower learning rate, 1e-4: a folder, or a hub id such as google-bert/bert-base-uncased."""
     corpus: tuple[str, ...] = (f"{IMDB}:train", f"{IMDB}:unsupervised")
     """Texts, read one after the other: SOURCE or SOURCE:SPLIT, where SOURCE is a hub id, a folder in the hub's layout or of .txt files, or a .txt (blank lines divide documents), .jsonl, .csv or .tsv file."""
     text_column: str | None = None
@@ -446,7 +447,11 @@ class PretrainConfig:
         if not self.corpus:
             raise UsageError("--corpus names no text; give at least one source")
         _require_room(self.tokenization, self.model)
+        _require_another_folder(self.model_name_or_path, self.run)
 
+
+# Of a model that has learned much already a high rate would undo it.
+CONTINUED_PRETRAINING: dict[str, Any] = {"learning_rate": 1e-4}
 
 # What a checkpoint leaves open: regularisation, and how texts are read.
 FREE_WITH_CHECKPOINT = {
@@ -595,6 +600,11 @@ def _require_room(tokenization: VocabularyConfig, model: BertConfig) -> None:
         tokenization.seq_len,
         f"exceeds the {model.longest_sequence} positions of max_position_embeddings",
     )
+
+
+def _require_another_folder(model: str | None, run: RunConfig) -> None:
+    if model is not None and run.output_dir is not None and Path(model).resolve() == run.output_dir.resolve():
+        raise UsageError(f"--output-dir {run.output_dir} would replace the model to begin with; choose another")
 
 
 def _require(holds: bool, name: str, value: object, rule: str) -> None:

@@ -50,4 +50,6 @@ def set_up_arithmetic(device: torch.device, num_threads: int) -> None:
     if num_threads:
         torch.set_num_threads(num_threads)
     if device.type == "cuda":
+        if device.index is not None:
+            torch.cuda.set_device(device)  # whose random numbers a checkpoint keeps
         torch.set_float32_matmul_precision("high")

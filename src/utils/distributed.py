@@ -2,11 +2,13 @@
 
 Every process holds the whole model and the whole plan of batches. Of each batch it computes its share of the
 sentences; then the gradients are added up over all processes, and all do the same optimizer step. The result is that of
-one process with the same batches, but for rounding and the draws of dropout. A process alone is the first of one, and
-all functions here do nothing.
+one process with the same batches, but for rounding and the draws of dropout. A process alone is the first of one: its
+share is everything, and it has nobody to wait for.
 """
 
 import os
+import signal
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -16,7 +18,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from src.utils.device import resolve_device
+from src.utils.errors import DataError
 
 Item = TypeVar("Item")
 
@@ -25,26 +27,19 @@ PATIENCE = timedelta(hours=2)
 
 
 @contextmanager
-def process_group(device_name: str) -> Iterator[None]:
-    """Joins the processes that `torchrun` started, with NCCL on GPUs and gloo on CPUs; without it, does nothing.
-
-    Args:
-        device_name: the option --device.
-
-    Raises:
-        UsageError: there is no such device, or fewer GPUs than processes.
-    """
+def process_group() -> Iterator[None]:
+    """Joins the processes that `torchrun` started, by NCCL between GPUs and gloo between CPUs; alone, does nothing."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield
         return
-    device = resolve_device(device_name)
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
+    # torchrun ends all processes by this signal when one has failed; as an exception it lets them clean up.
+    before = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    dist.init_process_group(timeout=PATIENCE)  # a backend for each kind of device that there is
     try:
         yield
     finally:
         dist.destroy_process_group()
+        signal.signal(signal.SIGTERM, before)
 
 
 def world_size() -> int:
@@ -105,8 +100,7 @@ def largest(number: float) -> float:
 def _reduced(numbers: Sequence[float], operation: dist.ReduceOp.RedOpType) -> list[float]:
     if not dist.is_initialized():
         return list(numbers)
-    device = torch.device("cuda" if dist.get_backend() == "nccl" else "cpu")
-    message = torch.tensor(numbers, dtype=torch.float64, device=device)
+    message = torch.tensor(numbers, dtype=torch.float64)
     dist.all_reduce(message, operation)
     found: list[float] = message.tolist()
     return found
@@ -134,6 +128,24 @@ def add_up_gradients(parameters: Iterable[Tensor], loss: Tensor) -> Tensor:
     total, *parts = torch.split(message, [1, *(gradient.numel() for gradient in gradients)])
     torch._foreach_copy_(gradients, [part.view_as(to) for part, to in zip(parts, gradients, strict=True)])
     return total.squeeze(0)
+
+
+def begin_alike(parameters: Iterable[Tensor], facts: object) -> None:
+    """Makes sure that all processes train the same model on the same data: only gradients travel from here on.
+
+    Args:
+        parameters: those of the model, overwritten by those of the first process.
+        facts: what every process has to agree on, such as settings and data.
+
+    Raises:
+        DataError: the facts differ.
+    """
+    if not dist.is_initialized():
+        return
+    if any(other != facts for other in gather(facts)):
+        raise DataError("the processes read different data or settings; see that all can reach the same files and hub")
+    for parameter in parameters:
+        dist.broadcast(parameter.detach(), src=0)
 
 
 def draw_apart(seed: int) -> None:

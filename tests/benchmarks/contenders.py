@@ -93,7 +93,7 @@ class Contender:
 
 
 class OursInTraining(Contender):
-    """`src.train` as it is: `--recipe finetune`, batches of equal length under a budget of tokens."""
+    """The trainer of `src.train` at `--recipe finetune`: batches of equal length under a budget of tokens."""
 
     batch_size = 32
 
@@ -114,8 +114,8 @@ class OursInTraining(Contender):
     def batches(self) -> list[list[int]]:
         return self.dataset.batches(self.batch_size, self.work.seed, epoch=0)
 
-    def collate(self, indices: Sequence[int]) -> Batch:
-        return self.dataset.collate(indices)
+    def collate(self, indices: Sequence[int], dataset: DSCreator) -> Batch:
+        return dataset.collate(indices)
 
     def step(self, batch: Batch) -> None:
         self.trainer.training_step([batch])
@@ -124,7 +124,7 @@ class OursInTraining(Contender):
         self.model.eval()
         labels = self.validation.labels[:16]
         dataset = DSCreator({"sentence": self.common(), "label": labels}, self.classifier.tokenizer, LONGEST)
-        batch = dataset.collate(range(16))
+        batch = self.collate(range(16), dataset)
         with torch.no_grad():
             logits = self.model(batch["input_ids"], batch["attention_mask"], None)
         self.model.train()
@@ -134,10 +134,10 @@ class OursInTraining(Contender):
         self.model.train()
         chosen = self.random.sample(self.plan, WARM_UP + self.work.batches)
         for indices in chosen[:WARM_UP]:
-            self.step(self.collate(indices))
+            self.step(self.collate(indices, self.dataset))
         started = time.perf_counter()
         for indices in chosen[WARM_UP:]:
-            self.step(self.collate(indices))
+            self.step(self.collate(indices, self.dataset))
         seconds = time.perf_counter() - started
         lengths = [self.dataset.lengths[index] for indices in chosen[WARM_UP:] for index in indices]
         return self.count(lengths, seconds, passes=3)
@@ -152,10 +152,10 @@ class PaddedInTraining(OursInTraining):
         order = self.random.sample(range(len(self.dataset)), len(self.dataset))
         return [order[first : first + self.batch_size] for first in range(0, len(order), self.batch_size)]
 
-    def collate(self, indices: Sequence[int]) -> Batch:
-        rows = [self.dataset.input_ids[index] for index in indices]
+    def collate(self, indices: Sequence[int], dataset: DSCreator) -> Batch:
+        rows = [dataset.input_ids[index] for index in indices]
         longest = torch.zeros(self.width, dtype=torch.int64)  # makes all as long
-        batch = collate([*rows, longest], [self.dataset.labels[index] for index in indices], 0)
+        batch = collate([*rows, longest], [dataset.labels[index] for index in indices], 0)
         mask = torch.arange(self.width) < torch.tensor([len(row) for row in rows])[:, None]
         return Batch(
             input_ids=batch["input_ids"][:-1], attention_mask=mask, token_type_ids=None, labels=batch["labels"]
@@ -383,11 +383,6 @@ class TorchEncoder(nn.Module):
                 {there + kind: state[here + kind] for there, here in names.items() for kind in kinds}
             )
         del ours.bert.encoder
-
-    @property
-    def bert(self) -> Any:
-        """What holds the embeddings, by the names that the optimizer looks for."""
-        return self.ours.bert
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor | None, token_type_ids: Tensor | None) -> Tensor:
         """Maps token ids (B, T) to logits (B, C)."""

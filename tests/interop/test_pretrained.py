@@ -31,11 +31,12 @@ from src.interop.huggingface import Classifier, load_classifier, save_classifier
 from src.interop.pretrained import FILES, LoadReport, fetch, load_pretrained, load_pretrained_masked_lm
 from src.interop.tokenizer_files import read_tokenizer
 from src.training.setup import set_up
+from src.utils.command_line import parse_pretraining
 from src.utils.config import SAMPLE, DataConfig, PretrainConfig, TrainConfig, with_options
 from src.utils.errors import CheckpointError, UsageError
 from src.utils.folder import read_json
 from tests.conftest import Answer, Programs
-from tests.interop.peers import FAMILIES, LABELS, D, randomized, their_config, tokenizer
+from tests.interop.peers import FAMILIES, LABELS, POSITIONS, D, randomized, their_config, tokenizer
 
 # transformers leaves config.json open in save_pretrained
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed file .*config.json:ResourceWarning")
@@ -783,3 +784,38 @@ def test_a_tokenizer_that_cannot_mask_is_refused(make: Make, reviews: Path, prog
 
 def masked_config(**options: Any) -> PretrainConfig:
     return with_options(PretrainConfig(), {"seq_len": 9, "plain_text": False} | options)
+
+
+@pytest.mark.parametrize(
+    ("chain", "length"),
+    [
+        ([(None, 8)], 8),
+        ([("first", 6), (None, 9)], 9),  # the longest rows count, not the last ones
+        ([("google-bert/bert-base-uncased", 8)], POSITIONS),  # which knew all positions before
+    ],
+)
+def test_texts_are_as_long_as_the_longest_rows_of_all_pre_trainings(
+    chain: list[tuple[str | None, int]], length: int, make: Make
+) -> None:
+    folder, past = make("bert", "masked_lm"), None
+    for base, seq_len in reversed(chain):
+        settings = {"model_name_or_path": base, "tokenization": {"seq_len": seq_len}}
+        past = {"task": "masked-language-modelling", "config": settings, "model": {"pretraining": past}}
+    (folder / "run.json").write_text(json.dumps(past))
+    assert load(folder, seq_len=64)[0].seq_len == length
+
+
+def test_going_on_takes_smaller_steps_unless_told_otherwise() -> None:
+    def rate(*options: str) -> float:
+        return parse_pretraining(options, "pretrain").optimization.learning_rate
+
+    named = ("--model-name-or-path", "google-bert/bert-base-uncased")
+    assert rate(*named) == 1e-4 < rate() and rate(*named, "--learning-rate", "3e-4") == 3e-4
+
+
+def test_the_model_to_begin_with_is_never_replaced(make: Make, programs: Programs) -> None:
+    folder = make("bert", "masked_lm")
+    for program in (programs.train, lambda *options: programs.pretrain(folder, *options)):
+        answer = program("--model-name-or-path", folder, "--output-dir", folder, "--overwrite")
+        assert answer.code == 2 and "would replace the model to begin with" in answer.err
+        assert (folder / "model.safetensors").exists()

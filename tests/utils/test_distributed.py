@@ -12,7 +12,7 @@ from src.data.batching import Batch
 from src.evaluation.predictor import classify
 from src.training.loop import StepReport
 from src.utils import distributed
-from src.utils.errors import DivergedError
+from src.utils.errors import DataError, DivergedError
 from tests.training import tiny_pretraining, tiny_training
 from tests.training.tiny_training import NO_DROPOUT
 from tests.training.together import together
@@ -176,3 +176,19 @@ def windows() -> tuple[Any, Any]:
 def test_logits_of_texts_in_several_windows_are_those_of_one_process() -> None:
     for shared, alone in together(2, windows):
         np.testing.assert_allclose(shared, alone, rtol=0, atol=1e-6)
+
+
+def unlike(what: str) -> tuple[float, str]:
+    number = distributed.rank()
+    weight = torch.full((3,), float(number), requires_grad=True)
+    try:
+        distributed.begin_alike([weight], {"sentences": number if what == "data" else 7})
+    except DataError as error:
+        return weight.sum().item(), str(error)
+    return weight.sum().item(), ""
+
+
+def test_processes_begin_with_the_weights_of_the_first_and_refuse_different_data() -> None:
+    assert together(2, unlike, "weights") == [(0.0, ""), (0.0, "")]
+    for _, error in together(2, unlike, "data"):
+        assert "the processes read different data or settings" in error
