@@ -35,27 +35,20 @@ class Classification:
     """Cross-entropy of the class of every sentence.
 
     Args:
+        drop_probabilities: of each id to be replaced in training, float, shape (V,); None: no word dropout.
+        unk_token_id: what word dropout puts in a token's place.
         label_smoothing: probability mass taken from the true label and spread over all labels.
-        word_dropout: chance that a word is replaced in training.
-        unk_token_id: what word dropout puts in its place.
-        special_ids: ids that word dropout leaves alone.
     """
 
-    def __init__(
-        self,
-        label_smoothing: float = 0.0,
-        word_dropout: float = 0.0,
-        unk_token_id: int = 0,
-        special_ids: Sequence[int] = (),
-    ):
-        self.label_smoothing, self.word_dropout = label_smoothing, word_dropout
-        self.unk_token_id, self.special_ids = unk_token_id, special_ids
+    def __init__(self, drop_probabilities: Tensor | None, unk_token_id: int, label_smoothing: float):
+        self.drop_probabilities, self.unk_token_id = drop_probabilities, unk_token_id
+        self.label_smoothing = label_smoothing
 
     def summed_loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """Computes the loss summed over the batch's sentences."""
         input_ids = batch["input_ids"]
-        if self.word_dropout:
-            input_ids = drop_words(input_ids, self.word_dropout, self.unk_token_id, self.special_ids)
+        if self.drop_probabilities is not None:
+            input_ids = drop_words(input_ids, self.drop_probabilities, self.unk_token_id)
         logits = model(input_ids, batch["attention_mask"], batch["token_type_ids"])  # (B, C)
         return F.cross_entropy(logits.float(), batch["labels"], label_smoothing=self.label_smoothing, reduction="sum")
 

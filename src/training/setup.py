@@ -7,11 +7,11 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from tokenizers import Tokenizer
 
 from src.data.dataset import DSCreator
 from src.data.sources import Corpus, TextSplit
 from src.data.tokenizer import PAD, build_tokenizer, roles, token_id
+from src.data.word_dropout import drop_probabilities
 from src.evaluation.predictor import labelled_dataset
 from src.interop.huggingface import Classifier
 from src.interop.pretrained import fetch, load_pretrained, pretraining_of
@@ -76,7 +76,7 @@ def set_up(config: TrainConfig, corpus: Corpus) -> Setup:
     freeze(classifier.model.to(device), config.optimization.freeze_layers)
     classifier.model.bert.encoder.gradient_checkpointing = config.optimization.gradient_checkpointing
 
-    objective = _objective(config.optimization, classifier.tokenizer)
+    objective = _objective(config.optimization, classifier, train, device)
     bf16 = wants_bf16(config.run.precision, device)
     trainer = Trainer(classifier.model, train, objective, config.optimization, config.run.seed, bf16)
     trainer.state.progress.training_seconds = tokenizing
@@ -91,10 +91,17 @@ def count_parameters(model: torch.nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def _objective(config: OptimizationConfig, tokenizer: Tokenizer) -> Classification:
-    special = {role: token_id(tokenizer, token) for role, token in roles(tokenizer).items()}
-    unk_token_id = special.pop("unk", 0)
-    return Classification(config.label_smoothing, config.word_dropout, unk_token_id, list(special.values()))
+def _objective(
+    config: OptimizationConfig, classifier: Classifier, train: DSCreator, device: torch.device
+) -> Classification:
+    tokens = {role: token_id(classifier.tokenizer, token) for role, token in roles(classifier.tokenizer).items()}
+    unk_token_id = tokens.pop("unk", 0)
+    chances = None
+    if config.word_dropout or config.rare_word_dropout:
+        counts = torch.bincount(torch.cat(train.input_ids), minlength=classifier.model.config.vocab_size)
+        special_ids = list(tokens.values())
+        chances = drop_probabilities(counts, config.word_dropout, config.rare_word_dropout, special_ids).to(device)
+    return Classification(chances, unk_token_id, config.label_smoothing)
 
 
 def freeze(model: BertForSequenceClassification, layers: int | Literal["all"] | None) -> None:

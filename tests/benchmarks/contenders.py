@@ -102,7 +102,7 @@ class OursInTraining(Contender):
         self.dataset = DSCreator(self.split(), self.classifier.tokenizer, LONGEST)
         self.model = self.build()
         config = with_options(TrainConfig(), resolve("finetune", None)).optimization
-        self.trainer = Trainer(self.model, self.dataset, Classification(), config, seed=work.seed)
+        self.trainer = Trainer(self.model, self.dataset, Classification(None, 0, 0.0), config, seed=work.seed)
         self.plan = self.batches()
 
     def split(self) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from src.data.word_dropout import drop_words
+from src.data.word_dropout import drop_probabilities, drop_words
 
 VOCAB, UNK = 99, 1
 SPECIAL_IDS = (0, 1, 2, 3, 4)
@@ -11,27 +11,64 @@ def words(rows: int = 1000, columns: int = 100) -> torch.Tensor:
     return torch.randint(5, VOCAB, (rows, columns), generator=torch.Generator().manual_seed(0))
 
 
-def dropped(ids: torch.Tensor, probability: float) -> torch.Tensor:
-    return drop_words(ids, probability, UNK, SPECIAL_IDS)
+def uniform(probability: float) -> torch.Tensor:
+    return drop_probabilities(torch.ones(VOCAB), probability, 0.0, SPECIAL_IDS)
+
+
+def test_every_word_has_the_probability_of_word_dropout() -> None:
+    probabilities = uniform(0.3)
+    assert probabilities.dtype == torch.float32 and probabilities.shape == (VOCAB,)
+    assert torch.allclose(probabilities[5:], torch.tensor(0.3))
+
+
+def test_a_rare_word_is_dropped_with_a_over_a_plus_n() -> None:
+    counts = torch.tensor([7, 7, 7, 7, 7, 1, 5, 20, 0])
+    probabilities = drop_probabilities(counts, 0.0, 5.0, SPECIAL_IDS)
+    # A word never seen counts as seen once.
+    assert probabilities[5:].tolist() == pytest.approx([5 / 6, 1 / 2, 1 / 5, 5 / 6])
+
+
+def test_both_reasons_to_drop_a_word_are_independent() -> None:
+    probabilities = drop_probabilities(torch.tensor([1, 15]), 0.2, 5.0, [0])
+    assert probabilities[1].item() == pytest.approx(1 - 0.8 * 0.75)
+
+
+def test_without_dropout_every_probability_is_zero() -> None:
+    assert uniform(0.0).tolist() == [0.0] * VOCAB
+
+
+def test_special_ids_have_probability_zero_whatever_their_count() -> None:
+    assert drop_probabilities(torch.ones(VOCAB), 0.9, 50.0, SPECIAL_IDS)[:5].tolist() == [0.0] * 5
+
+
+def test_counts_are_left_alone() -> None:
+    counts = torch.zeros(VOCAB)
+    drop_probabilities(counts, 0.9, 50.0, SPECIAL_IDS)
+    assert counts.sum() == 0
 
 
 @pytest.mark.parametrize("probability", [0.1, 0.37])
 def test_words_are_dropped_at_the_given_rate(probability: float) -> None:
     torch.manual_seed(0)
     ids = words()
-    count = int((dropped(ids, probability) != ids).sum())
+    dropped = int((drop_words(ids, uniform(probability), UNK) != ids).sum())
     deviation = (ids.numel() * probability * (1 - probability)) ** 0.5
-    assert abs(count - ids.numel() * probability) < 3 * deviation
+    assert abs(dropped - ids.numel() * probability) < 3 * deviation
 
 
-def test_without_dropout_nothing_is_dropped() -> None:
-    assert torch.equal(dropped(words(), 0.0), words())
+def test_each_word_is_dropped_at_its_own_rate() -> None:
+    torch.manual_seed(0)
+    probabilities = torch.linspace(0, 1, VOCAB)
+    ids = torch.arange(VOCAB).repeat(4000, 1)
+    rates = (drop_words(ids, probabilities, -1) == -1).float().mean(0)
+    deviations = (probabilities * (1 - probabilities) / 4000).sqrt()
+    assert ((rates - probabilities).abs() <= 5 * deviations + 1e-6).all()
 
 
 def test_every_word_is_drawn_by_itself() -> None:
     torch.manual_seed(0)
-    found = dropped(words(), 0.5) == UNK
-    for counts, draws in ((found.sum(0), 1000), (found.sum(1), 100)):
+    dropped = drop_words(words(), uniform(0.5), UNK) == UNK
+    for counts, draws in ((dropped.sum(0), 1000), (dropped.sum(1), 100)):
         deviations = (counts - draws / 2).abs() / (draws / 4) ** 0.5
         assert deviations.max() < 6
 
@@ -39,20 +76,20 @@ def test_every_word_is_drawn_by_itself() -> None:
 def test_dropped_words_become_unknown_and_the_others_stay() -> None:
     torch.manual_seed(0)
     ids = words()
-    result = dropped(ids, 0.3)
+    result = drop_words(ids, uniform(0.3), UNK)
     assert result.shape == ids.shape and result.dtype == torch.int64
     assert ((result == ids) | (result == UNK)).all()
 
 
 def test_special_tokens_are_never_dropped() -> None:
     special = torch.tensor(SPECIAL_IDS).repeat(200, 20)
-    assert torch.equal(dropped(special, 0.999), special)
+    assert torch.equal(drop_words(special, uniform(0.999), UNK), special)
 
 
 def test_the_input_is_left_alone() -> None:
     ids = words()
     before = ids.clone()
-    dropped(ids, 0.9)
+    drop_words(ids, uniform(0.9), UNK)
     assert torch.equal(ids, before)
 
 
@@ -60,5 +97,5 @@ def test_the_seed_fixes_what_is_dropped() -> None:
     results = []
     for seed in (0, 0, 1):
         torch.manual_seed(seed)
-        results.append(dropped(words(), 0.5))
+        results.append(drop_words(words(), uniform(0.5), UNK))
     assert torch.equal(results[0], results[1]) and not torch.equal(results[0], results[2])

@@ -58,6 +58,7 @@ REFUSED: list[tuple[Any, str, list[Any]]] = [
     (OptimizerConfig, "adam_epsilon", [0.0, NAN]),
     (OptimizerConfig, "max_grad_norm", [0.0, NAN]),
     (OptimizerConfig, "weight_decay", [-0.1, NAN]),
+    (OptimizationConfig, "rare_word_dropout", [-0.1, NAN]),
     (OptimizerConfig, "warmup_ratio", [-0.1, 1.0, NAN]),
     (OptimizationConfig, "label_smoothing", [-0.1, 1.0, NAN]),
     (OptimizationConfig, "word_dropout", [-0.1, 1.0, NAN]),
