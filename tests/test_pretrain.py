@@ -291,7 +291,10 @@ def test_a_classifier_is_trained_on_top_of_it(programs: Programs, pretrained_run
     for folder in (pretrained_run.path, tmp_path / "classifier", checkpoint):
         assert pretraining_of(folder) == read(pretrained_run.path / "run.json")
     card = (tmp_path / "classifier" / "README.md").read_text()
-    assert "run, itself pre-trained from random weights\nto predict masked tokens of colours.txt\n(203 doc" in card
+    assert (
+        "trained from\nrun\non" in card
+        and "from random weights:\n\n1. 300 steps of 16 rows of 16 tokens of col" in card
+    )
     assert str(pretrained_run.path) not in card
 
 
@@ -307,7 +310,10 @@ def test_pre_training_goes_on_from_it_and_says_so(
     assert (path / "tokenizer.json").read_bytes() == (pretrained_run.path / "tokenizer.json").read_bytes()
     assert read(path / "run.json")["model"]["pretraining"] == read(pretrained_run.path / "run.json")
     card = (path / "README.md").read_text()
-    assert "run, itself pre-trained from random weights\nto predict masked tokens of colours.txt" in card
+    assert (
+        "trained from\nrun\nto" in card
+        and "from random weights:\n\n1. 300 steps of 16 rows of 16 tokens of col" in card
+    )
     assert str(pretrained_run.path) not in card
     # Killed after its sixth step, it ends the same.
     expected = model_bytes(path)

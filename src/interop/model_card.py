@@ -54,25 +54,37 @@ def _description(run: Mapping[str, Any]) -> str:
 on {data["train"]:,} examples of {data["name"]}:
 {training["epochs"]} epochs, about {training["batch_size"]} sentences a batch,
 learning rate {training["learning_rate"]}, seed {config["run"]["seed"]}.
-
+{_history(run)}
 Labels: {", ".join(data["label_names"])}. A text is read up to {model["seq_len"]} tokens
 (`long_text`: {config["tokenization"]["long_text"]})."""
 
 
 def _beginning(run: Mapping[str, Any]) -> str:
-    """Says what the weights were before the training."""
-    name, past = run["config"].get("model_name_or_path"), run["model"].get("pretraining")
+    """Names what the weights were before a training."""
+    name = run["config"].get("model_name_or_path")
     if name is None:
         return "random weights"
     # Of a folder the last part: where it lay is nobody's business.
-    name = name if HUB_ID.fullmatch(name) else Path(name).name
-    if past is None:
-        return str(name)
-    data, training, seq_len = past["data"], past["config"]["optimization"], past["config"]["tokenization"]["seq_len"]
-    return f"""{name}, itself pre-trained from {_beginning(past)}
-to predict masked tokens of {data["name"]}
-({data["documents"]:,} documents, {data["train"]:,} tokens, no labels;
-{training["max_steps"]:,} steps of {training["batch_size"]} rows of {seq_len} tokens)"""
+    return str(name) if HUB_ID.fullmatch(name) else Path(name).name
+
+
+def _history(run: Mapping[str, Any]) -> str:
+    """Tells of the pre-trainings before a training, the first one first; nothing if there were none here."""
+    stages: list[Mapping[str, Any]] = []
+    past = run["model"].get("pretraining")
+    while past is not None:
+        stages.insert(0, past)
+        past = past["model"].get("pretraining")
+    if not stages:
+        return ""
+    lines = [
+        f"{number}. {stage['config']['optimization']['max_steps']:,} steps of "
+        f"{stage['config']['optimization']['batch_size']} rows of {stage['config']['tokenization']['seq_len']} tokens "
+        f"of {stage['data']['name']} ({stage['data']['documents']:,} documents, {stage['data']['train']:,} tokens)"
+        for number, stage in enumerate(stages, start=1)
+    ]
+    start = f"Pre-trained before, without labels, to predict masked tokens, from {_beginning(stages[0])}:"
+    return "\n".join(["", start, "", *lines, ""])
 
 
 def _numbers(run: Mapping[str, Any], evaluation: Mapping[str, Any]) -> str:
@@ -111,7 +123,7 @@ tags: ["bert"]
 to predict masked tokens (rate {training["mask_rate"]}) of {data["documents"]:,} documents, {data["train"]:,} tokens,
 in rows of {config["tokenization"]["seq_len"]}: {training["max_steps"]:,} steps of {training["batch_size"]} rows,
 learning rate {training["learning_rate"]}, seed {config["run"]["seed"]}. No labels were used.
-
+{_history(run)}
 | {masked} | this model | most frequent token, always |
 |---|---|---|
 | accuracy | {100 * numbers["accuracy"]:.1f} % | {100 * numbers["unigram_accuracy"]:.1f} % |

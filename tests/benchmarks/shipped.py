@@ -7,14 +7,14 @@ what the run's card says.
 """
 
 import argparse
-import shutil
 from pathlib import Path
 
 import torch
 
 from src.interop.huggingface import load_classifier, save_classifier
+from src.interop.model_card import classifier_card
 from src.utils.config import SHIPPED_CHECKPOINT
-from src.utils.folder import new_folder
+from src.utils.folder import new_folder, read_json
 
 LARGEST_MIB = 20
 
@@ -27,7 +27,7 @@ def main() -> None:
 
 
 def ship(run: Path, target: Path) -> None:
-    """Writes a run's model, tokenizer and card into a folder of their own.
+    """Writes a run's model, tokenizer and, anew, its card into a folder of their own.
 
     Args:
         run: folder of a finished run.
@@ -35,7 +35,8 @@ def ship(run: Path, target: Path) -> None:
     """
     with new_folder(target) as folder:
         save_classifier(folder, load_classifier(run), torch.float16)
-        shutil.copy(run / "README.md", folder)
+        card = classifier_card(read_json(run / "run.json"), read_json(run / "evaluation-validation.json"))
+        (folder / "README.md").write_text(card)
         size = (folder / "model.safetensors").stat().st_size / 2**20
         if size > LARGEST_MIB:
             raise SystemExit(f"{run}: {size:.0f} MiB of weights, the repository takes {LARGEST_MIB}")

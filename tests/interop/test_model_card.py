@@ -85,10 +85,24 @@ def test_the_card_of_a_classifier_says_what_it_was_trained_from_but_no_path(mode
     assert f"256 wide, trained from {said} on 67,349 examples of stanfordnlp/sst2: 2 epochs" in described(model, None)
 
 
-def test_the_card_of_a_classifier_tells_of_a_pretraining_that_came_before() -> None:
-    expected = (
-        "trained from books, itself pre-trained from random weights to predict masked tokens of books.txt + "
-        "films:train (75,000 documents, 20,000,123 tokens, no labels; 12,345 steps of 32 rows of 128 tokens) "
-        "on 67,349 examples"
+def test_the_card_of_a_classifier_tells_of_the_pretrainings_that_came_before() -> None:
+    first = (
+        "Pre-trained before, without labels, to predict masked tokens, from random weights: "
+        "1. 12,345 steps of 32 rows of 128 tokens of books.txt + films:train (75,000 documents, 20,000,123 tokens) "
     )
-    assert expected in described("/home/somebody/weights/books", RUN)
+    card = described("/home/somebody/weights/books", RUN)
+    assert "trained from books on 67,349 examples" in card and f"seed 3. {first}Labels: negative" in card
+    more = RUN | {"config": RUN["config"] | {"model_name_or_path": "/home/x/books"}, "model": {"pretraining": RUN}}
+    more = more | {"data": RUN["data"] | {"name": "notes.txt"}}
+    second = "2. 12,345 steps of 32 rows of 128 tokens of notes.txt (75,000 documents, 20,000,123 tokens) Labels:"
+    assert first + second in described("/home/somebody/weights/more", more)
+
+
+def test_the_card_of_a_pretraining_that_went_on_tells_of_the_one_before() -> None:
+    base = {
+        "config": RUN["config"] | {"model_name_or_path": "/home/x/books"},
+        "model": RUN["model"] | {"pretraining": RUN},
+    }
+    words = " ".join(masked_lm_card(RUN | base, NUMBERS).split())
+    assert "256 wide, trained from books to predict" in words and "/home" not in words
+    assert "from random weights: 1. 12,345 steps" in words
