@@ -174,7 +174,7 @@ def table(rows: list[dict[str, Any]], title: str) -> str:
         "|---|---|---|---|---|---|",
     ]
     for name in dict.fromkeys(row["name"] for row in rows):
-        runs = [row for row in rows if row["name"] == name]
+        runs = sorted((row for row in rows if row["name"] == name), key=lambda row: row["seed"])
         accuracies = [100 * run["accuracy"] for run in runs]
         spread = f" ± {statistics.stdev(accuracies):.1f}" if len(runs) > 1 else ""
         seconds = statistics.median(run["seconds"] for run in runs)
