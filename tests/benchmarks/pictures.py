@@ -75,7 +75,8 @@ def speed_picture(path: Path, comparisons: Mapping[str, Mapping[str, tuple[float
     figure, axes = _figure(9.6, 0.9 + 0.4 * sum(1 + len(peers) for peers in comparisons.values()))
     y, places, labels = 0.0, [], []
     for title, peers in comparisons.items():
-        axes.text(0.0, y, title, transform=axes.get_yaxis_transform(), weight="bold", va="center")
+        behind = {"facecolor": "white", "edgecolor": "none", "pad": 1.5}
+        axes.text(0.0, y, title, transform=axes.get_yaxis_transform(), weight="bold", va="center", bbox=behind)
         for name, (ratio, low, high) in peers.items():
             y += 1
             axes.barh(y, ratio, height=0.55, color=BLUE)
@@ -87,7 +88,8 @@ def speed_picture(path: Path, comparisons: Mapping[str, Mapping[str, tuple[float
     axes.axvline(1, color=VERMILLION, linestyle="--")
     axes.set_yticks(places, labels)
     axes.set_ylim(y - 0.6, -0.8)
-    axes.set_xlabel("real tokens a second of this project over the peer's; dashed: as fast, line: from round to round")
+    axes.set_xlabel("times as many real tokens a second as the peer; lines: from round to round")
+    axes.margins(x=0.08)
     axes.grid(axis="x", color=LINE, linewidth=0.8)
     axes.set_axisbelow(True)
     _save(figure, path)
