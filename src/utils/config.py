@@ -352,7 +352,7 @@ class TrainConfig:
     preset: str = "nano"
     """Size of the model (layers/width): nano 1/128, tiny 2/128, mini 4/256, small 4/512, medium 8/512, base 12/768, large 24/1024."""
     recipe: str | None = None
-    """Named set of settings: "finetune" for pre-trained checkpoints, "speedrun" for SST-2 in the least time, "sample" for the few sentences that are bundled."""
+    """Named set of settings: "finetune" for pre-trained checkpoints, "sst2-scratch" for SST-2 from random weights, "speedrun" for SST-2 in the least time, "sample" for the few sentences that are bundled."""
     data: DataConfig = field(default_factory=DataConfig)
     tokenization: TokenizerConfig = field(default_factory=TokenizerConfig)
     model: BertConfig = field(default_factory=lambda: replace(BertConfig(), **PRESETS["nano"], **SMALL_DATA_DROPOUT))
@@ -380,6 +380,8 @@ RECIPES: dict[str, dict[str, Any]] = {
         "classifier_dropout": 0.1,
         "seq_len": 128,
     },
+    # The best from SST-2 alone by held-out phrases: the defaults, under a name that stays when they change.
+    "sst2-scratch": {"preset": "nano", "epochs": 3, "batch_size": 32, "learning_rate": 5e-4},
     # The least time to 80.5 % on SST-2.
     "speedrun": {"epochs": 1, "learning_rate": 1e-3},
     # Nearly all words of so few sentences are rare, so none are dropped for that.
