@@ -55,7 +55,8 @@ def _refuse_contradictions(config: InferenceConfig) -> None:
         raise UsageError(f"--output {config.output} would overwrite --file; choose another")
     if config.picture is not None and (config.texts or config.file is not None or config.fill_mask is not None):
         raise UsageError("--picture draws an evaluation, which texts, --file and --fill-mask are not; drop one of them")
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and (config.output is None or str(config.file) in ("None", "-")):
+    is_shareable = config.output is not None and config.file is not None and str(config.file) != "-"
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not is_shareable:
         raise UsageError("several processes share --file, and write --output; run anything else without torchrun")
 
 

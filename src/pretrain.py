@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from src.data.documents import settled
 from src.utils.command_line import parse_pretraining
-from src.utils.config import CACHE_DIR, PretrainConfig, refuse_what_is_fixed, saved_config, with_options
+from src.utils.config import CACHE_DIR, PretrainConfig, saved_config, with_options
 from src.utils.errors import run_program
 from src.utils.runs import settled_model
 
@@ -64,7 +64,6 @@ def _corpus(config: PretrainConfig) -> "TokenizedCorpus":
     documents = chain(open_documents(source, config.text_column) for source in config.corpus)
     tokenizer = None
     if config.model_name_or_path is not None:
-        refuse_what_is_fixed(config)
         tokenizer = pretrained_tokenizer(fetch(config.model_name_or_path), config)
     with first_process_first():
         return tokenized_corpus(documents, config.tokenization, config.model.vocab_size, CACHE_DIR, tokenizer)

@@ -16,10 +16,14 @@ from src.interop.huggingface import CONFIG, Classifier, MaskedLanguageModel, fro
 from src.interop.key_tables import from_hugging_face, their_names
 from src.interop.tokenizer_files import read_tokenizer
 from src.model.bert import BertForMaskedLM, BertForSequenceClassification
-from src.utils.config import BertConfig, PretrainConfig, TrainConfig
+from src.utils.config import BertConfig, PretrainConfig, TrainConfig, options_of
 from src.utils.errors import CheckpointError, UsageError, notice
 from src.utils.folder import read_json, verify
 from src.utils.runs import CHECKPOINTS, RUN, task_of
+
+# What a checkpoint leaves open: regularisation, and how texts are read.
+RATES = ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout")
+FREE = {*RATES, "plain_text", "seq_len", "long_text"}
 
 FILES = ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "vocab.txt"]
 
@@ -152,12 +156,21 @@ def pretraining_of(folder: Path) -> dict[str, Any] | None:
     return past
 
 
+def _refuse_what_is_fixed(config: TrainConfig | PretrainConfig) -> None:
+    """Refuses settings of model and vocabulary that come with the checkpoint: those that differ from the defaults."""
+    usual = type(config)()
+    given = options_of(config.model) | options_of(config.tokenization)
+    expected = options_of(usual.model) | options_of(usual.tokenization)
+    if fixed := [name for name in given if name not in FREE and given[name] != expected[name]]:
+        raise UsageError(f"{', '.join(fixed)} come with {config.model_name_or_path}; drop those options or --preset")
+
+
 def _shape_and_labels(folder: Path, config: TrainConfig | PretrainConfig) -> tuple[BertConfig, tuple[str, ...]]:
     """Reads a checkpoint's shape, with the dropout rates of the settings, and the names of its classes."""
+    _refuse_what_is_fixed(config)
     shape, label_names = from_hugging_face_config(read_json(folder / CONFIG), str(folder / CONFIG))
     verify(folder)
-    rates = ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout")
-    return replace(shape, **{rate: getattr(config.model, rate) for rate in rates}), label_names
+    return replace(shape, **{rate: getattr(config.model, rate) for rate in RATES}), label_names
 
 
 def _trained_length(folder: Path, shape: BertConfig) -> int:

@@ -19,7 +19,7 @@ from src.model.bert import BertForSequenceClassification
 from src.training.loop import Trainer
 from src.training.objectives import Classification
 from src.training.subjects import ClassifierInTraining
-from src.utils.config import BertConfig, OptimizationConfig, TrainConfig, refuse_what_is_fixed
+from src.utils.config import BertConfig, OptimizationConfig, TrainConfig
 from src.utils.device import resolve_device, set_up_arithmetic, wants_bf16
 from src.utils.errors import UsageError, notice
 
@@ -133,7 +133,6 @@ def _from_scratch(config: TrainConfig, train: TextSplit, label_names: tuple[str,
 
 
 def _from_checkpoint(config: TrainConfig, folder: Path, label_names: tuple[str, ...]) -> Classifier:
-    refuse_what_is_fixed(config)
     classifier, report = load_pretrained(folder, label_names, config)
     report.tell()
     return classifier

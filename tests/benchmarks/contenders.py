@@ -7,6 +7,7 @@ to logits.
 
 import itertools
 import random
+import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -99,14 +100,12 @@ class OursInTraining(Contender):
 
     def __init__(self, work: Work):
         super().__init__(work)
-        self.dataset = DSCreator(self.split(), self.classifier.tokenizer, LONGEST)
+        split = {"sentence": self.train.texts, "label": self.train.labels}
+        self.dataset = DSCreator(split, self.classifier.tokenizer, LONGEST)
         self.model = self.build()
         config = with_options(TrainConfig(), resolve("finetune", None)).optimization
         self.trainer = Trainer(self.model, self.dataset, Classification(None, 0, 0.0), config, seed=work.seed)
         self.plan = self.batches()
-
-    def split(self) -> dict[str, Any]:
-        return {"sentence": self.train.texts, "label": self.train.labels}
 
     def build(self) -> Any:
         return with_dropout(self.classifier.model)
@@ -116,9 +115,6 @@ class OursInTraining(Contender):
 
     def collate(self, indices: Sequence[int], dataset: DSCreator) -> Batch:
         return dataset.collate(indices)
-
-    def step(self, batch: Batch) -> None:
-        self.trainer.training_step([batch])
 
     def result(self) -> list[float]:
         self.model.eval()
@@ -133,11 +129,10 @@ class OursInTraining(Contender):
     def round(self) -> Round:
         self.model.train()
         chosen = self.random.sample(self.plan, WARM_UP + self.work.batches)
-        for indices in chosen[:WARM_UP]:
-            self.step(self.collate(indices, self.dataset))
-        started = time.perf_counter()
-        for indices in chosen[WARM_UP:]:
-            self.step(self.collate(indices, self.dataset))
+        for number, indices in enumerate(chosen):
+            if number == WARM_UP:
+                started = time.perf_counter()
+            self.trainer.training_step([self.collate(indices, self.dataset)])
         seconds = time.perf_counter() - started
         lengths = [self.dataset.lengths[index] for indices in chosen[WARM_UP:] for index in indices]
         return self.count(lengths, seconds, passes=3)
@@ -202,8 +197,6 @@ class TrainerInTraining(Contender):
         return [loss.item()]
 
     def round(self) -> Round:
-        import tempfile
-
         from transformers import DataCollatorWithPadding, Trainer, TrainerCallback, TrainingArguments
 
         lengths: list[list[int]] = []
@@ -334,9 +327,8 @@ class CTranslate2InInference(Sorted):
         import ctranslate2
 
         target = work.folder / "ctranslate2"
-        if not target.exists():
-            encoder_only(work.folder, work.folder / "encoder")
-            ctranslate2.converters.TransformersConverter(str(work.folder / "encoder")).convert(str(target))
+        encoder_only(work.folder, work.folder / "encoder")
+        ctranslate2.converters.TransformersConverter(str(work.folder / "encoder")).convert(str(target))
         self.encoder = ctranslate2.Encoder(str(target), device="cpu", intra_threads=torch.get_num_threads())
         head = self.classifier.model.classifier
         self.weight, self.bias = head.weight.detach().numpy(), head.bias.detach().numpy()
@@ -401,20 +393,18 @@ def with_dropout(model: BertForSequenceClassification) -> BertForSequenceClassif
 
 
 def to_onnx(classifier: Classifier, folder: Path) -> Path:
-    """Exports a classifier with dynamic batch and length, once."""
-    path = folder / "model.onnx"
-    if not path.exists():
-        ids = torch.randint(5, 99, (2, 9))
-        axes = {0: "batch", 1: "length"}
-        torch.onnx.export(
-            classifier.model.eval(),
-            (ids, torch.ones_like(ids, dtype=torch.bool)),
-            str(path),
-            input_names=["input_ids", "attention_mask"],
-            output_names=["logits"],
-            dynamic_axes={"input_ids": axes, "attention_mask": axes, "logits": {0: "batch"}},
-            dynamo=False,
-        )
+    """Exports a classifier with dynamic batch and length."""
+    path, ids = folder / "model.onnx", torch.randint(5, 99, (2, 9))
+    axes = {0: "batch", 1: "length"}
+    torch.onnx.export(
+        classifier.model.eval(),
+        (ids, torch.ones_like(ids, dtype=torch.bool)),
+        str(path),
+        input_names=["input_ids", "attention_mask"],
+        output_names=["logits"],
+        dynamic_axes={"input_ids": axes, "attention_mask": axes, "logits": {0: "batch"}},
+        dynamo=False,
+    )
     return path
 
 

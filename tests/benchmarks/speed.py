@@ -43,11 +43,10 @@ MEGABYTE = 2**20
 
 @dataclass(frozen=True)
 class Comparison:
-    """One model, one kind of work, and those who do it; the first is this project."""
+    """One model, and those who train it or infer with it; the first is this project."""
 
     title: str
     model: str  # a preset, or "minilm"
-    kind: str  # "training" or "inference"
     contenders: Mapping[str, tuple[str, dict[str, Any]]]  # name to class in contenders.py, and arguments
     batches: int = 40
     sentences: int = 1024
@@ -58,7 +57,6 @@ COMPARISONS = [
     Comparison(
         "mini 4/256, training",
         "mini",
-        "training",
         {
             OURS: ("OursInTraining", {}),
             "all padded to 80, batches of 16": ("PaddedInTraining", {}),
@@ -68,7 +66,6 @@ COMPARISONS = [
     Comparison(
         "tiny 2/128, training",
         "tiny",
-        "training",
         {
             OURS: ("OursInTraining", {}),
             f"{TRAINER}, grouped by length": ("TrainerInTraining", {"grouped": True}),
@@ -78,7 +75,6 @@ COMPARISONS = [
     Comparison(
         "MiniLM 6/384, training",
         "minilm",
-        "training",
         {
             OURS: ("OursInTraining", {}),
             f"{TRAINER}, padded to the longest": ("TrainerInTraining", {"grouped": False}),
@@ -89,7 +85,6 @@ COMPARISONS = [
     Comparison(
         "MiniLM 6/384, inference",
         "minilm",
-        "inference",
         {
             OURS: ("OursInInference", {}),
             "transformers.pipeline, batches of 32": ("PipelineInInference", {}),
@@ -159,7 +154,7 @@ def compare(comparison: Comparison, options: argparse.Namespace) -> dict[str, An
     packages = ("torch", "transformers", "accelerate", "onnxruntime", "ctranslate2")
     machine = f"{platform.machine()}, {os.cpu_count()} CPUs, {options.threads} threads"
     versions = {name: version(name) for name in packages}
-    return {"kind": comparison.kind, "machine": machine, "versions": versions, "peaks": peaks, "contenders": results}
+    return {"machine": machine, "versions": versions, "peaks": peaks, "contenders": results}
 
 
 def checkpoint(model: str, folder: Path, minilm: Path | None) -> Classifier:
