@@ -6,6 +6,7 @@ one process with the same batches, but for rounding and the draws of dropout. A 
 share is everything, and it has nobody to wait for.
 """
 
+import importlib
 import os
 import signal
 import sys
@@ -32,6 +33,9 @@ def process_group() -> Iterator[None]:
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield
         return
+    # Its functions keep the group that exists when they are imported as a default, and with it the group's threads
+    # beyond `destroy_process_group`: one of those that frees a tensor while Python shuts down aborts the process.
+    importlib.import_module("torch.distributed.nn")
     # torchrun ends all processes by this signal when one has failed; as an exception it lets them clean up.
     before = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     dist.init_process_group(timeout=PATIENCE)  # a backend for each kind of device that there is
