@@ -4,7 +4,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help train inference test check benchmark-accuracy benchmark-speed clean
+.PHONY: help train inference test check deep-test benchmark-accuracy benchmark-speed clean
 
 help:  ## Show these targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 24
@@ -22,6 +22,9 @@ test: $(VENV)/.installed-tests  ## Install, then run every check: format, lint, 
 	$(BIN)/python -m pytest $(ARGS)
 
 check: test  ## The same as test
+
+deep-test: $(VENV)/.installed-tests  ## Install, then run the tests that take minutes or a browser
+	$(BIN)/python -m pytest -m deep $(ARGS)
 
 benchmark-accuracy: $(VENV)/.installed  ## Train baselines, recipes and ablations over seeds and write media/accuracy.md
 	$(BIN)/python -m tests.benchmarks.accuracy $(ARGS)
