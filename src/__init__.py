@@ -2,7 +2,7 @@
 
 The map, and an order to read it in:
 
-    model/        BERT: positional_encoding, embedding, attention, feed_forward, encoder, bert
+    model/        BERT: positional_encoding, embedding, attention, feed_forward, dropout, encoder, bert
     data/         text to batches: sources (hub, readers), tokenizer, encoding, dataset, batching; word_dropout,
                   holdout; for pre-training documents, packing, masking
     training/     setup, pretrain_setup, objectives (the losses), loop (the training step), optimizer, session (epochs,

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from src.model.attention import MultiHeadAttention
+from src.model.dropout import Dropout
 from src.model.embedding import BertEmbedding
 from src.model.encoder import Encoder, EncoderLayer
 from src.model.feed_forward import FeedForward
@@ -125,7 +126,7 @@ class BertForSequenceClassification(nn.Module):
         self.num_labels = num_labels
         self.bert = Bert(config)
         self.pooler = Pooler(config.hidden_size, torch.relu if config.model_type == "distilbert" else torch.tanh)
-        self.dropout = nn.Dropout(config.classifier_dropout)
+        self.dropout = Dropout(config.classifier_dropout)
         self.classifier = nn.Linear(config.hidden_size, num_labels)
         initialize(self.pooler, config.initializer_range)
         initialize(self.classifier, config.initializer_range)

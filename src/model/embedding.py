@@ -2,6 +2,8 @@
 
 from torch import Tensor, nn
 
+from src.model.dropout import Dropout
+
 
 class BertEmbedding(nn.Module):
     """Sums the embeddings of token, position and segment, then LayerNorm and dropout.
@@ -31,7 +33,7 @@ class BertEmbedding(nn.Module):
         self.segment = nn.Embedding(type_vocab_size, hidden_size) if type_vocab_size else None
         self.position = positional_encoding
         self.norm = nn.LayerNorm(hidden_size, eps=layer_norm_eps)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, input_ids: Tensor, token_type_ids: Tensor | None = None) -> Tensor:
         """Embeds a batch.

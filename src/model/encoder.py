@@ -4,6 +4,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from src.model.attention import MultiHeadAttention
+from src.model.dropout import Dropout
 from src.model.feed_forward import FeedForward
 
 
@@ -31,7 +32,7 @@ class EncoderLayer(nn.Module):
         self.attention_norm = nn.LayerNorm(hidden_size, eps=layer_norm_eps)
         self.feed_forward = feed_forward
         self.feed_forward_norm = nn.LayerNorm(hidden_size, eps=layer_norm_eps)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(
         self, x: Tensor, mask: Tensor | None = None, return_weights: bool = False, only_cls: bool = False

@@ -59,7 +59,7 @@ COMPARISONS = [
         "mini",
         {
             OURS: ("OursInTraining", {}),
-            "all padded to 80, batches of 16": ("PaddedInTraining", {}),
+            "a textbook BERT, all padded to 80, batches of 16": ("PaddedInTraining", {}),
             "torch.nn.TransformerEncoder in our batches": ("TorchInTraining", {}),
         },
     ),

@@ -170,7 +170,8 @@ def test_logits_of_a_text_are_the_mean_of_its_windows(monkeypatch: pytest.Monkey
     dataset = DSCreator(LONG, tokenizer(), 6, long_text="windows")
     each = [call(ids[None])[0] for ids in dataset.input_ids]
     wanted = [each[0], (each[1] + each[2]) / 2, each[3], (each[4] + each[5] + each[6] + each[7]) / 4]
-    monkeypatch.setattr("src.evaluation.predictor.TOKENS_PER_BATCH", 13)  # windows of a text fall into several batches
+    # Windows of a text fall into several batches.
+    monkeypatch.setattr("src.evaluation.predictor.TOKENS_PER_BATCH", {"cpu": 13})
     found = classify(model(), dataset, CPU)
     torch.testing.assert_close(found, torch.stack(wanted), rtol=0, atol=1e-5)
     assert (wanted[1] - each[1]).abs().max() > 0.01

@@ -70,7 +70,7 @@ def test_a_text_scores_the_same_in_whatever_batch(
 ) -> None:
     texts = [text[start:] for text in TEXTS for start in range(0, 24, 5)]
     wanted = torch.cat([predictor.logits(predictor.dataset([text])) for text in texts])
-    monkeypatch.setattr("src.evaluation.predictor.TOKENS_PER_BATCH", tokens)
+    monkeypatch.setattr("src.evaluation.predictor.TOKENS_PER_BATCH", {"cpu": tokens})
     torch.testing.assert_close(predictor.logits(predictor.dataset(texts)), wanted, rtol=0, atol=1e-5)
 
 

