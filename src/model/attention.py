@@ -34,7 +34,7 @@ def scaled_dot_product_attention(
 
 
 class MultiHeadAttention(nn.Module):
-    """Lets every token gather from all others, in H subspaces at once (Vaswani et al. 2017, section 3.2.2).
+    """Lets every token gather from all, itself included, in H subspaces at once (Vaswani et al. 2017, section 3.2.2).
 
     Args:
         hidden_size: D.
