@@ -73,6 +73,7 @@ class MultiHeadAttention(nn.Module):
         return self.output(context.transpose(1, 2).flatten(2)), weights  # (B, H, Q, K) -> (B, Q, D)
 
     def _of_all(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values of all tokens, cut into heads."""
         query, key, value = self.query_key_value(x).chunk(3, dim=-1)  # 3 of (B, T, D)
         return self._heads(query), self._heads(key), self._heads(value)
 
