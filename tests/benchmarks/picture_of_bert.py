@@ -70,7 +70,7 @@ def draw(path: Path, found: Walk) -> None:
 
 
 def _save(page: Page, path: Path) -> None:
-    """Writes the page in 256 colours, which halves the file and looks the same."""
+    """Writes the page in 256 colours, which more than halves the file and looks the same."""
     from PIL import Image
 
     page.canvas.draw()
