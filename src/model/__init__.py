@@ -8,6 +8,7 @@ One legend for every shape comment:
     T   tokens in a sentence               K   dimensions of one head, D = H * K
     D   hidden size                        F_  width of the feed-forward layer
     V   vocabulary size                    C   classes
+    N   masked tokens in the batch
 
 One mask: bool, True = may be attended, shape (B, 1, 1, T), or None when nothing is padded.
 """

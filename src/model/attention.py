@@ -34,7 +34,7 @@ def scaled_dot_product_attention(
 
 
 class MultiHeadAttention(nn.Module):
-    """Lets every token gather from all others, in H subspaces at once (Vaswani et al. 2017, section 3.2.2).
+    """Lets every token gather from all, itself included, in H subspaces at once (Vaswani et al. 2017, section 3.2.2).
 
     Args:
         hidden_size: D.
@@ -73,6 +73,7 @@ class MultiHeadAttention(nn.Module):
         return self.output(context.transpose(1, 2).flatten(2)), weights  # (B, H, Q, K) -> (B, Q, D)
 
     def _of_all(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values of all tokens, cut into heads."""
         query, key, value = self.query_key_value(x).chunk(3, dim=-1)  # 3 of (B, T, D)
         return self._heads(query), self._heads(key), self._heads(value)
 

@@ -95,7 +95,7 @@ class Bert(nn.Module):
 
 
 class Pooler(nn.Module):
-    """Reads the sentence off its first token: tanh(W h_[CLS] + b).
+    """Reads the sentence off its first token: tanh(W h_[CLS] + b), which is in BERT's code though not in its paper.
 
     Args:
         hidden_size: D.
@@ -140,7 +140,7 @@ class BertForSequenceClassification(nn.Module):
 
 
 class MaskedLMHead(nn.Module):
-    """Turns hidden states into scores for every word; the decoding matrix is the token embedding (Devlin et al., 3.1).
+    """Turns hidden states into scores for every token; its matrix is the token embedding (Vaswani et al. 2017, 3.4).
 
     Args:
         hidden_size: D.
@@ -162,7 +162,7 @@ class MaskedLMHead(nn.Module):
 
 
 class BertForMaskedLM(nn.Module):
-    """BERT that names masked words (Devlin et al. 2019, section 3.1, task 1).
+    """BERT that names masked tokens (Devlin et al. 2019, section 3.1, task 1).
 
     Args:
         config: the model's shape.

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 
 class LearnedPositionalEncoding(nn.Embedding):
-    """One trained vector a position, as in BERT (Devlin et al. 2019, section 3.2).
+    """One trained vector a position, as in BERT (Devlin et al. 2019, figure 2).
 
     Args:
         max_position_embeddings: rows of the table; no position may reach it.

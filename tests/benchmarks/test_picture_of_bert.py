@@ -1,0 +1,70 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch.testing import assert_close
+
+from src.utils.config import SAMPLE_DIR, SHIPPED_CHECKPOINT
+from tests.benchmarks import picture_of_bert
+from tests.benchmarks.one_sentence import HEAD, LAYER, SENTENCE, Walk, walk
+
+
+@pytest.fixture(scope="module")
+def found() -> Walk:
+    torch.set_num_threads(1)
+    return walk()
+
+
+def test_the_sentence_is_of_the_bundled_sample() -> None:
+    rows = [json.loads(line) for line in (SAMPLE_DIR / "train.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert SENTENCE in [row["sentence"] for row in rows]
+
+
+def test_what_is_drawn_is_what_transformers_computes(found: Walk) -> None:
+    from transformers import AutoTokenizer, BertForSequenceClassification
+
+    theirs = BertForSequenceClassification.from_pretrained(SHIPPED_CHECKPOINT, attn_implementation="eager").eval()
+    tokens = AutoTokenizer.from_pretrained(SHIPPED_CHECKPOINT)(SENTENCE, return_tensors="pt")
+    assert found.input_ids.tolist() == tokens["input_ids"].tolist()
+    with torch.inference_mode():
+        wanted = theirs(**tokens, output_attentions=True, output_hidden_states=True)
+    assert_close(found.logits, wanted.logits[0], rtol=0, atol=1e-5)
+    *before, last = zip(found.hidden_states, wanted.hidden_states, strict=True)
+    for ours, their_states in before:
+        assert_close(ours, their_states[0], rtol=0, atol=1e-4)
+    assert_close(last[0], last[1][0, :1], rtol=0, atol=1e-4)
+    for number, weights in enumerate(wanted.attentions[:-1]):
+        assert_close(found.attentions[number], weights[0], rtol=0, atol=1e-5)
+    assert_close(found.attentions[-1], wanted.attentions[-1][0, :, :1], rtol=0, atol=1e-5)
+
+
+@torch.inference_mode()
+def test_the_head_and_the_summands_are_those_of_the_model(found: Walk) -> None:
+    head, K = found.head, found.sizes["K"]
+    assert_close(head.weights, found.attentions[LAYER - 1][HEAD - 1])
+    assert_close((head.query @ head.key.T / K**0.5).softmax(-1), head.weights)
+    assert_close(head.weights @ head.value, head.context)
+    total = sum(found.summands.values(), torch.zeros(()))
+    assert_close(found.model.bert.embedding.norm(total), found.hidden_states[0])
+
+
+def test_the_script_writes_the_picture_and_the_figures_that_are_in_the_repository(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    readme = picture_of_bert.README.read_text(encoding="utf-8")
+    committed = picture_of_bert.PICTURE
+    begin, end = picture_of_bert.BEGIN, picture_of_bert.END
+    before, after = readme.split(begin)[0], readme.split(end)[1]
+    (tmp_path / "README.md").write_text(f"{before}{begin}old\n{end}{after}", encoding="utf-8")
+    monkeypatch.setattr(picture_of_bert, "README", tmp_path / "README.md")
+    monkeypatch.setattr(picture_of_bert, "PICTURE", tmp_path / "bert.png")
+    picture_of_bert.main()
+    assert (tmp_path / "README.md").read_text(encoding="utf-8") == readme
+    assert committed.stat().st_size < 400_000
+    drawn, kept = (np.asarray(Image.open(path).convert("RGBA"), float) for path in (tmp_path / "bert.png", committed))
+    assert drawn.shape == kept.shape and drawn.std() > 20
+    assert np.abs(drawn - kept).mean() < 0.5  # another processor's last digit may change a colour's shade
+    assert (drawn[0, 0] == 255).all() and (drawn[..., 3] == 255).all()  # white and opaque, on a dark page too
