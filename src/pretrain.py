@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from src.data.documents import settled
 from src.utils.command_line import parse_pretraining
-from src.utils.config import CACHE_DIR, PretrainConfig, saved_config, with_options
+from src.utils.config import CACHE_DIR, PretrainConfig, changed_options, saved_config, with_options
 from src.utils.errors import run_program
 from src.utils.runs import settled_model
 
@@ -27,15 +27,17 @@ def main(arguments: list[str]) -> None:
 
     with process_group():
         folder = _run(arguments, config)
-        if is_first():
+        if is_first() and folder is not None:
             print(MaskedEvaluation.from_dict(folder.read_evaluation()).as_text())
             print(f"\n{folder.path}")
 
 
-def _run(arguments: list[str], config: PretrainConfig) -> "RunFolder":
+def _run(arguments: list[str], config: PretrainConfig) -> "RunFolder | None":
     from src.training.pretrain_setup import describe, set_up_pretraining, with_steps
+    from src.training.rehearsal import dry_run
     from src.training.run import run
     from src.training.start import find_checkpoint, new_run, refuse_changes
+    from src.utils.distributed import is_first
 
     if (found := find_checkpoint(config.run, config.task)) is not None:
         folder, checkpoint = found
@@ -51,6 +53,11 @@ def _run(arguments: list[str], config: PretrainConfig) -> "RunFolder":
     config = with_steps(config, corpus)
     setup = set_up_pretraining(config, corpus, begins=checkpoint is None)
     describe(setup)
+    if config.run.dry_run:
+        told = dry_run(setup, changed_options(config))
+        if is_first():
+            print(told)
+        return None
     run(config, setup, folder, checkpoint)
     return folder
 

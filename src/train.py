@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from src.utils.command_line import parse_training
-from src.utils.config import SAMPLE, TrainConfig, resolve, saved_config, with_options
+from src.utils.config import SAMPLE, TrainConfig, changed_options, resolve, saved_config, with_options
 from src.utils.errors import notice, run_program
 from src.utils.runs import settled_model
 
@@ -28,12 +28,12 @@ def main(arguments: list[str]) -> None:
 
     with process_group():
         folder = _run(arguments, config)
-        if is_first():
+        if is_first() and folder is not None:
             print(Evaluation.from_dict(folder.read_evaluation()).as_text())
             print(f"\n{folder.path}")
 
 
-def _run(arguments: list[str], config: TrainConfig) -> "RunFolder":
+def _run(arguments: list[str], config: TrainConfig) -> "RunFolder | None":
     from src.data.sources import open_corpus
     from src.training.start import find_checkpoint, refuse_changes
 
@@ -53,9 +53,22 @@ def _run(arguments: list[str], config: TrainConfig) -> "RunFolder":
             notice(f"settings    --recipe {recipe}, which suits this; options given on the command line stay")
             config = parse_training(arguments, PROGRAM, recipe=recipe)
         config = _settled(config, corpus)
+        if config.run.dry_run:
+            _tell(config, corpus)
+            return None
         folder, checkpoint = _new_run(config, corpus), None
     train(config, corpus, folder, checkpoint)
     return folder
+
+
+def _tell(config: TrainConfig, corpus: "Corpus") -> None:
+    from src.training.rehearsal import dry_run
+    from src.training.setup import set_up
+    from src.utils.distributed import is_first
+
+    told = dry_run(set_up(config, corpus), changed_options(config))
+    if is_first():
+        print(told)
 
 
 def _new_run(config: TrainConfig, corpus: "Corpus") -> "RunFolder":

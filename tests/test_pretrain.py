@@ -1,5 +1,6 @@
 import hashlib
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -594,3 +595,10 @@ def test_a_cache_that_cannot_be_written_is_a_storage_error(programs: Programs, t
     options = arguments(max_steps=2)
     answer = programs.pretrain(tmp_path / "file", "--corpus", text, *options, "--output-dir", tmp_path / "run")
     assert answer.code == 6 and "cannot write" in answer.error
+
+
+def test_a_dry_run_tells_and_writes_no_run(programs: Programs, cache: Path, text: Path, tmp_path: Path) -> None:
+    options = ("--corpus", text, *arguments(max_steps=40), "--dry-run", "--output-dir", tmp_path / "run")
+    answer = succeed(programs.pretrain(cache, *options))
+    assert re.search(r"^run +40 steps, about \d+ seconds without evaluations$", answer.out, re.MULTILINE)
+    assert not (tmp_path / "run").exists()

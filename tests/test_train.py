@@ -353,3 +353,22 @@ def test_sst2_is_trained_on_from_a_folder(programs: Programs, tmp_path: Path) ->
     shutil.rmtree(path / "checkpoints")
     answer = succeed(programs.inference("--checkpoint", path, "--json"))
     assert json.loads(answer.out)["accuracy"] == pytest.approx(evaluation["accuracy"])
+
+
+# Without running
+
+
+def test_a_dry_run_tells_and_writes_nothing(programs: Programs, data: Path, tmp_path: Path) -> None:
+    before = sorted(tmp_path.rglob("*"))
+    answer = succeed(
+        programs.train_small("--dataset", data, "--dry-run", "--epochs", 200, "--output-dir", tmp_path / "run")
+    )
+    told = dict(line.split(maxsplit=1) for line in answer.out.splitlines())
+    assert list(told) == ["settings", "data", "parameters", "memory", "step", "run"]
+    assert "epochs 200" in told["settings"] and "train 36" in told["data"]
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_dry_run_resumes_nothing(programs: Programs) -> None:
+    answer = programs.train_small("--dry-run", "--resume", "auto")
+    assert answer.code == 2 and "--dry-run says what a new run would be" in answer.err

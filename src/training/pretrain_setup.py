@@ -1,8 +1,6 @@
 """From a config and a corpus to everything a pre-training needs: rows, model, trainer, and the number of steps."""
 
-import statistics
 from dataclasses import asdict, dataclass, replace
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -17,17 +15,14 @@ from src.interop.huggingface import MaskedLanguageModel
 from src.interop.pretrained import fetch, load_pretrained_masked_lm, pretraining_of
 from src.model.bert import BertForMaskedLM
 from src.training.informed_start import start_from_counts
-from src.training.loop import StepReport, Trainer
+from src.training.loop import Trainer
 from src.training.objectives import MaskedLanguageModelling
+from src.training.rehearsal import STEPS_TO_MEASURE, STEPS_TO_WARM_UP, seconds_per_step
 from src.training.setup import count_parameters, describe_place, describe_shape
 from src.training.subjects import MaskedLMInTraining
 from src.utils.config import EVALUATED_MASK_RATE, PretrainConfig
 from src.utils.device import resolve_device, set_up_arithmetic, wants_bf16
-from src.utils.distributed import largest
 from src.utils.errors import notice
-
-# The first steps are slower: memory is allocated, the corpus read from disk.
-STEPS_TO_WARM_UP, STEPS_TO_MEASURE = 3, 12
 
 
 @dataclass(frozen=True)
@@ -102,20 +97,10 @@ def with_steps(config: PretrainConfig, corpus: TokenizedCorpus) -> PretrainConfi
     optimization = config.optimization
     if optimization.max_steps is not None:
         return config
-    rehearsal = STEPS_TO_WARM_UP + STEPS_TO_MEASURE
-    rehearsed = replace(config, optimization=replace(optimization, max_steps=rehearsal))
-    trainer = set_up_pretraining(rehearsed, corpus, begins=False).trainer
-    times = [0.0]
-
-    def remember(report: StepReport) -> None:
-        times.append(trainer.state.progress.training_seconds)
-
-    while trainer.state.progress.step < rehearsal:
-        trainer.train_epoch(remember)
-    seconds = [after - before for before, after in pairwise(times)]
-    median = largest(statistics.median(seconds[STEPS_TO_WARM_UP:]))
-    steps = max(1, round(60 * optimization.minutes / median))
-    notice(f"steps       {steps:,} in {optimization.minutes:g} minutes, at {1000 * median:.0f} ms a step")
+    rehearsed = replace(config, optimization=replace(optimization, max_steps=STEPS_TO_WARM_UP + STEPS_TO_MEASURE))
+    seconds = seconds_per_step(set_up_pretraining(rehearsed, corpus, begins=False).trainer)
+    steps = max(1, round(60 * optimization.minutes / seconds))
+    notice(f"steps       {steps:,} in {optimization.minutes:g} minutes, at {1000 * seconds:.0f} ms a step")
     return replace(config, optimization=replace(optimization, max_steps=steps))
 
 

@@ -299,6 +299,8 @@ class RunConfig:
     """Folder of the run; unset: a new one under weights/ named after data, preset and time."""
     overwrite: bool = False
     """Delete what --output-dir holds before training."""
+    dry_run: bool = False
+    """Train a few steps, say what the run would be and take, and write nothing."""
     resume: str = "never"
     """never, auto (go on in --output-dir, or in the newest unfinished run), or the path of a run or checkpoint."""
     keep: Literal["last", "best"] = "last"
@@ -331,6 +333,8 @@ class RunConfig:
         _require(0 <= self.seed < 2**63, "seed", self.seed, "must lie in [0, 2^63)")
         if self.overwrite and self.resume != "never":
             raise UsageError("--overwrite deletes what --resume would continue; give one of them")
+        if self.dry_run and self.resume != "never":
+            raise UsageError("--dry-run says what a new run would be, --resume goes on with one; give one of them")
 
 
 # Attention dropout would cost the fused kernel on a CPU, and gains nothing here.
@@ -553,6 +557,12 @@ def options_of(config: Any) -> dict[str, Any]:
         value = getattr(config, f.name)
         options |= options_of(value) if is_dataclass(value) else {f.name: value}
     return options
+
+
+def changed_options(config: Any) -> dict[str, Any]:
+    """Picks, by name, the options that are not the defaults of the config's class."""
+    defaults = options_of(type(config)())
+    return {name: value for name, value in options_of(config).items() if value != defaults[name]}
 
 
 def saved_config(default: Config, saved: dict[str, Any]) -> Config:

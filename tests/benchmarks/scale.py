@@ -1,0 +1,138 @@
+"""Measures how cost grows: with the data, with the length of a file to classify, and with the number of processes.
+
+    python -m tests.benchmarks.scale --dataset FOLDER_WITH_SST2
+
+Whole commands run, as a user would run them. Results go into media/scale.json, and a table into README.
+"""
+
+import argparse
+import json
+import os
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from src.data.sources import open_corpus
+from src.utils.config import REPOSITORY, SST2, DataConfig
+from src.utils.folder import read_json
+
+MEDIA = REPOSITORY / "media"
+RESULTS, README = MEDIA / "scale.json", REPOSITORY / "README.md"
+ROUNDS, SENTENCES = 3, 1_000_000
+SIZES = [8_000, 16_000, 32_000]  # phrases to train on
+MEGABYTE = 2**20
+
+
+def main() -> None:
+    """Measures what the command line asks for and rewrites results and table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--dataset", default=SST2, help="SST-2: hub id or folder")
+    parser.add_argument("--only", default="", help="only what contains this: data, file, processes")
+    options = parser.parse_args()
+    found = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    for name, measure in {"data": more_data, "file": long_file, "processes": more_processes}.items():
+        if options.only in name:
+            with tempfile.TemporaryDirectory() as folder:
+                found[name] = measure(options.dataset, Path(folder))
+    found["machine"] = f"{platform.machine()}, {os.cpu_count()} CPUs"
+    RESULTS.write_text(json.dumps(found, indent=1) + "\n")
+    before, rest = README.read_text().split("<!-- scale -->")
+    _, after = rest.split("<!-- /scale -->")
+    text = table(found)
+    README.write_text(f"{before}<!-- scale -->\n{text}<!-- /scale -->{after}")
+    print(text)
+
+
+def more_data(dataset: str, folder: Path) -> dict[str, list[float]]:
+    """Trains tiny for an epoch on samples of several sizes, in turn; returns the seconds of each."""
+    seconds: dict[str, list[float]] = {str(size): [] for size in SIZES}
+    for _ in range(ROUNDS):
+        for size in SIZES:
+            options = ["--preset", "tiny", "--max-train-samples", str(size), "--dataset", dataset]
+            seconds[str(size)].append(_train([], folder, options)["training_seconds"])
+    return seconds
+
+
+def more_processes(dataset: str, folder: Path) -> dict[str, list[float]]:
+    """Trains mini with one process of two threads and two of one thread, in turn; returns real tokens a second."""
+    rates: dict[str, list[float]] = {"one process, two threads": [], "two processes, one thread each": []}
+    base = ["--preset", "mini", "--dataset", dataset, "--epochs", "1", "--max-train-samples", "8000", "--batch-size"]
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    for _ in range(ROUNDS):
+        for size in ("32", "128"):
+            for name, start, threads in zip(rates, ([], torchrun), ("2", "1"), strict=True):
+                run = _train(start, folder, [*base, size, "--num-threads", threads])
+                rates.setdefault(f"{name}, batches of {size}", []).append(run["tokens_per_second"])
+    return {name: found for name, found in rates.items() if found}
+
+
+def _train(start: Sequence[str], folder: Path, options: Sequence[str]) -> dict[str, float]:
+    output = folder / "run"
+    command = [sys.executable, *start, "-m", "src.train", *options, "--output-dir", str(output), "--overwrite"]
+    subprocess.run([*command, "--epochs", "1"], check=True, capture_output=True, cwd=REPOSITORY, env=_quiet())
+    lines = [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
+    rates = [line["train/tokens_per_second"] for line in lines if "train/tokens_per_second" in line]
+    seconds = read_json(output / "run.json")["training_seconds"]
+    return {"training_seconds": seconds, "tokens_per_second": statistics.median(rates)}
+
+
+def long_file(dataset: str, folder: Path) -> dict[str, float]:
+    """Classifies a million sentences, drawn from training phrases, with tiny; returns seconds and peak megabytes."""
+    _train([], folder, ["--preset", "tiny", "--max-train-samples", "8000", "--dataset", dataset])
+    texts = open_corpus(DataConfig(dataset=dataset)).splits["train"].texts
+    file, output = folder / "texts", folder / "answers"
+    with file.open("w", encoding="utf-8") as stream:
+        for row in np.random.default_rng(0).integers(len(texts), size=SENTENCES):
+            stream.write(texts[row].strip() + "\n")
+    command = [sys.executable, "-m", "src.inference", "--checkpoint", str(folder / "run"), "--file", str(file)]
+    started = time.perf_counter()
+    process = subprocess.Popen([*command, "--output", str(output)], cwd=REPOSITORY, env=_quiet())
+    _, status, usage = os.wait4(process.pid, 0)
+    seconds = time.perf_counter() - started
+    with output.open(encoding="utf-8") as stream:
+        answers = sum(1 for _ in stream)
+    if status or answers != SENTENCES:
+        raise SystemExit(f"{answers} answers to {SENTENCES} sentences, status {status}")
+    return {"sentences": SENTENCES, "seconds": seconds, "megabytes": _kilobytes(usage) / 1024}
+
+
+def _kilobytes(usage: resource.struct_rusage) -> float:
+    return usage.ru_maxrss if sys.platform == "linux" else usage.ru_maxrss / 1024
+
+
+def _quiet() -> dict[str, str]:
+    return os.environ | {"WANDB_MODE": "disabled"}
+
+
+def table(found: Mapping[str, Any]) -> str:
+    """Formats the results as a Markdown table."""
+    lines = ["| what | measured |", "|---|---|"]
+    medians = {size: statistics.median(seconds) for size, seconds in found["data"].items()}
+    smallest = min(medians, key=int)
+    for size, seconds in medians.items():
+        growth = (seconds / medians[smallest]) / (int(size) / int(smallest))
+        lines.append(f"| tiny, an epoch of {int(size):,} phrases | {seconds:.2f} s, {growth:.2f} of proportional |")
+    file = found["file"]
+    rate = file["sentences"] / file["seconds"]
+    lines.append(
+        f"| tiny, a file of {file['sentences']:,} sentences | {file['seconds']:.0f} s ({rate:,.0f} a second), "
+        f"peak memory {file['megabytes']:,.0f} MB |"
+    )
+    for name, rates in found["processes"].items():
+        lines.append(
+            f"| mini, {name} | {statistics.median(rates):,.0f} real tokens/s ({min(rates):,.0f}-{max(rates):,.0f}) |"
+        )
+    return "\n".join([*lines, "", f"({found['machine']}; medians of {ROUNDS} runs.)", ""])
+
+
+if __name__ == "__main__":
+    main()
