@@ -1,0 +1,45 @@
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.benchmarks.contenders import OursInTraining, Work
+from tests.benchmarks.speed import README, checkpoint
+from tests.benchmarks.where_time_goes import PARTS, REST, TABLE, part_of, shares, table
+
+
+@pytest.mark.parametrize(
+    ("operator", "part"),
+    [
+        ("aten::addmm", "matrix products"),
+        ("aten::_scaled_dot_product_flash_attention_for_cpu_backward", "attention"),
+        ("aten::gelu_backward", "GELU"),
+        ("aten::native_layer_norm_backward", "layer norm"),
+        ("Optimizer.step#AdamW.step", "AdamW"),
+        ("aten::linalg_vector_norm", "clipping"),
+        ("aten::random_", "random numbers"),
+        ("aten::add_", "element by element"),
+        ("aten::embedding_dense_backward", REST),
+    ],
+)
+def test_operators_belong_to_parts(operator: str, part: str) -> None:
+    assert part_of(operator) == part
+
+
+def test_shares_of_a_training_add_up_to_one(tmp_path: Path) -> None:
+    checkpoint("tiny", tmp_path, None)
+    torch.set_num_threads(1)
+    found = shares(OursInTraining(Work(tmp_path, "sample", batches=2, sentences=20, seed=0)))
+    assert list(found) == [*PARTS, REST] and sum(found.values()) == pytest.approx(1)
+    assert all(found[part] > 0 for part in PARTS)
+    assert found["matrix products"] == max(found.values())
+
+
+def test_the_table_has_a_row_a_part() -> None:
+    lines = table({"one": dict.fromkeys([*PARTS, REST], 0.1)}).splitlines()
+    assert lines[:3] == ["| % of the time | one |", "|---|---|", "| matrix products | 10 |"]
+    assert len(lines) == len(PARTS) + 3
+
+
+def test_readme_has_the_table_that_was_measured() -> None:
+    assert TABLE.read_text() in README.read_text()
