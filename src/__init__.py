@@ -11,7 +11,7 @@ The map, and an order to read it in:
                   plots, page
     interop/      Hugging Face folders, both ways: huggingface, pretrained, key_tables, configs, tokenizer_files;
                   model_card
-    utils/        config (every setting), command_line, errors, folder, runs, device, distributed (many processes)
+    utils/        config (every setting), command_line, completion, errors, folder, runs, device, distributed (many processes)
 
     train.py      python -m src.train
     pretrain.py   python -m src.pretrain
