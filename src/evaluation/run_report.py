@@ -79,10 +79,11 @@ def write_report(report: Report, folder: Path, keep_answers: bool) -> Path:
     Raises:
         StorageError: the disk refused.
     """
+    with storage_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     pictures = [(chart, chart_png(chart, LIGHT), chart_png(chart, DARK)) for chart in report.charts]
     page = report_page(report.title, report.facts, report.missing, pictures, report.answers)
     with storage_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
         for chart, light, dark in pictures:
             (folder / f"{chart.name}.png").write_bytes(light)
             (folder / f"{chart.name}-dark.png").write_bytes(dark)

@@ -1,7 +1,7 @@
 from dataclasses import replace
 
 import numpy as np
-import pandas as pd
+import pandas as pd  # type: ignore[import-untyped, unused-ignore]
 import pytest
 
 from src.evaluation.groups import NEGATION, Group, by_length, by_negation, by_unknown_words
