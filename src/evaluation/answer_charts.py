@@ -15,6 +15,7 @@ from src.evaluation.page import drawable
 
 MOST_NAMED, MOST_SHARES = 12, 6  # classes up to which a confusion matrix has room for names and counts, and for shares
 LONGEST_NAME = 16
+DEEPEST = 0.55  # of the full colour: letters stay legible on it
 
 
 def answer_charts(answers: Answers) -> list[Chart]:
@@ -39,7 +40,7 @@ def confusion(answers: Answers) -> Any:
 
 def _confusion_chart(answers: Answers) -> Chart:
     named = len(answers.label_names) <= MOST_NAMED
-    what = "Counts, shaded by" if named else f"{len(answers.label_names)} classes, by their numbers; shaded by"
+    what = "Counts, shaded by" if named else "Classes by the numbers of the table below, shaded by"
     caption = f"{what} the share of the true class."
     names = [drawable(fit_cells(name, LONGEST_NAME)) for name in answers.label_names]
     return Chart(
@@ -52,11 +53,12 @@ def _draw_confusion(axes: Any, theme: Theme, counts: Any, names: Sequence[str]) 
 
     shares = counts / np.maximum(1, counts.sum(axis=1, keepdims=True))
     shades = LinearSegmentedColormap.from_list("shares", [theme.paper, theme.right])
-    axes.imshow(shares, cmap=shades, vmin=0, vmax=1, aspect="auto")
+    has_letters = len(names) <= MOST_NAMED
+    axes.imshow(shares, cmap=shades, vmin=0, vmax=1 / DEEPEST if has_letters else shares.max(), aspect="auto")
     axes.set_xlabel("predicted")
     axes.set_ylabel("true")
     axes.spines[:].set_visible(True)
-    if len(names) > MOST_NAMED:
+    if not has_letters:
         return
     crowded = len(names) > 4
     axes.set_xticks(range(len(names)), names, rotation=45 if crowded else 0, ha="right" if crowded else "center")
@@ -64,20 +66,20 @@ def _draw_confusion(axes: Any, theme: Theme, counts: Any, names: Sequence[str]) 
     for (row, column), count in np.ndenumerate(counts):
         share = shares[row, column]
         text = f"{count:,}\n{100 * share:.1f} %" if len(names) <= MOST_SHARES else f"{count:,}"
-        # Dark letters on bright colours: of a dark page the full colour is bright, of a light page it is dark.
-        color = theme.paper if share > 0.5 else theme.ink
-        axes.text(column, row, text, ha="center", va="center", color=color, size=12 if len(names) <= 3 else 8)
+        axes.text(column, row, text, ha="center", va="center", size=12 if len(names) <= 3 else 8)
 
 
 def _reliability_chart(answers: Answers) -> Chart:
     bins = reliability(answers.scores, answers.right)
     sure, right = np.mean(answers.scores), np.mean(answers.right)
+    error = f"{100 * expected_calibration_error(bins):.1f} points"
     caption = (
-        f"Expected calibration error {100 * expected_calibration_error(bins):.1f} points, in {BINS} bins of equal "
-        f"width: on average the model is {100 * sure:.1f} % sure, and right in {100 * right:.1f} %. "
-        "Lines are 95 % intervals."
+        f"Expected calibration error {error}, in {BINS} bins of equal width: on average the model is "
+        f"{100 * sure:.1f} % sure, and right in {100 * right:.1f} %. Lines are 95 % intervals."
     )
-    return Chart("reliability", "Reliability", caption, partial(_draw_reliability, bins=bins))
+    return Chart(
+        "reliability", f"Reliability: calibration error {error}", caption, partial(_draw_reliability, bins=bins)
+    )
 
 
 def _draw_reliability(axes: Any, theme: Theme, bins: Sequence[Bin]) -> None:
@@ -88,10 +90,10 @@ def _draw_reliability(axes: Any, theme: Theme, bins: Sequence[Bin]) -> None:
     axes.set_xlabel("confidence: probability of the predicted label, in %")
     axes.set_ylabel("accuracy in %")
     axes.set_xlim(start, 101)
-    axes.set_ylim(bottom=0, top=102)
+    axes.set_ylim(0, 122)  # room for the legend
+    axes.set_yticks(range(0, 101, 20))
     axes.grid()
-    error = f"calibration error {100 * expected_calibration_error(bins):.1f} points"
-    axes.legend(loc="lower right", title=error, alignment="left", title_fontproperties={"weight": "bold"})
+    axes.legend(loc="upper left", ncols=2)
 
 
 def _score_chart(answers: Answers) -> Chart:
@@ -123,9 +125,11 @@ def _draw_scores(axes: Any, theme: Theme, parts: dict[str, Any]) -> None:
     axes.set_xlabel("confidence: probability of the predicted label, in %")
     axes.set_ylabel("texts")
     axes.set_xlim(edges[0], 101)
+    axes.margins(y=0.2)  # room for the legend
+    axes.yaxis.get_major_locator().set_params(integer=True)
     axes.yaxis.set_major_formatter("{x:,.0f}")
     axes.grid(axis="y")
-    axes.legend(loc="upper left")
+    axes.legend(loc="upper left", ncols=2)
 
 
 def _length_chart(answers: Answers) -> Chart:

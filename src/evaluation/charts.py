@@ -84,7 +84,8 @@ def _own_settings(theme: Theme) -> Iterator[None]:
     settings |= {"figure.facecolor": theme.paper, "axes.facecolor": theme.paper, "savefig.facecolor": theme.paper}
     settings |= {"axes.labelcolor": theme.ink, "xtick.color": theme.ink, "ytick.color": theme.ink}
     settings |= {"axes.edgecolor": theme.grey, "grid.color": theme.line, "axes.axisbelow": True}
-    settings |= {"axes.spines.top": False, "axes.spines.right": False, "legend.frameon": False}
+    settings |= {"axes.spines.top": False, "axes.spines.right": False}
+    settings |= {"legend.facecolor": theme.paper, "legend.edgecolor": theme.paper, "legend.framealpha": 0.8}
     with style.context(["default", settings]):
         yield
 

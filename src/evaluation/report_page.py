@@ -4,6 +4,7 @@ from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from html import escape
 
+from src.evaluation.answer_charts import confusion
 from src.evaluation.answers import Answers
 from src.evaluation.charts import Chart
 from src.evaluation.examples import printable
@@ -57,7 +58,7 @@ def report_page(
         figures = "\n".join(_figure(chart, light, dark) for chart, light, dark in pictures)
         parts.append(f'<h2>Charts</h2>\n<div class="charts">\n{figures}\n</div>')
     if answers is not None and answers.true is not None:
-        parts.append(_mistakes(answers))
+        parts += [_classes(answers), _mistakes(answers)]
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         # Should something of the data pass as markup after all, a browser loads and runs nothing.
@@ -101,6 +102,19 @@ def _figure(chart: Chart, light: bytes, dark: bytes) -> str:
         f'<img src="{sources[0]}" alt="{_safe(f"{chart.title}. {chart.caption}")}"></picture>\n'
         f"<figcaption>{_safe(chart.caption)}</figcaption></figure>"
     )
+
+
+def _classes(answers: Answers) -> str:
+    counts = confusion(answers)
+    head = "<tr><th>class</th><th>texts</th><th>predicted</th><th>recall</th><th>precision</th><th>name</th></tr>"
+    rows = []
+    for number, name in enumerate(answers.label_names):
+        right, texts, predicted = counts[number, number], counts[number].sum(), counts[:, number].sum()
+        rates = [f"{100 * right / total:.1f} %" if total else "-" for total in (texts, predicted)]
+        cells = [str(number), f"{texts:,}", f"{predicted:,}", *rates]
+        numbers = "".join(f'<td class="number">{cell}</td>' for cell in cells)
+        rows.append(f"<tr>{numbers}<td>{_safe(name)}</td></tr>")
+    return "<h2>Classes</h2>\n<table>\n" + "\n".join([head, *rows]) + "\n</table>"
 
 
 def _mistakes(answers: Answers) -> str:

@@ -6,6 +6,7 @@ import matplotlib
 import numpy as np
 import pytest
 
+from src.evaluation.answer_charts import DEEPEST
 from src.evaluation.charts import DARK, LIGHT, Chart, Theme, chart_png, sheet
 
 
@@ -33,6 +34,14 @@ def share(picture: "np.ndarray[Any, Any]", color: str) -> float:
     return float((picture == rgb(color)).all(axis=-1).mean())
 
 
+def contrast(one: str, other: str) -> float:
+    """The ratio of WCAG 2.1."""
+    channels = np.array([rgb(one), rgb(other)]) / 255
+    linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
+    dark, bright = sorted(linear @ [0.2126, 0.7152, 0.0722])
+    return float((bright + 0.05) / (dark + 0.05))
+
+
 @pytest.mark.parametrize("theme", [LIGHT, DARK])
 def test_a_chart_has_its_size_and_the_colours_of_its_page(theme: Theme) -> None:
     picture = pixels(chart_png(CHART, theme))
@@ -43,17 +52,10 @@ def test_a_chart_has_its_size_and_the_colours_of_its_page(theme: Theme) -> None:
 
 @pytest.mark.parametrize("theme", [LIGHT, DARK])
 def test_colours_stand_out_from_the_page(theme: Theme) -> None:
-    def luminance(color: str) -> float:  # WCAG 2.1
-        channels = np.array(rgb(color)) / 255
-        linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
-        return float(linear @ [0.2126, 0.7152, 0.0722])
-
-    def contrast(color: str) -> float:
-        bright, dark = sorted([luminance(color), luminance(theme.paper)], reverse=True)
-        return (bright + 0.05) / (dark + 0.05)
-
-    assert min(contrast(color) for color in (theme.ink, theme.grey)) > 4.5
-    assert min(contrast(color) for color in (theme.right, theme.wrong)) > 3
+    assert min(contrast(color, theme.paper) for color in (theme.ink, theme.grey)) > 4.5
+    assert min(contrast(color, theme.paper) for color in (theme.right, theme.wrong)) > 3
+    mixed = (1 - DEEPEST) * np.array(rgb(theme.paper)) + DEEPEST * np.array(rgb(theme.right))
+    assert contrast(theme.ink, "#" + "".join(f"{round(part):02x}" for part in mixed)) > 4.5
 
 
 def test_a_sheet_holds_all_charts_and_stays_small(tmp_path: Path) -> None:

@@ -3,6 +3,8 @@ import re
 from dataclasses import replace
 from html.parser import HTMLParser
 
+from sklearn.metrics import classification_report
+
 from src.evaluation.answers import Answers
 from src.evaluation.charts import Chart
 from src.evaluation.report_page import most_confident_mistakes, report_page
@@ -73,7 +75,8 @@ def test_data_is_shown_as_it_is_and_never_obeyed() -> None:
     shown = HOSTILE.encode("unicode_escape").decode()  # control characters and what turns the direction of writing
     page = Page(content)
     assert not any("script" in tag or "onerror" in attributes for tag, attributes in page.tags)
-    assert sum(shown in text for text in page.text) == 2 + 2 * 2  # fact, missing, and two mistakes of two texts each
+    # The fact, what is missing, two classes, and two mistakes of two texts each.
+    assert sum(shown in text for text in page.text) == 1 + 1 + 2 + 2 * 2
     assert "\x1b" not in content and "\u202e" not in content
     content.encode("utf-8")
 
@@ -82,7 +85,7 @@ def test_the_mistakes_are_listed_the_surest_first() -> None:
     assert most_confident_mistakes(FEW) == [4, 2]
     page = Page(page_of(FEW))
     texts = [text for text in page.text if text in FEW.texts or text.endswith(" %") or text in FEW.label_names]
-    assert texts[1:] == ["97.0 %", "bad", "good", "well", "91.0 %", "good", "bad", "it is n't dull"]
+    assert texts[-8:] == ["97.0 %", "bad", "good", "well", "91.0 %", "good", "bad", "it is n't dull"]
     assert "All 2 mistakes" in page.text
 
 
@@ -101,7 +104,19 @@ def test_both_texts_of_a_pair_are_shown() -> None:
 
 def test_long_texts_and_names_are_cut() -> None:
     answers = replace(FEW, texts=["x" * 9999] * 5, label_names=("n" * 99, "p" * 99))
-    assert max(len(run) for run in re.findall("x+|n+|p+", page_of(answers))) == 400
+    assert max(len(run) for run in re.findall("x+", page_of(answers))) == 400
+    assert max(len(run) for run in re.findall("<td>(n+)…", page_of(answers))) == 30
+
+
+def test_the_classes_have_the_rates_of_scikit_learn() -> None:
+    answers = drawn()
+    report = classification_report(answers.true, answers.predicted, output_dict=True, target_names=answers.label_names)
+    text = Page(page_of(answers)).text
+    for name in answers.label_names:
+        _, texts, _, *rates = text[text.index(name) - 5 : text.index(name)]
+        assert texts == f"{report[name]['support']:.0f}"
+        assert rates == [f"{100 * report[name][rate]:.1f} %" for rate in ("recall", "precision")]
+    assert "-" in Page(page_of(replace(FEW, true=[1] * 5))).text  # the recall of a class that never occurs
 
 
 def test_without_mistakes_labels_or_answers_the_page_says_so_or_is_silent() -> None:
