@@ -1,10 +1,13 @@
 import json
 import shutil
 import signal
+import subprocess
 from pathlib import Path
 
 import pytest
+from PIL import Image, ImageColor
 
+from src.evaluation.charts import DARK, LIGHT, Theme
 from src.utils.errors import Interrupted
 from tests.conftest import SMALL, Answer, Programs, TrainedRun
 from tests.evaluation.test_report_page import Page
@@ -30,8 +33,6 @@ def succeed(answer: Answer) -> Path:
 
 def pictures(folder: Path) -> set[str]:
     """The charts of a folder, each of which has to be there for light and for dark, valid and legible."""
-    from PIL import Image
-
     names = {path.stem for path in folder.glob("*.png")}
     for name in names:
         with Image.open(folder / f"{name}.png") as picture:
@@ -75,8 +76,6 @@ def test_a_report_shows_what_the_run_recorded_and_what_its_model_answers(
 
 
 def test_all_charts_make_one_small_picture(reported: tuple[Path, Path]) -> None:
-    from PIL import Image
-
     path = reported[0].with_name("all.png")
     with Image.open(path) as picture:
         assert (picture.format, picture.size) == ("PNG", (1620, 1200))
@@ -193,3 +192,21 @@ def test_hostile_names_and_metrics_do_no_harm(programs: Programs, folder: Path) 
     page = succeed(answer)
     assert answer.err.splitlines()[0] == "1 lines of metrics.jsonl are damaged and left out."
     assert "<script>" not in page.read_text() and "<script>" in text_of(page)
+
+
+@pytest.mark.deep
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="needs chromium on the path")
+@pytest.mark.parametrize("scheme, theme", [(0, DARK), (1, LIGHT)])
+def test_a_browser_shows_page_and_pictures_in_the_colours_it_prefers(
+    scheme: int, theme: Theme, reported: tuple[Path, Path], tmp_path: Path
+) -> None:
+    options = ["--headless", "--no-sandbox", "--disable-gpu", f"--blink-settings=preferredColorScheme={scheme}"]
+    options += [f"--screenshot={tmp_path / 'page.png'}", "--window-size=1280,2600", reported[1].as_uri()]
+    subprocess.run(["chromium", *options], check=True, capture_output=True, timeout=120)
+    with Image.open(tmp_path / "page.png") as picture:
+        shares = {color: count / (1280 * 2600) for count, color in picture.convert("RGB").getcolors(2**24) or []}
+    # The page and its pictures have one background, and the bars are of this theme.
+    assert shares[ImageColor.getrgb(theme.paper)] > 0.7
+    assert shares[ImageColor.getrgb(theme.right)] > 0.001
+    other = LIGHT if theme is DARK else DARK
+    assert shares.get(ImageColor.getrgb(other.paper), 0) < 0.001
