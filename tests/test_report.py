@@ -190,7 +190,7 @@ def test_hostile_names_and_metrics_do_no_harm(programs: Programs, folder: Path) 
     (folder / "model.safetensors").unlink()
     answer = programs.report(folder)
     page = succeed(answer)
-    assert answer.err.splitlines()[0] == "1 lines of metrics.jsonl are damaged and left out."
+    assert answer.err.splitlines()[0] == "Lines of metrics.jsonl that are damaged and left out: 1."
     assert "<script>" not in page.read_text() and "<script>" in text_of(page)
 
 

@@ -137,7 +137,7 @@ def _missing_of_history(folder: Path, history: History | None, curves: list[Char
         f"No {name} curve: {METRICS} records none so far." for name in ("loss", "accuracy") if name not in drawn
     ]
     if history.broken:
-        sentences.append(f"{history.broken:,} lines of {METRICS} are damaged and left out.")
+        sentences.append(f"Lines of {METRICS} that are damaged and left out: {history.broken:,}.")
     return sentences
 
 

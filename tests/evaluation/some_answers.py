@@ -38,7 +38,7 @@ def unlabelled() -> Answers:
 
 
 def in_pairs() -> Answers:
-    return replace(FEW, pairs=["one", "two", "three", "it was not", "four"])
+    return replace(FEW, pairs=["one", "it was not", "three", "two", "four"])
 
 
 def hostile() -> Answers:

@@ -37,6 +37,12 @@ def test_unknown_tokens_are_counted_as_the_tokenizer_writes_them(predictor: Pred
     assert answers.true is None and answers.right == []
 
 
+def test_unknown_tokens_of_all_windows_are_counted(predictor: Predictor) -> None:
+    in_windows = replace(predictor.classifier, seq_len=8, long_text="windows")
+    split = TextSplit(["a film", "qwxyz " * 20], [0, 1], "made up")
+    assert answer_split(Predictor(in_windows, predictor.device), split).unknown == [0, 20]
+
+
 @pytest.mark.parametrize("answers", [FEW, unlabelled(), in_pairs(), drawn(), replace(FEW, unknown=None)])
 def test_what_is_written_is_read_again(answers: Answers, tmp_path: Path) -> None:
     write_answers(tmp_path / "predictions.jsonl", answers)

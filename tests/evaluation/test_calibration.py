@@ -33,6 +33,13 @@ def test_a_model_that_is_as_sure_as_right_has_no_error() -> None:
     assert expected_calibration_error(reliability([1.0, 1.0], [False, False])) == 1
 
 
+def test_scores_between_two_bins_belong_where_scikit_learn_puts_them() -> None:
+    scores, right = [0.25, 0.5, 0.5, 0.75, 0.6, 1.0], [True, False, True, True, False, True]
+    accuracy, confidence = calibration_curve(right, scores, n_bins=4)
+    found = reliability(scores, right, bins=4)
+    assert [(one.accuracy, one.confidence) for one in found] == list(zip(accuracy, confidence, strict=True))
+
+
 def test_the_ends_of_the_scale_have_a_bin() -> None:
     bins = reliability([0.0, 1.0], [False, True], bins=4)
     assert [(one.low, one.high, one.n) for one in bins] == [(0, 0.25, 1), (0.75, 1, 1)]

@@ -10,6 +10,7 @@ from src.utils.config import REPOSITORY
 
 STEPS = [{"step": step, "train/loss": 1 / step} for step in (50, 100)]
 EVALUATED = {"step": 100, "validation/loss": 0.25, "validation/accuracy": 0.75}
+LATER = {"step": 150, "validation/loss": 0.5, "validation/accuracy": 0.5}
 
 
 def charts(*rows: dict[str, Any]) -> list[Chart]:
@@ -24,12 +25,12 @@ def lines(chart: Chart) -> dict[str, list[tuple[float, float]]]:
 
 
 def test_loss_and_accuracy_of_a_classifier_are_drawn() -> None:
-    loss, accuracy = charts(*STEPS, EVALUATED)
+    loss, accuracy = charts(*STEPS, EVALUATED, LATER)
     assert (loss.name, accuracy.name, accuracy.title) == ("loss", "accuracy", "Accuracy")
-    assert lines(loss) == {"training": [(50, 0.02), (100, 0.01)], "validation": [(100, 0.25)]}
-    assert lines(accuracy) == {"validation": [(100, 75.0)]}
-    assert "training 0.010, validation 0.250" in loss.caption
-    assert accuracy.caption == "On validation data, at last 75.0 %; best 75.0 % after 100 steps."
+    assert lines(loss) == {"training": [(50, 0.02), (100, 0.01)], "validation": [(100, 0.25), (150, 0.5)]}
+    assert lines(accuracy) == {"validation": [(100, 75.0), (150, 50.0)]}
+    assert "training 0.010, validation 0.500" in loss.caption
+    assert accuracy.caption == "On validation data, at last 50.0 %; best 75.0 % after 100 steps."
 
 
 def test_what_is_not_recorded_is_not_drawn() -> None:

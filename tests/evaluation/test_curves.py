@@ -23,7 +23,8 @@ def test_curves_are_what_was_recorded() -> None:
 def test_what_is_not_finite_is_a_gap_and_what_is_broken_is_counted(tmp_path: Path) -> None:
     lines = [
         '{"step": 1, "loss": null}',
-        '{"step": 2, "loss": 3}',
+        '{"step": 2, "loss": 0}',
+        '{"step": 3, "loss": "high"}',
         "[]",
         '{"step": "4", "loss": 1}',
         "\xff",
@@ -33,7 +34,8 @@ def test_what_is_not_finite_is_a_gap_and_what_is_broken_is_counted(tmp_path: Pat
     history = read_history(tmp_path / "metrics.jsonl")
     assert history.broken == 4
     curve = history.curve("loss")
-    assert curve.steps == [1, 2] and isnan(curve.values[0]) and curve.values[1] == 3
+    assert curve.steps == [1, 2, 3] and curve.values[1] == 0
+    assert isnan(curve.values[0]) and isnan(curve.values[2])
 
 
 def test_a_file_that_cannot_be_read_is_a_checkpoint_error(tmp_path: Path) -> None:
