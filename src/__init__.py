@@ -8,7 +8,8 @@ The map, and an order to read it in:
     training/     setup, pretrain_setup, objectives (the losses), loop (the training step), optimizer, session (epochs,
                   logging), state (exact resume), rehearsal (--dry-run); subjects, run, start, run_folder, tracking
     evaluation/   predictor (the Python API), metrics, split, prediction_lines, examples; masked_lm, fill_mask;
-                  plots, page
+                  plots, page; for a report run_report, answers, curves, calibration, groups; charts, curve_charts,
+                  answer_charts, report_page
     interop/      Hugging Face folders, both ways: huggingface, pretrained, key_tables, configs, tokenizer_files;
                   model_card
     utils/        config (every setting), command_line, completion, errors, folder, runs, device, distributed (many processes)
@@ -16,6 +17,7 @@ The map, and an order to read it in:
     train.py      python -m src.train
     pretrain.py   python -m src.pretrain
     inference.py  python -m src.inference
+    report.py     python -m src.report
 
 Imports point downwards: entry points, then training, then evaluation and interop, then data and model, then utils.
 """

@@ -1,4 +1,4 @@
-"""What tests of several rooms share: the three programs as functions, and two tiny trained runs."""
+"""What tests of several rooms share: the programs as functions, and two tiny trained runs."""
 
 import io
 import os
@@ -11,7 +11,7 @@ from typing import ClassVar
 
 import pytest
 
-from src import inference, pretrain, train
+from src import inference, pretrain, report, train
 from src.utils.errors import run_program
 
 # Before anything imports PyTorch: one thread gives the same bits everywhere, and tests of tiny models want no more.
@@ -55,6 +55,9 @@ class Programs:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(pretrain, "CACHE_DIR", cache)
             return _call(pretrain.main, arguments)
+
+    def report(self, *arguments: object) -> Answer:
+        return _call(report.main, (*arguments, "--device", "cpu"))
 
     def inference(self, *arguments: object, stdin: bytes = b"") -> Answer:
         return _call(inference.main, (*arguments, "--device", "cpu"), stdin)

@@ -103,7 +103,6 @@ def evaluate(logits: Tensor, labels: Sequence[int] | Tensor, label_names: Sequen
         DataError: there are no examples, an example has no valid label, or two labels share a name.
         CheckpointError: the number of classes differs from that of the names, or a logit is not finite.
     """
-    from scipy.stats import binomtest  # type: ignore[import-untyped, unused-ignore]
     from sklearn.metrics import confusion_matrix
 
     # Double precision, so that the mean over a large split does not depend on how it was batched.
@@ -112,11 +111,10 @@ def evaluate(logits: Tensor, labels: Sequence[int] | Tensor, label_names: Sequen
     true, predicted = truth.numpy(), logits.argmax(dim=-1).numpy()
     correct = int((true == predicted).sum())
     report = _report(true, predicted, len(label_names))
-    low, high = binomtest(correct, len(true)).proportion_ci(confidence_level=0.95, method="wilson")
     return Evaluation(
         n=len(true),
         accuracy=correct / len(true),
-        interval=(float(low), float(high)),
+        interval=wilson_interval(correct, len(true)),
         loss=F.cross_entropy(logits, truth).item(),
         precision=report["macro avg"]["precision"],
         recall=report["macro avg"]["recall"],
@@ -126,6 +124,14 @@ def evaluate(logits: Tensor, labels: Sequence[int] | Tensor, label_names: Sequen
         confusion=confusion_matrix(true, predicted, labels=range(len(label_names))).tolist(),
         label_names=tuple(label_names),
     )
+
+
+def wilson_interval(correct: int, n: int) -> tuple[float, float]:
+    """Gives the 95 % interval of Wilson (1927) of an accuracy: lower end, upper end."""
+    from scipy.stats import binomtest  # type: ignore[import-untyped, unused-ignore]
+
+    low, high = binomtest(correct, n).proportion_ci(confidence_level=0.95, method="wilson")
+    return float(low), float(high)
 
 
 def _check(logits: Tensor, labels: Tensor, label_names: Sequence[str]) -> None:

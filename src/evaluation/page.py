@@ -9,19 +9,26 @@ INK, PAPER = "#1A1A1A", "#FFFFFF"
 FONT = "DejaVu Sans"  # comes with matplotlib, so a picture is the same everywhere
 
 
+def drawable(text: str) -> str:
+    """Escapes control characters, and puts a square for every character the font lacks."""
+    from matplotlib.font_manager import findfont, get_font
+
+    fonts = [get_font(findfont(f"{FONT}:{weight}")) for weight in ("normal", "bold")]
+    known = (c if all(font.get_char_index(ord(c)) for font in fonts) else "\N{WHITE SQUARE}" for c in printable(text))
+    return "".join(known)
+
+
 class Page:
     """Text and boxes placed by pixel; every text is measured first, and wrapped or cut to the room it has."""
 
     def __init__(self) -> None:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
-        from matplotlib.font_manager import findfont, get_font
 
         figure = Figure(figsize=(WIDTH / DPI, HEIGHT / DPI), dpi=DPI, facecolor=PAPER)
         self.canvas = FigureCanvasAgg(figure)
         self.axes = figure.add_axes((0, 0, 1, 1), xlim=(0, WIDTH), ylim=(HEIGHT, 0))
         self.axes.set_axis_off()
-        self.fonts = [get_font(findfont(f"{FONT}:{weight}")) for weight in ("normal", "bold")]
 
     def text(
         self,
@@ -55,7 +62,7 @@ class Page:
 
     def upright(self, x: float, y: float, content: str, size: float, color: str) -> None:
         """Writes one line from bottom to top with its middle at (x, y)."""
-        self.axes.text(x, y, self._drawable(content), fontsize=size, color=color, ha="center", va="center", rotation=90)
+        self.axes.text(x, y, drawable(content), fontsize=size, color=color, ha="center", va="center", rotation=90)
 
     def box(self, x: float, y: float, width: float, height: float, color: str | tuple[float, ...]) -> None:
         """Fills a rectangle whose upper left corner is (x, y)."""
@@ -77,7 +84,7 @@ class Page:
             1 to `most` lines; the last one ends in an ellipsis if there was more.
         """
         # No line holds 400 characters, and measuring takes as long as the text.
-        rest = self._drawable(content[: 400 * most]).strip()
+        rest = drawable(content[: 400 * most]).strip()
         lines: list[str] = []
         while len(lines) < most - 1 and self._width(rest, size, weight) > room:
             fitting = self._fitting(rest, room, size, weight)
@@ -87,13 +94,6 @@ class Page:
         if self._width(rest, size, weight) > room:
             rest = rest[: self._fitting(rest, room - self._width("…", size, weight), size, weight)].rstrip() + "…"
         return [*lines, rest]
-
-    def _drawable(self, text: str) -> str:
-        """Escapes control characters, and puts a square for every character the fonts lack."""
-        known = (
-            c if all(f.get_char_index(ord(c)) for f in self.fonts) else "\N{WHITE SQUARE}" for c in printable(text)
-        )
-        return "".join(known)
 
     def _fitting(self, text: str, room: float, size: float, weight: str) -> int:
         """Counts the leading characters that fit into the room, at least one."""

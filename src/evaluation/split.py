@@ -45,7 +45,7 @@ def evaluate_split(predictor: Predictor, folder: Path, config: InferenceConfig) 
     Raises:
         DataError: the data cannot be read or its labels are not the model's.
     """
-    corpus = _open(folder, config, predictor.classifier.label_names)
+    corpus = open_split(folder, config, predictor.classifier.label_names)
     split = corpus.splits[config.split]
     dataset = predictor.dataset(split.texts, split.labels, split.pairs)
     if any(dataset.truncated):
@@ -64,7 +64,23 @@ def evaluate_split(predictor: Predictor, folder: Path, config: InferenceConfig) 
     return result
 
 
-def _open(folder: Path, config: InferenceConfig, label_names: tuple[str, ...]) -> Corpus:
+def open_split(
+    folder: Path, config: InferenceConfig, label_names: tuple[str, ...], allow_unlabelled: bool = False
+) -> Corpus:
+    """Opens the split to evaluate on, without data named that of the corpus the model was trained on.
+
+    Args:
+        folder: of the model.
+        config: names the data and the split.
+        label_names: of the model.
+        allow_unlabelled: accept a split without labels.
+
+    Returns:
+        A corpus that holds the split.
+
+    Raises:
+        DataError: the data cannot be read or its labels are not the model's.
+    """
     named = config.dataset is not None or not (folder / RUN).exists()
     if named:
         data = DataConfig(
@@ -73,7 +89,7 @@ def _open(folder: Path, config: InferenceConfig, label_names: tuple[str, ...]) -
             label_column=config.label_column,
             text_pair_column=config.text_pair_column,
         )
-        return open_corpus(data, (config.split,), label_names)
+        return open_corpus(data, (config.split,), label_names, allow_unlabelled=allow_unlabelled)
     trained = saved_config(TrainConfig(), read_json(folder / RUN)["config"])
     data = trained.data
     if data.train_file is None and data.dataset is None:
@@ -82,7 +98,8 @@ def _open(folder: Path, config: InferenceConfig, label_names: tuple[str, ...]) -
         )
     # A validation part drawn from the training rows or phrases is drawn again, by the same seed.
     drawn = bool(data.holdout) or (data.train_file is not None and data.validation_file is None)
-    return open_corpus(data, ("train", config.split) if drawn else (config.split,), label_names, trained.run.seed)
+    splits = ("train", config.split) if drawn else (config.split,)
+    return open_corpus(data, splits, label_names, trained.run.seed, allow_unlabelled)
 
 
 def _leave_beside_model(path: Path, numbers: dict[str, Any]) -> None:

@@ -19,9 +19,9 @@ from src.training.subjects import Subject
 from src.utils.config import PretrainConfig, TrainConfig
 from src.utils.errors import CheckpointError, UsageError, notice
 from src.utils.folder import new_folder, read_json, refreshed_folder, storage_errors, verify, write_json
-from src.utils.runs import CHECKPOINTS, RUN
+from src.utils.runs import CHECKPOINTS, METRICS, RUN
 
-METRICS, EVALUATION = "metrics.jsonl", "evaluation-validation.json"
+EVALUATION = "evaluation-validation.json"
 CHECKPOINTS_KEPT = 2
 
 

@@ -527,6 +527,41 @@ class InferenceConfig:
             raise UsageError("--dataset is evaluated, texts and --file are classified; give one of them")
 
 
+@dataclass(frozen=True)
+class ReportConfig:
+    """Show a run in one HTML page and in pictures: its curves, and how right and how sure its model is."""
+
+    folder: Path
+    """Folder of a run, or of any classifier."""
+    predictions: Path | None = None
+    """Show these predictions instead of the model's: JSONL of an earlier report or of python -m src.inference --json."""
+    dataset: str | None = None
+    """Data to predict, named as for training; unset: the data the model was trained on."""
+    split: str = "validation"
+    """Split to predict."""
+    text_column: str | None = None
+    """Column that holds the text; unset: the one named sentence, text, review or content."""
+    label_column: str | None = None
+    """Column that holds the label; unset: the one named label, labels, sentiment or class."""
+    text_pair_column: str | None = None
+    """Column that holds a second text, for models that compare two."""
+    output_dir: Path | None = None
+    """Folder for report.html, the pictures and predictions.jsonl; unset: report/ in the run's folder."""
+    picture: Path | None = None
+    """Draw all charts, without any text of the data, into this PNG, too."""
+    device: str = "auto"
+    """auto (CUDA when there, else CPU), cpu, cuda or cuda:N."""
+    num_threads: int = 0
+    """CPU threads for PyTorch; 0 leaves PyTorch's own choice."""
+    debug: bool = False
+    """Show the traceback of an error."""
+
+    def __post_init__(self) -> None:
+        _require(self.num_threads >= 0, "num_threads", self.num_threads, "must not be negative")
+        if self.predictions is not None and self.dataset is not None:
+            raise UsageError("--predictions are shown, --dataset is predicted; give one of them")
+
+
 Config = TypeVar("Config")
 
 

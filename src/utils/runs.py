@@ -8,7 +8,7 @@ from src.utils.config import SHIPPED_CHECKPOINT, WEIGHTS_DIR, PretrainConfig, Tr
 from src.utils.errors import CheckpointError
 from src.utils.folder import read_json
 
-RUN, CHECKPOINTS = "run.json", "checkpoints"
+RUN, METRICS, CHECKPOINTS = "run.json", "metrics.jsonl", "checkpoints"
 
 
 def run_folders() -> list[Path]:

@@ -18,6 +18,7 @@ from src.utils.config import (
     OptimizerConfig,
     PretrainConfig,
     PretrainingConfig,
+    ReportConfig,
     RunConfig,
     TrainConfig,
     VocabularyConfig,
@@ -76,11 +77,13 @@ REFUSED: list[tuple[Any, str, list[Any]]] = [
     (RunConfig, "seed", [-1, 2**63]),
     (InferenceConfig, "num_threads", [-1]),
     (InferenceConfig, "examples", [-1]),
+    (ReportConfig, "num_threads", [-1]),
 ]
+REQUIRED: dict[Any, dict[str, Any]] = {InferenceConfig: {"texts": ()}, ReportConfig: {"folder": Path("run")}}
 
 
 def make(config_class: Any, **options: Any) -> Any:
-    return config_class(**({"texts": ()} if config_class is InferenceConfig else {}) | options)
+    return config_class(**REQUIRED.get(config_class, {}) | options)
 
 
 @pytest.mark.parametrize(
@@ -145,6 +148,7 @@ def test_seq_len_may_not_exceed_the_position_table(model_type: str, longest: int
         (InferenceConfig, {"file": Path("a.txt"), "dataset": "sample"}, ["--file", "--dataset"]),
         (InferenceConfig, {"pairs": True}, ["--pairs", "--file"]),
         (InferenceConfig, {"fill_mask": "a [MASK]", "texts": ("a",)}, ["--fill-mask"]),
+        (ReportConfig, {"predictions": Path("a.jsonl"), "dataset": "sample"}, ["--predictions", "--dataset"]),
         (PretrainConfig, {"corpus": ()}, ["--corpus"]),
     ],
 )

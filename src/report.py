@@ -1,0 +1,30 @@
+"""Show a run in one page and in pictures: `python -m src.report --help` lists every option."""
+
+from src.utils.command_line import parse
+from src.utils.config import ReportConfig
+from src.utils.errors import notice, run_program
+
+PROGRAM = "python -m src.report"
+
+
+def main(arguments: list[str]) -> None:
+    """Parses the command line, writes the report of a run, and prints the path of its page."""
+    config = parse(ReportConfig, arguments, PROGRAM)
+
+    # Not above: --help should not wait for PyTorch.
+    from src.evaluation.run_report import gather, write_report, write_sheet
+    from src.utils.device import resolve_device, set_up_arithmetic
+
+    set_up_arithmetic(resolve_device(config.device), config.num_threads)
+    report = gather(config)
+    for sentence in report.missing:
+        notice(sentence)
+    page = write_report(report, config.output_dir or config.folder / "report", keep_answers=config.predictions is None)
+    if config.picture is not None:
+        write_sheet(report, config.picture)
+        notice(f"picture     {config.picture}")
+    print(page)
+
+
+if __name__ == "__main__":
+    run_program(main)

@@ -1,0 +1,108 @@
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from sklearn.metrics import confusion_matrix
+
+from src.evaluation.answer_charts import answer_charts
+from src.evaluation.answers import Answers
+from src.evaluation.calibration import expected_calibration_error, reliability
+from src.evaluation.charts import DARK, LIGHT, Chart, chart_png
+from src.evaluation.groups import by_length, by_negation, by_unknown_words
+from tests.evaluation.some_answers import FEW, drawn, hostile, unlabelled
+
+ALL = ["confusion", "reliability", "scores", "length", "words"]
+
+
+def chart_of(answers: Answers, name: str) -> tuple[Chart, Any]:
+    chart = next(chart for chart in answer_charts(answers) if chart.name == name)
+    axes = Figure().add_subplot()
+    chart.draw(axes, LIGHT)
+    return chart, axes
+
+
+def points(axes: Any) -> list[tuple[float, float]]:
+    """The marks of the error bars, which are drawn after the dashed line."""
+    return [(x, y) for x, y in np.asarray(axes.containers[0].lines[0].get_xydata())]
+
+
+def whiskers(axes: Any) -> "np.ndarray[Any, Any]":
+    return np.array([segment[:, 1] for segment in axes.containers[0].lines[2][0].get_segments()])
+
+
+@pytest.mark.parametrize("classes", [2, 3, 7, 13, 77])
+@pytest.mark.parametrize("theme", [LIGHT, DARK])
+def test_any_number_of_classes_is_drawn(classes: int, theme: Any) -> None:
+    charts = answer_charts(drawn(classes=classes, n=200))
+    assert [chart.name for chart in charts] == ALL
+    png = chart_png(charts[0], theme)
+    assert png.startswith(b"\x89PNG\r\n\x1a\n") and 5_000 < len(png) < 150_000
+
+
+def test_the_matrix_shows_the_counts_of_scikit_learn() -> None:
+    answers = drawn()
+    _, axes = chart_of(answers, "confusion")
+    counts = confusion_matrix(answers.true, answers.predicted)
+    shown = [int(text.get_text().split("\n")[0]) for text in axes.texts]
+    assert shown == counts.flatten().tolist()
+    np.testing.assert_allclose(axes.images[0].get_array(), counts / counts.sum(axis=1, keepdims=True))
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("predicted", "true")
+    assert [text.get_text() for text in axes.get_yticklabels()] == list(answers.label_names)
+
+
+def test_the_reliability_diagram_shows_bins_and_error() -> None:
+    answers = drawn()
+    bins = reliability(answers.scores, answers.right)
+    chart, axes = chart_of(answers, "reliability")
+    assert points(axes) == [(100 * one.confidence, 100 * one.accuracy) for one in bins]
+    np.testing.assert_allclose(whiskers(axes), [[100 * end for end in one.interval] for one in bins], atol=1e-9)
+    error = f"{100 * expected_calibration_error(bins):.1f} points"
+    assert error in chart.caption and error in chart.title
+    assert axes.get_xlim()[0] == pytest.approx(100 * bins[0].low)
+
+
+def test_the_histogram_counts_every_answer_once() -> None:
+    answers = drawn()
+    _, axes = chart_of(answers, "scores")
+    right, wrong = ([bar.get_height() for bar in container] for container in axes.containers)
+    inside = np.histogram(np.array(answers.scores)[answers.right], np.linspace(0, 1, 21))[0]
+    assert right == inside[-len(right) :].tolist()
+    assert (sum(right), sum(wrong)) == (answers.right.count(True), answers.right.count(False))
+    assert [bar.get_y() for bar in axes.containers[1]] == right
+
+
+@pytest.mark.parametrize("scores", [[1.0] * 5, [0.5] * 5, [0.0, 1.0, 0.5, 0.95, 0.3]])
+def test_the_histogram_holds_the_ends_of_the_scale(scores: list[float]) -> None:
+    _, axes = chart_of(replace(FEW, scores=scores), "scores")
+    assert sum(bar.get_height() for container in axes.containers for bar in container) == 5
+
+
+@pytest.mark.parametrize("name", ["length", "words"])
+def test_groups_are_drawn_with_their_intervals(name: str) -> None:
+    answers = drawn()
+    groups = by_length(answers) if name == "length" else [*by_negation(answers), *by_unknown_words(answers)]
+    _, axes = chart_of(answers, name)
+    assert [y for _, y in points(axes)] == [100 * group.accuracy for group in groups]
+    np.testing.assert_allclose(whiskers(axes), [[100 * end for end in group.interval] for group in groups], atol=1e-9)
+    labels = [text.get_text() for text in axes.get_xticklabels()]
+    assert labels == [f"{group.name}\nn = {group.n:,}" for group in groups]
+    assert axes.lines[0].get_ydata()[0] == pytest.approx(100 * np.mean(answers.right))
+
+
+def test_without_labels_confidence_alone_is_drawn() -> None:
+    charts = answer_charts(unlabelled())
+    assert [chart.name for chart in charts] == ["scores"]
+    assert "their true labels are not known" in charts[0].caption
+    assert len(chart_png(charts[0], LIGHT)) > 5_000
+
+
+def test_a_vocabulary_that_knows_all_words_is_told() -> None:
+    assert "No text holds a word that is unknown" in chart_of(replace(FEW, unknown=[0] * 5), "words")[0].caption
+    assert "No text holds" not in chart_of(FEW, "words")[0].caption
+
+
+@pytest.mark.parametrize("answers", [hostile(), replace(FEW, true=FEW.predicted), replace(FEW, true=[1, 0, 1, 1, 0])])
+def test_no_answers_warn_or_fail(answers: Answers) -> None:
+    assert all(len(chart_png(chart, LIGHT)) > 5_000 for chart in answer_charts(answers))

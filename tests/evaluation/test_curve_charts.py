@@ -1,0 +1,55 @@
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from src.evaluation.charts import LIGHT, Chart
+from src.evaluation.curve_charts import history_charts
+from src.evaluation.curves import History, read_history
+from src.utils.config import REPOSITORY
+
+STEPS = [{"step": step, "train/loss": 1 / step} for step in (50, 100)]
+EVALUATED = {"step": 100, "validation/loss": 0.25, "validation/accuracy": 0.75}
+LATER = {"step": 150, "validation/loss": 0.5, "validation/accuracy": 0.5}
+
+
+def charts(*rows: dict[str, Any]) -> list[Chart]:
+    return history_charts(History(list(rows), 0))
+
+
+def lines(chart: Chart) -> dict[str, list[tuple[float, float]]]:
+    axes = Figure().add_subplot()
+    chart.draw(axes, LIGHT)
+    assert axes.get_xlabel() and axes.get_ylabel()
+    return {str(line.get_label()): [(x, y) for x, y in np.asarray(line.get_xydata())] for line in axes.lines}
+
+
+def test_loss_and_accuracy_of_a_classifier_are_drawn() -> None:
+    loss, accuracy = charts(*STEPS, EVALUATED, LATER)
+    assert (loss.name, accuracy.name, accuracy.title) == ("loss", "accuracy", "Accuracy")
+    assert lines(loss) == {"training": [(50, 0.02), (100, 0.01)], "validation": [(100, 0.25), (150, 0.5)]}
+    assert lines(accuracy) == {"validation": [(100, 75.0), (150, 50.0)]}
+    assert "training 0.010, validation 0.500" in loss.caption
+    assert accuracy.caption == "On validation data, at last 50.0 %; best 75.0 % after 100 steps."
+
+
+def test_what_is_not_recorded_is_not_drawn() -> None:
+    assert not charts()
+    assert [chart.name for chart in charts(*STEPS)] == ["loss"]
+
+
+def test_a_pre_training_has_its_baselines() -> None:
+    history = read_history(REPOSITORY / "media" / "bert-imdb.jsonl")
+    loss, accuracy = history_charts(history)
+    assert accuracy.title == "Accuracy on masked tokens"
+    assert set(lines(loss)) == {"training", "validation", "token frequencies alone"}
+    found = lines(accuracy)
+    assert found["validation"][-1][1] == 100 * history.rows[-1]["validation/accuracy"]
+    assert {y for _, y in found["always the most frequent token"]} == {100 * history.rows[-1]["unigram_accuracy"]}
+
+
+def test_a_run_that_diverged_has_gaps() -> None:
+    diverged = {"step": 150, "train/loss": None, "validation/accuracy": None}
+    loss, accuracy = charts(*STEPS, diverged)
+    assert np.isnan(lines(loss)["training"][-1][1])
+    assert accuracy.caption == "On validation data, at last nan %."

@@ -1,0 +1,212 @@
+import json
+import shutil
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+from PIL import Image, ImageColor
+
+from src.evaluation.charts import DARK, LIGHT, Theme
+from src.utils.errors import Interrupted
+from tests.conftest import SMALL, Answer, Programs, TrainedRun
+from tests.evaluation.test_report_page import Page
+from tests.training.tiny_training import after_each_step, begin
+
+CURVES, ANSWERS = {"loss", "accuracy"}, {"confusion", "reliability", "scores", "length", "words"}
+
+
+@pytest.fixture
+def folder(sample_run: TrainedRun, tmp_path: Path) -> Path:
+    """A copy of the trained model that a test may damage."""
+    path = tmp_path / "model"
+    shutil.copytree(sample_run.path, path, ignore=shutil.ignore_patterns("checkpoints"))
+    return path
+
+
+def succeed(answer: Answer) -> Path:
+    assert answer.code == 0, answer.err
+    page = Path(answer.out.strip())
+    assert page.name == "report.html"
+    return page
+
+
+def pictures(folder: Path) -> set[str]:
+    """The charts of a folder, each of which has to be there for light and for dark, valid and legible."""
+    names = {path.stem for path in folder.glob("*.png")}
+    for name in names:
+        with Image.open(folder / f"{name}.png") as picture:
+            picture.verify()
+            assert (picture.format, picture.size) == ("PNG", (960, 630))
+    charts = {name.removesuffix("-dark") for name in names}
+    assert names == charts | {f"{chart}-dark" for chart in charts}
+    return charts
+
+
+def text_of(page: Path) -> str:
+    parsed = Page(page.read_text(encoding="utf-8"))
+    assert len(parsed.found("img")) == len(pictures(page.parent))
+    return "\n".join(parsed.text)
+
+
+@pytest.fixture(scope="module")
+def reported(programs: Programs, sample_run: TrainedRun, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A run, and its report with a picture of all charts."""
+    run = tmp_path_factory.mktemp("reported") / "run"
+    shutil.copytree(sample_run.path, run, ignore=shutil.ignore_patterns("checkpoints"))
+    picture = run.with_name("all.png")
+    answer = programs.report(run, "--picture", picture)
+    assert answer.err == f"picture     {picture}\n"
+    return run, succeed(answer)
+
+
+def test_a_report_shows_what_the_run_recorded_and_what_its_model_answers(
+    programs: Programs, reported: tuple[Path, Path]
+) -> None:
+    run, page = reported
+    assert page == run / "report" / "report.html"
+    assert pictures(page.parent) == CURVES | ANSWERS
+    evaluation = json.loads(programs.inference("--checkpoint", run, "--json").out)
+    low, high = (100 * end for end in evaluation["interval"])
+    shown = text_of(page)
+    assert f"{100 * evaluation['accuracy']:.1f} % (95 % interval {low:.1f}-{high:.1f})" in shown
+    mistakes = evaluation["n"] - sum(evaluation["confusion"][label][label] for label in (0, 1))
+    assert f"The 20 most confident of {mistakes} mistakes" in shown
+    assert "program --dataset sample" in shown
+
+
+def test_all_charts_make_one_small_picture(reported: tuple[Path, Path]) -> None:
+    path = reported[0].with_name("all.png")
+    with Image.open(path) as picture:
+        assert (picture.format, picture.size) == ("PNG", (1620, 1200))
+    assert path.stat().st_size < 300_000
+
+
+def test_saved_predictions_make_the_same_pictures_without_a_model(
+    programs: Programs, reported: tuple[Path, Path], folder: Path
+) -> None:
+    first = reported[1].parent
+    (folder / "model.safetensors").unlink()
+    again = succeed(programs.report(folder, "--predictions", first / "predictions.jsonl")).parent
+    assert pictures(again) == CURVES | ANSWERS
+    assert all((again / path.name).read_bytes() == path.read_bytes() for path in first.glob("*.png"))
+    assert not (again / "predictions.jsonl").exists()
+
+
+def test_a_pre_training_has_curves_alone(programs: Programs, pretrained_run: TrainedRun, tmp_path: Path) -> None:
+    answer = programs.report(pretrained_run.path, "--output-dir", tmp_path)
+    page = succeed(answer)
+    assert pictures(tmp_path) == CURVES
+    missing = "No predictions: a pre-training names masked tokens, and has no classes."
+    assert answer.err == f"{missing}\n" and missing in text_of(page)
+    assert "mistakes" not in text_of(page)
+
+
+def test_an_interrupted_run_has_curves_alone(programs: Programs, tmp_path: Path) -> None:
+    session = begin(tmp_path / "run", epochs=3)
+    after_each_step(session, lambda step: signal.raise_signal(signal.SIGINT) if step == 8 else None)
+    with pytest.raises(Interrupted):
+        session.run()
+    answer = programs.report(tmp_path / "run")
+    page = succeed(answer)
+    assert pictures(page.parent) == CURVES
+    assert answer.err.startswith(f"No predictions: {tmp_path / 'run'} holds no model; a run delivers it at its end")
+    assert "not yet, or interrupted" in text_of(page)
+    (tmp_path / "run" / "metrics.jsonl").unlink()
+    assert programs.report(tmp_path / "run").code == 4
+
+
+def test_three_classes_of_pairs_are_reported(programs: Programs, tmp_path: Path) -> None:
+    words = {"follows": "film", "contradicts": "no", "neither": "rain"}
+    rows = [
+        {"sentence": f"the film {number % 4}", "second": f"{word} <b>{number % 5}</b>", "label": label}
+        for number in range(40)
+        for label, word in words.items()
+    ]
+    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    options = ("--train-file", tmp_path / "pairs.jsonl", "--text-pair-column", "second", "--epochs", 1)
+    assert programs.train(*options, "--output-dir", tmp_path / "run", *SMALL).code == 0
+    page = succeed(programs.report(tmp_path / "run"))
+    assert pictures(page.parent) == CURVES | ANSWERS
+    lines = (page.parent / "predictions.jsonl").read_text().splitlines()
+    assert len(lines) == 12 and set(json.loads(lines[0])) == {"text", "text_pair", "label", "score", "true", "unknown"}
+    assert "<b>" not in page.read_text() and "<b>" in text_of(page)
+
+
+def test_texts_without_labels_show_confidence_alone(programs: Programs, folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "texts.jsonl").write_text('{"text": "a fine film"}\n{"text": "dull"}\n')
+    answer = programs.report(folder, "--dataset", tmp_path / "texts.jsonl")
+    page = succeed(answer)
+    assert pictures(page.parent) == CURVES | {"scores"}
+    assert answer.err == "No accuracy, confusion, calibration and mistakes: texts.jsonl has no labels.\n"
+
+
+def test_a_model_without_its_run_has_no_curves(programs: Programs, folder: Path) -> None:
+    for name in ("metrics.jsonl", "run.json"):
+        (folder / name).unlink()
+    answer = programs.report(folder, "--dataset", "sample")
+    page = succeed(answer)
+    assert pictures(page.parent) == ANSWERS
+    assert answer.err == f"No curves: {folder} holds no metrics.jsonl, in which training records them.\n"
+    assert answer.err.strip() in text_of(page)
+
+
+def test_data_out_of_reach_leaves_the_curves_unless_it_was_named(programs: Programs, folder: Path) -> None:
+    run = json.loads((folder / "run.json").read_text())
+    run["config"]["data"]["dataset"] = str(folder / "gone")
+    (folder / "run.json").write_text(json.dumps(run))
+    answer = programs.report(folder)
+    assert pictures(succeed(answer).parent) == CURVES
+    assert answer.err.startswith("No predictions: ") and "gone" in answer.err and answer.err.count("\n") == 1
+    assert programs.report(folder, "--dataset", folder / "gone").code == 3
+    (folder / "metrics.jsonl").unlink()
+    assert programs.report(folder).code == 3
+
+
+def test_what_cannot_be_reported_is_one_line_and_its_exit_code(
+    programs: Programs, folder: Path, tmp_path: Path
+) -> None:
+    absent = programs.report(tmp_path / "absent")
+    assert absent.code == 4 and f"{tmp_path / 'absent'} is no folder" in absent.error
+    (tmp_path / "empty").mkdir()
+    empty = programs.report(tmp_path / "empty")
+    assert empty.code == 4 and f"{tmp_path / 'empty'} holds nothing to report" in empty.error
+    both = programs.report(folder, "--predictions", "some.jsonl", "--dataset", "sample")
+    assert both.code == 2 and "give one of them" in both.error
+    assert programs.report(folder, "--predictions", tmp_path / "absent.jsonl").code == 3
+    full = programs.report(folder, "--output-dir", folder / "config.json" / "report")
+    assert full.code == 6 and "cannot write" in full.error
+    (folder / "model.safetensors").write_bytes(b"damaged")
+    damaged = programs.report(folder)
+    assert damaged.code == 4 and "is damaged" in damaged.error
+
+
+def test_hostile_names_and_metrics_do_no_harm(programs: Programs, folder: Path) -> None:
+    run = json.loads((folder / "run.json").read_text())
+    run |= {"command": ["x", "</td><script>alert(1)</script>"], "data": ["no", "mapping"], "model": None}
+    (folder / "run.json").write_text(json.dumps(run))
+    with (folder / "metrics.jsonl").open("a") as stream:
+        stream.write('{"step": 9, "train/loss": "<script>"}\nhalf a li')
+    (folder / "model.safetensors").unlink()
+    answer = programs.report(folder)
+    page = succeed(answer)
+    assert answer.err.splitlines()[0] == "Lines of metrics.jsonl that are damaged and left out: 1."
+    assert "<script>" not in page.read_text() and "<script>" in text_of(page)
+
+
+@pytest.mark.deep
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="needs chromium on the path")
+@pytest.mark.parametrize("scheme, theme", [(0, DARK), (1, LIGHT)])
+def test_a_browser_shows_page_and_pictures_in_the_colours_it_prefers(
+    scheme: int, theme: Theme, reported: tuple[Path, Path], tmp_path: Path
+) -> None:
+    options = ["--headless", "--no-sandbox", "--disable-gpu", f"--blink-settings=preferredColorScheme={scheme}"]
+    options += [f"--screenshot={tmp_path / 'page.png'}", "--window-size=1280,2600", reported[1].as_uri()]
+    subprocess.run(["chromium", *options], check=True, capture_output=True, timeout=120)
+    with Image.open(tmp_path / "page.png") as picture:
+        shares = {color: count / (1280 * 2600) for count, color in picture.convert("RGB").getcolors(2**24) or []}
+    # The page and its pictures have one background, and the bars are of this theme.
+    assert shares[ImageColor.getrgb(theme.paper)] > 0.7
+    assert shares[ImageColor.getrgb(theme.right)] > 0.001
+    other = LIGHT if theme is DARK else DARK
+    assert shares.get(ImageColor.getrgb(other.paper), 0) < 0.001
