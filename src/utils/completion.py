@@ -1,15 +1,16 @@
 """Completion of options in bash and zsh: `source <(python -m src.utils.completion)`."""
 
 from collections.abc import Iterator
-from dataclasses import fields, is_dataclass
+from dataclasses import MISSING, fields, is_dataclass
 from typing import Any, get_type_hints
 
-from src.utils.config import InferenceConfig, PretrainConfig, TrainConfig
+from src.utils.config import InferenceConfig, PretrainConfig, ReportConfig, TrainConfig
 
 PROGRAMS: dict[str, type] = {
     "src.train": TrainConfig,
     "src.pretrain": PretrainConfig,
     "src.inference": InferenceConfig,
+    "src.report": ReportConfig,
 }
 # The programs are modules, so that what is completed is the command `python`; anything else than an option of theirs is
 # left to the shell, which completes files.
@@ -42,7 +43,7 @@ def _options(config: Any) -> Iterator[str]:
         name = field.name.replace("_", "-")
         if is_dataclass(hints[field.name]):
             yield from _options(hints[field.name])
-        elif field.name != "texts":  # which is no option
+        elif field.default is not MISSING:  # else it is no option but stands alone
             yield f"--{name}"
             if hints[field.name] is bool:
                 yield f"--no-{name}"
