@@ -45,7 +45,7 @@ def evaluate_split(predictor: Predictor, folder: Path, config: InferenceConfig) 
     Raises:
         DataError: the data cannot be read or its labels are not the model's.
     """
-    corpus = _open(folder, config, predictor.classifier.label_names)
+    corpus = open_evaluated(folder, config, predictor.classifier.label_names)
     split = corpus.splits[config.split]
     dataset = predictor.dataset(split.texts, split.labels, split.pairs)
     if any(dataset.truncated):
@@ -64,7 +64,20 @@ def evaluate_split(predictor: Predictor, folder: Path, config: InferenceConfig) 
     return result
 
 
-def _open(folder: Path, config: InferenceConfig, label_names: tuple[str, ...]) -> Corpus:
+def open_evaluated(folder: Path, config: InferenceConfig, label_names: tuple[str, ...]) -> Corpus:
+    """Opens the data a model is to be evaluated on.
+
+    Args:
+        folder: the model's; its run.json, if there is one, says what it was trained on.
+        config: names the data, if it is other data, and the split.
+        label_names: the model's classes.
+
+    Returns:
+        The corpus, with the split.
+
+    Raises:
+        DataError: the data cannot be read or its labels are not the model's.
+    """
     named = config.dataset is not None or not (folder / RUN).exists()
     if named:
         data = DataConfig(
