@@ -10,12 +10,13 @@ The map, and an order to read it in:
     evaluation/   predictor (the Python API), metrics, split, prediction_lines, examples; masked_lm, fill_mask;
                   plots, page
     interop/      Hugging Face folders, both ways: huggingface, pretrained, key_tables, configs, tokenizer_files;
-                  model_card
+                  model_card, card_header; onnx, upload
     utils/        config (every setting), command_line, errors, folder, runs, device, distributed (many processes)
 
     train.py      python -m src.train
     pretrain.py   python -m src.pretrain
     inference.py  python -m src.inference
+    export.py     python -m src.export
 
 Imports point downwards: entry points, then training, then evaluation and interop, then data and model, then utils.
 """

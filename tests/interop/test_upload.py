@@ -100,6 +100,7 @@ def test_a_hub_that_does_not_answer_is_a_storage_error(programs: Programs, monke
 
 def test_without_a_token_the_user_is_told_how_to_get_one(programs: Programs, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("HF_TOKEN")
+    monkeypatch.delenv("HUGGING_FACE_HUB_TOKEN", raising=False)
     answer = programs.export(SHIPPED_CHECKPOINT, "--push-to-hub", "me/reviews")
     assert (answer.code, answer.out) == (2, "")
     assert answer.error == "error: no token of the hub is configured; run hf auth login, or set HF_TOKEN"
