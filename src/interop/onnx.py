@@ -76,7 +76,7 @@ def save_onnx(folder: Path, classifier: Classifier) -> float:
         The largest difference between the graph's logits and ours.
 
     Raises:
-        CheckpointError: a logit differs by more than 1e-5.
+        CheckpointError: a logit differs by more than 1e-5, or 1e-5 of the largest one where that exceeds 1.
     """
     _export(folder / GRAPH, classifier.model)
     write_json(folder / CONFIG, to_hugging_face_config(classifier.model.config, "classifier", classifier.label_names))
@@ -155,11 +155,14 @@ def _compared(path: Path, model: BertForSequenceClassification) -> float:
     largest = 0.0
     for B, T in ((1, 1), (13, min(7, longest)), (5, min(64, longest)), (2, longest)):
         batch = _random_batch(model.config, B, T)
-        difference = float((graph(**batch) - model(**batch)).abs().max())
-        if not difference <= TOLERANCE:  # NaN is a difference, too
+        expected = model(**batch)
+        difference = float((graph(**batch) - expected).abs().max())
+        # Rounding grows with the numbers: a BERT base whose logits reach 10 differs by 1e-5 from itself in float64.
+        allowed = TOLERANCE * max(1.0, float(expected.abs().max()))
+        if not difference <= allowed:  # NaN is a difference, too
             raise CheckpointError(
                 f"the ONNX graph's logits differ from the model's by {difference:.1g} for {B} texts of {T} tokens, "
-                f"more than {TOLERANCE:.0e}; nothing was written: install the versions in tests/requirements.txt"
+                f"more than {allowed:.1g}; nothing was written: install the versions in tests/requirements.txt"
             )
         largest = max(largest, difference)
     return largest

@@ -9,12 +9,13 @@ from torch import Tensor
 
 from src.interop import onnx
 from src.interop.configs import ARCHITECTURES
-from src.interop.huggingface import load_classifier
+from src.interop.huggingface import Classifier, load_classifier
 from src.interop.onnx import GRAPH, OnnxModel, is_export, save_onnx
-from src.utils.config import SHIPPED_CHECKPOINT
+from src.model.bert import BertForSequenceClassification
+from src.utils.config import SHIPPED_CHECKPOINT, BertConfig
 from src.utils.folder import new_folder
 from tests.conftest import TrainedRun
-from tests.interop.peers import POSITIONS, SENTENCES, C, batch, randomized, their_config, tokenizer
+from tests.interop.peers import LABELS, POSITIONS, SENTENCES, C, batch, randomized, their_config, tokenizer
 
 LAYERS = {"distilbert": "n_layers", "roberta": "num_hidden_layers"}
 
@@ -65,6 +66,15 @@ def test_the_graph_of_the_other_families_has_the_logits_of_transformers(family: 
         found, expected = graph(**inputs), theirs(**inputs).logits
         assert found.shape == (len(inputs["input_ids"]), C)
         torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.deep
+def test_a_base_model_with_large_logits_passes_though_its_rounding_is_larger(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = BertForSequenceClassification(BertConfig(), C).eval()
+    torch.nn.init.normal_(model.classifier.weight, std=0.4)
+    difference = save_onnx(tmp_path, Classifier(model, tokenizer(), LABELS, 9))
+    assert difference < 1e-4 and (tmp_path / GRAPH).stat().st_size > 400e6
 
 
 def test_without_a_mask_nothing_is_padding(exported: TrainedRun) -> None:
