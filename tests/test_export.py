@@ -206,6 +206,7 @@ def test_of_a_model_that_reads_long_texts_in_windows_the_user_is_told(
         (["--output", "x", "--split", "test"], "--quantize int8"),
         (["--push-to-hub", "me/model", "--overwrite"], "go with --output"),
         (["--output", "x", "--license", "mit"], "go with --push-to-hub"),
+        (["--output", "x", "--num-threads", "-1"], "num_threads = -1 must not be negative"),
     ],
 )
 def test_contradictory_options_are_usage_errors(options: list[str], message: str, programs: Programs) -> None:

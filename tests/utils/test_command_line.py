@@ -229,7 +229,13 @@ def processor_seconds() -> float:
 
 
 @pytest.mark.parametrize(
-    "program, option", [("train", "--learning-rate"), ("pretrain", "--mask-rate"), ("inference", "--checkpoint")]
+    "program, option",
+    [
+        ("train", "--learning-rate"),
+        ("pretrain", "--mask-rate"),
+        ("inference", "--checkpoint"),
+        ("export", "--push-to-hub"),
+    ],
 )
 def test_help_answers_within_half_a_second(program: str, option: str) -> None:
     durations = []
@@ -241,7 +247,7 @@ def test_help_answers_within_half_a_second(program: str, option: str) -> None:
     assert statistics.median(durations) < 0.5
 
 
-@pytest.mark.parametrize("program", ["train", "pretrain", "inference"])
+@pytest.mark.parametrize("program", ["train", "pretrain", "inference", "export"])
 def test_help_imports_nothing_heavy(program: str) -> None:
     code = f"""
 import sys
