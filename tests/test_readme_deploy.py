@@ -55,7 +55,7 @@ def test_the_classifier_runs_without_pytorch(place: Path) -> None:
 def test_the_classifier_answers_as_ours_does(imported: dict[str, Any]) -> None:
     predictor = Predictor.load(SHIPPED_CHECKPOINT, "cpu")
     corpus = open_corpus(DataConfig(dataset="sample"), ("validation",), predictor.classifier.label_names)
-    texts = [*corpus.splits["validation"].texts, "a film that never ends " * 50]
+    texts = [*corpus.splits["validation"].texts[::5], "a film that never ends " * 50]
     for found, expected in zip(imported["classify"].classify(texts), predictor.predict(texts), strict=True):
         assert found["label"] == expected.label
         assert found["score"] == pytest.approx(expected.score, abs=1e-5)

@@ -7,7 +7,7 @@ from src.data.hub import HUB_ID
 from src.interop.huggingface import CONFIG, load_classifier, load_masked_lm
 from src.interop.model_card import PLACE
 from src.interop.pretrained import FILES
-from src.utils.errors import CheckpointError, StorageError, UsageError, require_packages
+from src.utils.errors import CheckpointError, StorageError, UsageError, notice, require_packages
 from src.utils.folder import read_json
 
 CARD = "README.md"
@@ -90,6 +90,8 @@ def completed_card(folder: Path, repository: str, license: str | None, language:
     for name, named in (("license", license), ("language", language)):
         if named is not None:
             card.data[name] = named
+    if card.data["license"] == known["license"]:
+        notice("license     unknown, says the card; name it with --license")
     return str(card).replace(PLACE, repository)
 
 

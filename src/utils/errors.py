@@ -41,7 +41,7 @@ class DivergedError(UserError):
 
 
 class StorageError(UserError):
-    """A disk that is full or may not be written to."""
+    """A disk that is full or may not be written to, or a hub that takes no upload."""
 
     exit_code = 6
 

@@ -191,6 +191,18 @@ def test_a_masked_language_model_has_a_task_of_its_own(pretrained_run: TrainedRu
     assert card.data.pipeline_tag == "fill-mask" and 'pipeline("fill-mask", model="me/words")' in card.text
 
 
+def test_of_a_license_that_nobody_named_the_user_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copytree(SHIPPED_CHECKPOINT, tmp_path / "model")
+    (tmp_path / "model" / MANIFEST).unlink()
+    (tmp_path / "model" / "README.md").write_text("---\nlanguage: en\n---\n# Mine\n")
+    told = []
+    for license in (None, "mit"):
+        card: Any = ModelCard(completed_card(tmp_path / "model", "me/mine", license, None))
+        assert card.data.license == (license or "unknown")
+        told.append(capsys.readouterr().err)
+    assert told == ["license     unknown, says the card; name it with --license\n", ""]
+
+
 def test_half_a_model_has_no_card(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "bert"}))
     with pytest.raises(CheckpointError, match=r"tokenizer.json is missing"):
