@@ -11,13 +11,15 @@ The map, and an order to read it in:
                   plots, page; for a report run_report, answers, curves, calibration, groups; charts, curve_charts,
                   answer_charts, report_page
     interop/      Hugging Face folders, both ways: huggingface, pretrained, key_tables, configs, tokenizer_files;
-                  model_card
-    utils/        config (every setting), command_line, completion, errors, folder, runs, device, distributed (many processes)
+                  model_card, card_header; onnx, upload
+    utils/        config (every setting), command_line, completion, errors, folder, runs, device, distributed (many
+                  processes)
 
     train.py      python -m src.train
     pretrain.py   python -m src.pretrain
     inference.py  python -m src.inference
     report.py     python -m src.report
+    export.py     python -m src.export
 
 Imports point downwards: entry points, then training, then evaluation and interop, then data and model, then utils.
 """

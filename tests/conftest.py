@@ -2,6 +2,7 @@
 
 import io
 import os
+import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
@@ -11,7 +12,8 @@ from typing import ClassVar
 
 import pytest
 
-from src import inference, pretrain, report, train
+from src import export, inference, pretrain, report, train
+from src.utils.config import REPOSITORY, SHIPPED_CHECKPOINT
 from src.utils.errors import run_program
 
 # Before anything imports PyTorch: one thread gives the same bits everywhere, and tests of tiny models want no more.
@@ -62,6 +64,9 @@ class Programs:
     def inference(self, *arguments: object, stdin: bytes = b"") -> Answer:
         return _call(inference.main, (*arguments, "--device", "cpu"), stdin)
 
+    def export(self, *arguments: object) -> Answer:
+        return _call(export.main, arguments)
+
 
 def _call(main: Callable[[list[str]], None], arguments: tuple[object, ...], stdin: bytes = b"") -> Answer:
     out, err, code = io.StringIO(), io.StringIO(), 0
@@ -79,7 +84,7 @@ def _call(main: Callable[[list[str]], None], arguments: tuple[object, ...], stdi
 
 @dataclass(frozen=True)
 class TrainedRun:
-    """A finished training: its folder, and what the program printed."""
+    """A finished training or export: its folder, and what the program printed."""
 
     path: Path
     answer: Answer
@@ -97,6 +102,17 @@ def sample_run(programs: Programs, tmp_path_factory: pytest.TempPathFactory) -> 
     answer = programs.train_small("--dataset", "sample", "--epochs", 2, "--output-dir", path)
     assert answer.code == 0, answer.err
     return TrainedRun(path, answer)
+
+
+@pytest.fixture(scope="session")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> TrainedRun:
+    """The shipped model as ONNX, in both precisions; by a process of its own, for what libraries print there."""
+    path = tmp_path_factory.mktemp("exports") / "onnx"
+    options = ("--output", path, "--quantize", "int8", "--dataset", "sample", "--num-threads", "1")
+    command = [sys.executable, "-m", "src.export", SHIPPED_CHECKPOINT, *options]
+    ended = subprocess.run(list(map(str, command)), cwd=REPOSITORY, capture_output=True, text=True, timeout=300)
+    assert ended.returncode == 0, ended.stderr
+    return TrainedRun(path, Answer(ended.returncode, ended.stdout, ended.stderr))
 
 
 @pytest.fixture(scope="session")

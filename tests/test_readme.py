@@ -8,11 +8,15 @@ from pathlib import Path
 import pytest
 
 from src.utils.command_line import parse, parse_pretraining, parse_training
-from src.utils.config import REPOSITORY, SHIPPED_CHECKPOINT, InferenceConfig, ReportConfig
+from src.utils.config import REPOSITORY, SHIPPED_CHECKPOINT, ExportConfig, InferenceConfig, ReportConfig
 
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 COMMANDS = [line.split("#")[0].strip() for line in README.splitlines() if re.match(r"\S*python -m src\.", line)]
-SNIPPETS = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+BLOCKS = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+FILES = {
+    found[1]: block for block in BLOCKS if (found := re.match(r"# (\w+\.py):", block))
+}  # which need a folder of their own
+SNIPPETS = [block for block in BLOCKS if block not in FILES.values()]
 
 
 def test_every_path_that_readme_names_exists() -> None:
@@ -32,7 +36,9 @@ def test_readme_names_every_module() -> None:
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_in_readme_has_options_that_exist(command: str, tmp_path: Path) -> None:
     program, *arguments = shlex.split(command.split("python -m ")[1].replace("--seed N", "--seed 1"))
-    if program == "src.train":
+    if program == "src.export":
+        parse(ExportConfig, arguments, program)
+    elif program == "src.train":
         parse_training(arguments, program)
     elif program == "src.pretrain":
         parse_pretraining(arguments, program)

@@ -1,24 +1,28 @@
 """README.md of a model folder: the model card, in the Hugging Face hub's format."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from src.data.hub import HUB_ID
+from src.interop.card_header import card_header
 from src.utils.config import EVALUATED_MASK_RATE, SAMPLE
 
 FAMILIES = {"bert": "BERT", "distilbert": "DistilBERT", "roberta": "RoBERTa"}
+
+# Names in the hub's header to those of an evaluation.
+RESULTS = {"accuracy": "accuracy", "f1": "f1", "matthews_correlation": "mcc"}
+PLACE = "path/to/this/folder"  # the examples' own, until the folder has a place on the hub
 
 SAMPLE_WARNING = """
 > **Trained on the bundled sample, not on SST-2.** A few hundred sentences, good 
 > for trying the program only.
 """
 
-USAGE = """```python
+USAGE = f"""```python
 from transformers import pipeline
 
-classify = pipeline("text-classification", model="path/to/this/folder")
+classify = pipeline("text-classification", model="{PLACE}")
 print(classify("a gripping film"))
 ```
 
@@ -36,18 +40,23 @@ def classifier_card(run: Mapping[str, Any], evaluation: Mapping[str, Any]) -> st
     Returns:
         Markdown with a YAML header.
     """
-    header = {"pipeline_tag": "text-classification", "tags": ["bert"], "metrics": ["accuracy"]}
-    if HUB_ID.fullmatch(run["data"]["name"]):  # else it is no hub id, which this field wants
-        header["datasets"] = [run["data"]["name"]]
-    yaml = "\n".join(f"{key}: {json.dumps(value)}" for key, value in header.items())
-    parts = [f"---\n{yaml}\n---", _description(run), _numbers(run, evaluation), USAGE]
-    return "\n\n".join(parts)
+    results = {name: evaluation[key] for name, key in RESULTS.items()}
+    header = card_header(run, "text-classification", _title(run), results)
+    return "\n\n".join([header, _description(run), _numbers(run, evaluation), USAGE])
+
+
+def _title(run: Mapping[str, Any]) -> str:
+    data, model = run["data"], run["model"]
+    training = " on" if "label_names" in data else ", pre-trained on"
+    return (
+        f"{FAMILIES[model['model_type']]} {model['num_hidden_layers']}/{model['hidden_size']}{training} {data['name']}"
+    )
 
 
 def _description(run: Mapping[str, Any]) -> str:
     data, model, config = run["data"], run["model"], run["config"]
     layers, width, training = model["num_hidden_layers"], model["hidden_size"], config["optimization"]
-    return f"""# {FAMILIES[model["model_type"]]} {layers}/{width} on {data["name"]}
+    return f"""# {_title(run)}
 {SAMPLE_WARNING if data["name"] == SAMPLE else ""}
 {model["parameters"]:,} parameters in {layers} layers, {width} wide, trained from
 {_beginning(run)}
@@ -111,12 +120,9 @@ def masked_lm_card(run: Mapping[str, Any], numbers: Mapping[str, Any]) -> str:
     data, model, config = run["data"], run["model"], run["config"]
     layers, width, training = model["num_hidden_layers"], model["hidden_size"], config["optimization"]
     masked = f"{numbers['n']:,} masked tokens ({EVALUATED_MASK_RATE:.0%}) of held-out documents"
-    return f"""---
-pipeline_tag: "fill-mask"
-tags: ["bert"]
----
+    return f"""{card_header(run, "fill-mask", _title(run), {"accuracy": numbers["accuracy"]})}
 
-# {FAMILIES[model["model_type"]]} {layers}/{width}, pre-trained on {data["name"]}
+# {_title(run)}
 
 {model["parameters"]:,} parameters in {layers} layers, {width} wide, trained from
 {_beginning(run)}
@@ -132,7 +138,7 @@ learning rate {training["learning_rate"]}, seed {config["run"]["seed"]}. No labe
 ```python
 from transformers import pipeline
 
-fill = pipeline("fill-mask", model="path/to/this/folder")
+fill = pipeline("fill-mask", model="{PLACE}")
 print(fill("a [MASK] film"))
 ```
 

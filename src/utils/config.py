@@ -562,6 +562,58 @@ class ReportConfig:
             raise UsageError("--predictions are shown, --dataset is predicted; give one of them")
 
 
+@dataclass(frozen=True)
+class ExportConfig:
+    """Write a trained classifier as an ONNX graph that equals it, or upload a model folder to the Hugging Face hub."""
+
+    model_folder: tuple[Path, ...]
+    """Folder this project or transformers wrote; with none, the newest run under weights/ that trained a classifier, else the shipped one."""
+    output: Path | None = None
+    """Write the graph, config.json and the tokenizer to this new folder; it appears only when the graph's logits equal the model's."""
+    format: Literal["onnx"] = "onnx"
+    """What to write there."""
+    overwrite: bool = False
+    """Replace an export that --output holds."""
+    quantize: Literal["int8"] | None = None
+    """Also write the graph with 8-bit weights (dynamic quantization), and print the accuracy of both."""
+    dataset: str | None = None
+    """Data to measure that accuracy on, named as for training; unset: the data the model was trained on."""
+    split: str = "validation"
+    """Split to measure it on."""
+    text_column: str | None = None
+    """Column that holds the text; unset: the one named sentence, text, review or content."""
+    label_column: str | None = None
+    """Column that holds the label; unset: the one named label, labels, sentiment or class."""
+    text_pair_column: str | None = None
+    """Column that holds a second text, for models that compare two."""
+    push_to_hub: str | None = None
+    """Upload the model folder, with its card, to this repository of the hub, OWNER/NAME."""
+    private: bool = False
+    """Make a new repository private."""
+    license: str | None = None
+    """License that the uploaded card names, in the hub's spelling such as apache-2.0; unset: what the folder's card says."""
+    language: str | None = None
+    """Language that the uploaded card names, such as en; unset: what the folder's card says."""
+    num_threads: int = 0
+    """CPU threads for PyTorch and ONNX Runtime; 0 leaves PyTorch's own choice."""
+    debug: bool = False
+    """Show the traceback of an error."""
+
+    def __post_init__(self) -> None:
+        _require(self.num_threads >= 0, "num_threads", self.num_threads, "must not be negative")
+        if len(self.model_folder) > 1:
+            raise UsageError(f"{len(self.model_folder)} model folders are named; give one")
+        if (self.output is None) == (self.push_to_hub is None):
+            raise UsageError("--output writes an ONNX graph, --push-to-hub uploads the model; give one of them")
+        columns = (self.dataset, self.text_column, self.label_column, self.text_pair_column)
+        if self.quantize is None and (self.split != "validation" or any(name is not None for name in columns)):
+            raise UsageError("data is named to measure what --quantize int8 costs; add it, or drop the options of data")
+        if self.output is None and (self.quantize is not None or self.overwrite):
+            raise UsageError("--quantize and --overwrite go with --output; an upload takes the model folder as it is")
+        if self.push_to_hub is None and (self.private or self.license is not None or self.language is not None):
+            raise UsageError("--private, --license and --language go with --push-to-hub; drop them")
+
+
 Config = TypeVar("Config")
 
 

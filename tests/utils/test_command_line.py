@@ -235,6 +235,7 @@ def processor_seconds() -> float:
         ("pretrain", "--mask-rate"),
         ("inference", "--checkpoint"),
         ("report", "--predictions"),
+        ("export", "--push-to-hub"),
     ],
 )
 def test_help_answers_within_half_a_second(program: str, option: str) -> None:
@@ -247,7 +248,7 @@ def test_help_answers_within_half_a_second(program: str, option: str) -> None:
     assert statistics.median(durations) < 0.5
 
 
-@pytest.mark.parametrize("program", ["train", "pretrain", "inference", "report"])
+@pytest.mark.parametrize("program", ["train", "pretrain", "inference", "report", "export"])
 def test_help_imports_nothing_heavy(program: str) -> None:
     code = f"""
 import sys

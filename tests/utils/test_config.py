@@ -13,6 +13,7 @@ from src.utils.config import (
     RECIPES,
     BertConfig,
     DataConfig,
+    ExportConfig,
     InferenceConfig,
     OptimizationConfig,
     OptimizerConfig,
@@ -78,12 +79,19 @@ REFUSED: list[tuple[Any, str, list[Any]]] = [
     (InferenceConfig, "num_threads", [-1]),
     (InferenceConfig, "examples", [-1]),
     (ReportConfig, "num_threads", [-1]),
+    (ExportConfig, "num_threads", [-1]),
 ]
-REQUIRED: dict[Any, dict[str, Any]] = {InferenceConfig: {"texts": ()}, ReportConfig: {"folder": Path("run")}}
+
+# What the command line always gives.
+NEEDED: dict[Any, dict[str, Any]] = {
+    InferenceConfig: {"texts": ()},
+    ReportConfig: {"folder": Path("run")},
+    ExportConfig: {"model_folder": (), "output": Path("onnx")},
+}
 
 
 def make(config_class: Any, **options: Any) -> Any:
-    return config_class(**REQUIRED.get(config_class, {}) | options)
+    return config_class(**NEEDED.get(config_class, {}) | options)
 
 
 @pytest.mark.parametrize(
@@ -263,7 +271,7 @@ def test_every_field_has_one_sentence_under_it(node: ast.ClassDef) -> None:
     assert names == list(inspect.get_annotations(CLASSES[node.name]))
 
 
-@pytest.mark.parametrize("config_class", [TrainConfig, PretrainConfig, InferenceConfig])
+@pytest.mark.parametrize("config_class", [TrainConfig, PretrainConfig, InferenceConfig, ExportConfig])
 def test_option_names_are_unique_across_groups(config_class: Any) -> None:
     def names(config: Any) -> list[str]:
         nested = ((field.name, getattr(config, field.name)) for field in fields(config))

@@ -17,6 +17,7 @@ from src.utils.errors import (
     UsageError,
     UserError,
     notice,
+    require_packages,
     run_program,
 )
 
@@ -56,6 +57,15 @@ def test_an_error_ends_the_program_with_its_code_and_one_line(
 
 def test_every_user_error_has_a_code_of_its_own() -> None:
     assert {kind.exit_code for kind in UserError.__subclasses__() if kind is not Interrupted} == set(CODES.values())
+
+
+def test_packages_that_are_missing_are_named_with_the_command_that_installs_them() -> None:
+    require_packages("this test", "pytest")
+    with pytest.raises(UsageError) as caught:
+        require_packages("this test", "no_such_package", "pytest", "nor_this_one")
+    assert (
+        str(caught.value) == "this test needs no_such_package, nor_this_one; pip install no_such_package nor_this_one"
+    )
 
 
 def test_success_returns_and_hands_the_arguments_over(monkeypatch: pytest.MonkeyPatch) -> None:

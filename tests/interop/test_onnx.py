@@ -1,0 +1,124 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tokenizers import Tokenizer
+from torch import Tensor
+
+from src.interop import onnx
+from src.interop.configs import ARCHITECTURES
+from src.interop.huggingface import Classifier, load_classifier
+from src.interop.onnx import GRAPH, OnnxModel, is_export, save_onnx
+from src.model.bert import BertForSequenceClassification
+from src.utils.config import SHIPPED_CHECKPOINT, BertConfig
+from src.utils.folder import new_folder
+from tests.conftest import TrainedRun
+from tests.interop.peers import LABELS, POSITIONS, SENTENCES, C, batch, randomized, their_config, tokenizer
+
+LAYERS = {"distilbert": "n_layers", "roberta": "num_hidden_layers"}
+
+# transformers leaves config.json open in save_pretrained
+pytestmark = pytest.mark.filterwarnings("ignore:unclosed file .*config.json:ResourceWarning")
+
+
+def theirs_and_folder(family: str, folder: Path) -> tuple[Any, Path]:
+    """A classifier of `transformers` with two layers, since the last one is computed otherwise, and its folder."""
+    import transformers
+
+    config = their_config(family, **{LAYERS[family]: 2})
+    theirs = randomized(getattr(transformers, ARCHITECTURES[family]["classifier"])(config))
+    theirs.save_pretrained(folder)
+    tokenizer().save(str(folder / "tokenizer.json"))
+    return theirs, folder
+
+
+def cut(inputs: dict[str, Tensor], rows: int, length: int) -> dict[str, Tensor]:
+    return {name: tensor[:rows, :length] for name, tensor in inputs.items()}
+
+
+@torch.no_grad()
+def test_the_graph_of_a_bert_has_the_logits_of_transformers(exported: TrainedRun) -> None:
+    from transformers import AutoModelForSequenceClassification
+
+    theirs = AutoModelForSequenceClassification.from_pretrained(SHIPPED_CHECKPOINT)
+    graph, random = OnnxModel(exported.path / GRAPH), torch.Generator().manual_seed(3)
+    assert graph.has_segments
+    for B, T in ((1, 1), (13, 7), (7, 13), (1, 512)):
+        inputs = {"input_ids": torch.randint(8192, (B, T), generator=random)}
+        inputs["attention_mask"] = (torch.arange(T) < torch.randint(1, T + 1, (B, 1), generator=random)).long()
+        inputs["token_type_ids"] = torch.randint(2, (B, T), generator=random)
+        torch.testing.assert_close(graph(**inputs), theirs(**inputs).logits, rtol=0, atol=1e-5)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("family", ["distilbert", "roberta"])
+def test_the_graph_of_the_other_families_has_the_logits_of_transformers(family: str, tmp_path: Path) -> None:
+    theirs, folder = theirs_and_folder(family, tmp_path)
+    difference = save_onnx(folder, load_classifier(folder))
+    assert 0 < difference < 1e-5
+    graph = OnnxModel(folder / GRAPH)
+    assert not graph.has_segments
+    longest = POSITIONS - (2 if family == "roberta" else 0)  # RoBERTa's first position is pad_token_id + 1
+    long = {"input_ids": torch.arange(5, 5 + longest)[None], "attention_mask": torch.ones(1, longest).long()}
+    for inputs in (batch(family), cut(batch(family), 1, 7), cut(batch(family), 13, 1), cut(batch(family), 1, 1), long):
+        found, expected = graph(**inputs), theirs(**inputs).logits
+        assert found.shape == (len(inputs["input_ids"]), C)
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.deep
+def test_a_base_model_with_large_logits_passes_though_its_rounding_is_larger(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = BertForSequenceClassification(BertConfig(), C).eval()
+    torch.nn.init.normal_(model.classifier.weight, std=0.4)
+    difference = save_onnx(tmp_path, Classifier(model, tokenizer(), LABELS, 9))
+    assert difference < 1e-4 and (tmp_path / GRAPH).stat().st_size > 400e6
+
+
+def test_without_a_mask_nothing_is_padding(exported: TrainedRun) -> None:
+    graph, ids = OnnxModel(exported.path / GRAPH), torch.arange(5, 5 + 12).view(3, 4)
+    assert torch.equal(graph(ids), graph(ids, torch.ones_like(ids), torch.zeros_like(ids)))
+    assert not torch.equal(graph(ids), graph(ids, torch.tensor([[1, 1, 1, 0]] * 3)))
+    assert not torch.equal(graph(ids), graph(ids, None, torch.ones_like(ids)))
+
+
+def test_the_tokenizer_cuts_and_pads_by_itself_as_ours_does(exported: TrainedRun) -> None:
+    ours = load_classifier(SHIPPED_CHECKPOINT)
+    alone = Tokenizer.from_file(str(exported.path / "tokenizer.json"))
+    texts = [*SENTENCES, "a long film " * 100]
+    encodings = alone.encode_batch(texts)
+    assert {len(encoding.ids) for encoding in encodings} == {ours.seq_len}
+    expected = ours.tokenizer.encode_batch(texts)
+    for found, whole in zip(encodings, expected, strict=True):
+        real = sum(found.attention_mask)
+        assert found.ids[:real] == whole.ids[: ours.seq_len - 1] + whole.ids[-1:] if real == ours.seq_len else whole.ids
+        assert set(found.ids[real:]) <= {ours.model.config.pad_token_id}
+
+
+def test_the_classifier_itself_is_left_as_it_was(tmp_path: Path) -> None:
+    classifier = load_classifier(SHIPPED_CHECKPOINT)
+    before = classifier.tokenizer.to_str()
+    onnx._save_tokenizer(tmp_path, classifier)
+    assert classifier.tokenizer.to_str() == before != (tmp_path / "tokenizer.json").read_text()
+
+
+def test_config_names_the_classes_and_the_family(exported: TrainedRun) -> None:
+    config = json.loads((exported.path / "config.json").read_text())
+    assert config["id2label"] == {"0": "negative", "1": "positive"}
+    assert config["architectures"] == ["BertForSequenceClassification"]
+
+
+def test_only_what_an_export_wrote_counts_as_one(tmp_path: Path) -> None:
+    def fill(*names: str) -> Path:
+        with new_folder(tmp_path / "folder") as folder:
+            for name in names:
+                (folder / name).write_text(name)
+        return tmp_path / "folder"
+
+    assert is_export(fill(GRAPH, "config.json"))
+    (fill(GRAPH) / "notes.txt").write_text("somebody's")
+    assert not is_export(tmp_path / "folder")
+    assert not is_export(fill("model.safetensors", "config.json"))
+    assert not is_export(tmp_path)

@@ -1,0 +1,209 @@
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from huggingface_hub import ModelCard
+
+from src.interop.upload import completed_card
+from src.utils.config import REPOSITORY, SHIPPED_CHECKPOINT
+from src.utils.errors import CheckpointError
+from src.utils.folder import MANIFEST
+from tests.conftest import Answer, Programs, TrainedRun
+from tests.interop.hub_server import TOKEN, Hub, running_hub
+
+UPLOADED = {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "README.md"}
+
+
+@pytest.fixture
+def hub() -> Iterator[Hub]:
+    with running_hub() as hub:
+        yield hub
+
+
+def upload(endpoint: str, home: Path, *arguments: object, **environment: str) -> Answer:
+    """Runs the program in a process of its own, since `huggingface_hub` reads its environment once."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "HUGGING_FACE"))}
+    # Without xet, the protocol of one server in the world.
+    own = {"HF_ENDPOINT": endpoint, "HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1", "NO_PROXY": "*"}
+    command = [sys.executable, "-m", "src.export", *map(str, arguments)]
+    variables = kept | own | environment
+    ended = subprocess.run(command, cwd=REPOSITORY, env=variables, capture_output=True, text=True, timeout=300)
+    return Answer(ended.returncode, ended.stdout, ended.stderr)
+
+
+def test_an_upload_brings_the_model_and_its_card_to_the_hub_and_nothing_else(
+    hub: Hub, sample_run: TrainedRun, tmp_path: Path
+) -> None:
+    options = ("--push-to-hub", "me/reviews", "--private", "--license", "apache-2.0")
+    answer = upload(hub.url, tmp_path, sample_run.path, *options, HF_TOKEN=TOKEN)
+    assert (answer.code, answer.out) == (0, f"{hub.url}/me/reviews\n"), answer.err
+    assert [(each["name"], each["organization"], each["visibility"]) for each in hub.created] == [
+        ("reviews", "me", "private")
+    ]
+    assert hub.commits == ["Upload the model"]
+    files = hub.files["me/reviews"]
+    assert files.keys() == UPLOADED  # run.json, which knows paths of this machine, stays here
+    for name in UPLOADED - {"README.md"}:
+        assert files[name] == (sample_run.path / name).read_bytes()
+    card: Any = ModelCard(files["README.md"].decode())
+    assert (card.data.license, card.data.language, card.data.pipeline_tag) == (
+        "apache-2.0",
+        "en",
+        "text-classification",
+    )
+    assert 'model="me/reviews"' in card.text and str(sample_run.path.parent) not in card.content
+
+
+# What is refused
+
+
+@pytest.fixture(autouse=True)
+def own_hub(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The hub above in place of the world's, and no token of this machine."""
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "ENDPOINT", hub.url)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "token"))
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    monkeypatch.setenv("NO_PROXY", "*")
+
+
+def test_a_hub_that_refuses_the_token_is_a_storage_error(
+    hub: Hub, programs: Programs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_of_somebody")
+    answer = programs.export(SHIPPED_CHECKPOINT, "--push-to-hub", "me/reviews")
+    assert (answer.code, answer.out, hub.files) == (6, "", {})
+    assert f"cannot upload to {hub.url}/me/reviews" in answer.error
+    assert "401" in answer.error and "Invalid username or password" in answer.error
+
+
+def test_a_hub_that_does_not_answer_is_a_storage_error(programs: Programs, monkeypatch: pytest.MonkeyPatch) -> None:
+    from huggingface_hub import constants
+
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        endpoint = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        monkeypatch.setattr(constants, "ENDPOINT", endpoint)
+        answer = programs.export(SHIPPED_CHECKPOINT, "--push-to-hub", "me/reviews")
+    assert (answer.code, answer.out) == (6, "")
+    assert f"cannot upload to {endpoint}/me/reviews ([Errno 111] Connection refused)" in answer.error
+
+
+def test_without_a_token_the_user_is_told_how_to_get_one(programs: Programs, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HF_TOKEN")
+    monkeypatch.delenv("HUGGING_FACE_HUB_TOKEN", raising=False)
+    answer = programs.export(SHIPPED_CHECKPOINT, "--push-to-hub", "me/reviews")
+    assert (answer.code, answer.out) == (2, "")
+    assert answer.error == "error: no token of the hub is configured; run hf auth login, or set HF_TOKEN"
+
+
+def test_where_the_hub_is_switched_off_nothing_is_uploaded(programs: Programs, monkeypatch: pytest.MonkeyPatch) -> None:
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    answer = programs.export(SHIPPED_CHECKPOINT, "--push-to-hub", "me/reviews")
+    assert (answer.code, answer.out) == (6, "")
+    assert "offline mode is enabled" in answer.error
+
+
+@pytest.mark.parametrize("name", ["reviews", "me/my/reviews", "me/re views", "me/re..views", "/reviews"])
+def test_what_is_no_repositorys_name_is_a_usage_error(name: str, programs: Programs) -> None:
+    answer = programs.export(SHIPPED_CHECKPOINT, "--push-to-hub", name)
+    assert (answer.code, answer.out) == (2, "")
+    assert "--push-to-hub" in answer.error and name in answer.error
+
+
+def test_a_missing_package_is_named(programs: Programs, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    answer = programs.export(SHIPPED_CHECKPOINT, "--push-to-hub", "me/reviews")
+    assert answer.code == 2 and answer.error.endswith("needs huggingface_hub; pip install huggingface_hub")
+
+
+def edited_card(folder: Path) -> None:
+    (folder / "README.md").write_text("# Mine\n")
+
+
+def no_card(folder: Path) -> None:
+    (folder / MANIFEST).unlink()
+    (folder / "README.md").unlink()
+
+
+def broken_card(folder: Path) -> None:
+    (folder / MANIFEST).unlink()
+    (folder / "README.md").write_text("---\nlicense: [\n---\n# Mine\n")
+
+
+def cut_weights(folder: Path) -> None:
+    (folder / MANIFEST).unlink()
+    content = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(content[: len(content) // 2])
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (edited_card, "README.md is damaged: it differs from manifest.json"),
+        (no_card, "README.md is missing; write this model card"),
+        (broken_card, "README.md is no model card"),
+        (cut_weights, "model.safetensors cannot be read"),
+        (shutil.rmtree, "config.json is missing"),
+    ],
+)
+def test_a_folder_that_is_damaged_is_refused(
+    damage: Callable[[Path], None], message: str, programs: Programs, tmp_path: Path
+) -> None:
+    shutil.copytree(SHIPPED_CHECKPOINT, tmp_path / "model")
+    damage(tmp_path / "model")
+    answer = programs.export(tmp_path / "model", "--push-to-hub", "me/reviews")
+    assert (answer.code, answer.out) == (4, "")
+    assert message in answer.error and answer.err.count("\n") == 2
+
+
+# The card
+
+
+def test_a_card_of_another_program_is_completed_but_keeps_what_it_says(tmp_path: Path) -> None:
+    shutil.copytree(SHIPPED_CHECKPOINT, tmp_path / "model")
+    (tmp_path / "model" / MANIFEST).unlink()
+    (tmp_path / "model" / "README.md").write_text("---\nlicense: cc0-1.0\ncolour: red\n---\n# Mine\n")
+    card: Any = ModelCard(completed_card(tmp_path / "model", "me/mine", None, "de"))
+    assert card.text.strip() == "# Mine"
+    assert card.data.to_dict() == {
+        "license": "cc0-1.0",
+        "colour": "red",
+        "library_name": "transformers",
+        "pipeline_tag": "text-classification",
+        "language": "de",
+    }
+
+
+def test_a_masked_language_model_has_a_task_of_its_own(pretrained_run: TrainedRun) -> None:
+    card: Any = ModelCard(completed_card(pretrained_run.path, "me/words", None, None))
+    assert card.data.pipeline_tag == "fill-mask" and 'pipeline("fill-mask", model="me/words")' in card.text
+
+
+def test_of_a_license_that_nobody_named_the_user_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copytree(SHIPPED_CHECKPOINT, tmp_path / "model")
+    (tmp_path / "model" / MANIFEST).unlink()
+    (tmp_path / "model" / "README.md").write_text("---\nlanguage: en\n---\n# Mine\n")
+    told = []
+    for license in (None, "mit"):
+        card: Any = ModelCard(completed_card(tmp_path / "model", "me/mine", license, None))
+        assert card.data.license == (license or "unknown")
+        told.append(capsys.readouterr().err)
+    assert told == ["license     unknown, says the card; name it with --license\n", ""]
+
+
+def test_half_a_model_has_no_card(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "bert"}))
+    with pytest.raises(CheckpointError, match=r"tokenizer.json is missing"):
+        completed_card(tmp_path, "me/mine", None, None)
