@@ -8,14 +8,15 @@ The map, and an order to read it in:
     training/     setup, pretrain_setup, objectives (the losses), loop (the training step), optimizer, session (epochs,
                   logging), state (exact resume); subjects, run, start, run_folder, tracking
     evaluation/   predictor (the Python API), metrics, split, prediction_lines, examples; masked_lm, fill_mask;
-                  plots, page
+                  plots, page; why an answer: attribution, words, coloured, attention_maps
     interop/      Hugging Face folders, both ways: huggingface, pretrained, key_tables, configs, tokenizer_files;
                   model_card
-    utils/        config (every setting), command_line, errors, folder, runs, device, distributed (many processes)
+    utils/        config (every setting), command_line, errors, output, folder, runs, device, distributed (processes)
 
     train.py      python -m src.train
     pretrain.py   python -m src.pretrain
     inference.py  python -m src.inference
+    explain.py    python -m src.explain
 
 Imports point downwards: entry points, then training, then evaluation and interop, then data and model, then utils.
 """

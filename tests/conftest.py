@@ -1,4 +1,4 @@
-"""What tests of several rooms share: the three programs as functions, and two tiny trained runs."""
+"""What tests of several rooms share: the programs as functions, and two tiny trained runs."""
 
 import io
 import os
@@ -11,7 +11,7 @@ from typing import ClassVar
 
 import pytest
 
-from src import inference, pretrain, train
+from src import explain, inference, pretrain, train
 from src.utils.errors import run_program
 
 # Before anything imports PyTorch: one thread gives the same bits everywhere, and tests of tiny models want no more.
@@ -58,6 +58,9 @@ class Programs:
 
     def inference(self, *arguments: object, stdin: bytes = b"") -> Answer:
         return _call(inference.main, (*arguments, "--device", "cpu"), stdin)
+
+    def explain(self, *arguments: object, stdin: bytes = b"") -> Answer:
+        return _call(explain.main, (*arguments, "--device", "cpu"), stdin)
 
 
 def _call(main: Callable[[list[str]], None], arguments: tuple[object, ...], stdin: bytes = b"") -> Answer:

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from importlib.util import find_spec
 
 
 class UserError(Exception):
@@ -63,6 +64,20 @@ def notice(message: str, from_all: bool = False) -> None:
     process = os.environ.get("RANK", "0")
     if process == "0" or from_all:
         print(message if process == "0" else f"process {process}: {message}", file=sys.stderr, flush=True)
+
+
+def require_packages(what: str, *packages: str) -> None:
+    """Refuses to go on without packages that only some users need.
+
+    Args:
+        what: what needs them, as the error names it.
+        packages: their names, both for pip and for Python.
+
+    Raises:
+        UsageError: some are not installed.
+    """
+    if missing := [name for name in packages if find_spec(name) is None]:
+        raise UsageError(f"{what} needs {', '.join(missing)}; pip install {' '.join(missing)}")
 
 
 def run_program(main: Callable[[list[str]], None]) -> None:

@@ -229,7 +229,8 @@ def processor_seconds() -> float:
 
 
 @pytest.mark.parametrize(
-    "program, option", [("train", "--learning-rate"), ("pretrain", "--mask-rate"), ("inference", "--checkpoint")]
+    "program, option",
+    [("train", "--learning-rate"), ("pretrain", "--mask-rate"), ("inference", "--checkpoint"), ("explain", "--html")],
 )
 def test_help_answers_within_half_a_second(program: str, option: str) -> None:
     durations = []
@@ -241,7 +242,7 @@ def test_help_answers_within_half_a_second(program: str, option: str) -> None:
     assert statistics.median(durations) < 0.5
 
 
-@pytest.mark.parametrize("program", ["train", "pretrain", "inference"])
+@pytest.mark.parametrize("program", ["train", "pretrain", "inference", "explain"])
 def test_help_imports_nothing_heavy(program: str) -> None:
     code = f"""
 import sys
