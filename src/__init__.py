@@ -11,12 +11,14 @@ The map, and an order to read it in:
                   plots, page; why an answer: attribution, words, coloured, attention_maps
     interop/      Hugging Face folders, both ways: huggingface, pretrained, key_tables, configs, tokenizer_files;
                   model_card
+    web/          the page to try a model on: page, table, limits, guard
     utils/        config (every setting), command_line, errors, output, folder, runs, device, distributed (processes)
 
     train.py      python -m src.train
     pretrain.py   python -m src.pretrain
     inference.py  python -m src.inference
     explain.py    python -m src.explain
+    demo.py       python -m src.demo
 
-Imports point downwards: entry points, then training, then evaluation and interop, then data and model, then utils.
+Imports point downwards: entry points, training and web, evaluation and interop, data and model, utils.
 """

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from src.utils.command_line import parse, parse_pretraining, parse_training
-from src.utils.config import REPOSITORY, SHIPPED_CHECKPOINT, ExplainConfig, InferenceConfig
+from src.utils.config import REPOSITORY, SHIPPED_CHECKPOINT, DemoConfig, ExplainConfig, InferenceConfig
 
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 COMMANDS = [line.split("#")[0].strip() for line in README.splitlines() if re.match(r"\S*python -m src\.", line)]
@@ -36,10 +36,9 @@ def test_every_command_in_readme_has_options_that_exist(command: str, tmp_path: 
         parse_training(arguments, program)
     elif program == "src.pretrain":
         parse_pretraining(arguments, program)
-    elif program == "src.explain":
-        parse(ExplainConfig, arguments, program)
     else:
-        parse(InferenceConfig, arguments, program)
+        configs = {"src.inference": InferenceConfig, "src.explain": ExplainConfig, "src.demo": DemoConfig}
+        parse(configs[program], arguments, program)
 
 
 @pytest.mark.parametrize("snippet", SNIPPETS)

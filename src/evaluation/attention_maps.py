@@ -10,8 +10,9 @@ from src.data.encoding import Place, locate, tokenized_part
 from src.evaluation.page import FONT, Page
 from src.evaluation.predictor import Predictor
 
+# Jain & Wallace 2019: other weights can give the same answer.
 CAPTION = (
-    "Not an explanation: weights say where a head looks, not what the answer rests on (Jain & Wallace 2019).",
+    "Not an explanation: weights say where a head looks, not what the answer rests on.",
     "Each row is a token that looks, each column a token looked at. White is 0, the darkest blue 1; a row sums to 1.",
 )
 SIDE = 170  # pixels of a map, unless its tokens need more
@@ -75,7 +76,7 @@ def draw_attention(path: Path, maps: AttentionMaps, title: str) -> None:
     layers, heads, T, _ = maps.weights.shape
     shown = max(1, min(T, MOST_TOKENS, MOST_PIXELS // (CELL * max(layers, heads))))
     side = max(SIDE, CELL * shown)
-    width = max(LEFT + heads * (side + GAP) + RIGHT, 900)
+    width = max(LEFT + heads * (side + GAP) + RIGHT, 940)
     with matplotlib.rc_context({"text.usetex": False, "text.parse_math": False, "font.family": FONT}):
         page = Page(width, TOP + layers * (side + GAP) + BOTTOM)
         _draw_heading(page, title, f"The first {shown} of {T} tokens." if shown < T else "", width)

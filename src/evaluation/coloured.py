@@ -17,10 +17,14 @@ FOR, AGAINST = (0x56, 0xB4, 0xE9), (0xE6, 0x7E, 0x22)
 INK = (0x1A, 0x1A, 0x1A)
 STRONGEST = 5
 
-STYLE = """body{font:16px/1.9 sans-serif;color:#1a1a1a;background:#fff;max-width:46em;margin:2em auto;padding:0 1em}
-h1{font-size:1.3em}.explained{margin:0 0 1.6em}.explained p{margin:.2em 0;white-space:pre-wrap;overflow-wrap:anywhere}
-.explained .words{color:#1a1a1a}.explained .words span{border-radius:3px;padding:.15em .1em}
-.explained .unread{opacity:.5}.explained .small{font-size:.8em}"""
+LEGEND = "Blue words speak for the answer, orange ones against it; pale ones were not read."
+
+PAGE_STYLE = "body{font:16px/1.9 sans-serif;background:#fff;max-width:46em;margin:2em auto;padding:0 1em}"
+# The colours are made for dark letters on white, whatever page they stand on.
+STYLE = """.explained{margin:0 0 1.2em;background:#fff;line-height:1.9}.small{font-size:.8em}
+.explained,.explained *{color:#1a1a1a!important}
+.explained p{margin:.2em 0;white-space:pre-wrap;overflow-wrap:anywhere}
+.explained .words span{border-radius:3px;padding:.15em .1em}.explained .unread{opacity:.5}"""
 
 
 def wants_colour(stream: TextIO) -> bool:
@@ -31,20 +35,20 @@ def wants_colour(stream: TextIO) -> bool:
 def as_terminal(explanation: Explanation) -> str:
     """Formats an explanation for a terminal: the answer, the coloured text, and the strongest words in numbers."""
     scale = _largest(explanation)
-    lines = ["".join(_terminal_word(word, scale) for word in words) for words in explanation.words]
+    lines = ["".join(_terminal_word(word, scale) for word in words if word.text) for words in explanation.words]
     return "\n".join([_answer(explanation), *lines, _strongest(explanation), _sum(explanation)])
 
 
 def as_plain(explanation: Explanation) -> str:
     """Formats an explanation without colours: the answer, contribution and word a line, and the sum."""
-    lines = [f"{_number(word)}\t{printable(word.text)}" for words in explanation.words for word in words]
+    lines = [f"{_number(word)}\t{printable(word.text)}" for words in explanation.words for word in words if word.text]
     return "\n".join([as_line(explanation.prediction), *lines, _sum(explanation)])
 
 
 def as_html(explanation: Explanation) -> str:
     """Formats an explanation as an element of HTML; each word's number shows where the mouse rests on it."""
     scale = _largest(explanation)
-    texts = ["".join(_html_word(word, scale) for word in words) for words in explanation.words]
+    texts = ["".join(_html_word(word, scale) for word in words if word.text) for words in explanation.words]
     paragraphs = [
         f"<p><b>{escape(_answer(explanation))}</b></p>",
         *(f'<p class="words">{text}</p>' for text in texts),
@@ -65,8 +69,8 @@ def html_page(title: str, elements: Iterable[str]) -> Iterator[str]:
     """
     name = escape(printable(title))
     yield f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{name}</title>\n'
-    yield f"<style>{STYLE}</style></head>\n<body><h1>{name}</h1>\n"
-    yield "<p>Blue words speak for the answer, orange ones against it; grey ones were not read.</p>\n"
+    yield f"<style>{PAGE_STYLE}{STYLE}</style></head>\n<body><h1>{name}</h1>\n"
+    yield f"<p>{LEGEND}</p>\n"
     for element in elements:
         yield f"{element}\n"
     yield "</body></html>\n"

@@ -33,7 +33,7 @@ def share_among_words(text: str, tokens: Sequence[tuple[int, int, float]]) -> li
             as tokenizers that undo "ca n't" make them, these words are taken for one.
 
     Returns:
-        The words, in order; a text's blank end is a word of its own.
+        The words, in order; where the text ends in blanks, they stand before an empty one.
     """
     spans = _joined([*(word.span() for word in _WORD.finditer(text)), *((start, end) for start, end, _ in tokens)])
     spans = spans or [(0, len(text))]
@@ -47,7 +47,7 @@ def share_among_words(text: str, tokens: Sequence[tuple[int, int, float]]) -> li
         Word(text[before:start], text[start:end], total)
         for before, (start, end), total in zip(ends, spans, sums, strict=False)
     ]
-    return words if ends[-1] == len(text) else [*words, Word("", text[ends[-1] :], None)]
+    return words if ends[-1] == len(text) else [*words, Word(text[ends[-1] :], "", None)]
 
 
 def _joined(spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:

@@ -558,6 +558,30 @@ class ExplainConfig:
             raise UsageError(f"--html {self.html} would overwrite --file; choose another")
 
 
+@dataclass(frozen=True)
+class DemoConfig:
+    """Serve a page to try a classifier on: sentences with reasons for the answers, and tables."""
+
+    checkpoint: Path | None = None
+    """Folder this project or transformers wrote; unset: the newest classifier under weights/, else the shipped one."""
+    host: str = "127.0.0.1"
+    """Address to listen at; 127.0.0.1 is this machine alone, 0.0.0.0 all that reach it."""
+    port: int = 7860
+    """Port to listen at."""
+    share: bool = False
+    """Also get a public link from gradio's servers, through which anybody who knows it may use the page."""
+    device: str = "auto"
+    """auto (CUDA when there, else CPU), cpu, cuda or cuda:N."""
+    num_threads: int = 0
+    """CPU threads for PyTorch; 0 leaves PyTorch's own choice."""
+    debug: bool = False
+    """Show the traceback of an error."""
+
+    def __post_init__(self) -> None:
+        _require(self.num_threads >= 0, "num_threads", self.num_threads, "must not be negative")
+        _require(0 < self.port < 65536, "port", self.port, "must lie in 1 to 65535")
+
+
 Config = TypeVar("Config")
 
 

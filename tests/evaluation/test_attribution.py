@@ -222,5 +222,5 @@ def test_on_sst2_the_shipped_models_contributions_add_up_as_readme_tells() -> No
     errors = torch.tensor([explanation.error for explanation in found])
     assert len(found) == 100 and float(errors.max()) < TOLERANCE
     assert [spelled(explanation) for explanation in found] == [[text] for text in texts]
-    told = f"{100 * errors.median():.4f} % in the median and at most {100 * errors.max():.2f} %"
+    told = f"{100 * errors.median():.3f} % in the median and at most {100 * errors.max():.2f} %"
     assert f"{told}, all at {max(explanation.steps for explanation in found)} points" in README.replace("\n", " ")

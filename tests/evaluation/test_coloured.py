@@ -9,8 +9,14 @@ from src.evaluation.coloured import as_html, as_plain, as_terminal, html_page, w
 from src.evaluation.predictor import Prediction
 from src.evaluation.words import Word
 
-WORDS = [Word("", "A", 0.5), Word(" ", "dull", -2.0), Word("  ", "film", 0.25), Word("", "!", None)]
-FOUND = Explanation(Prediction("A dull  film!", "positive", 0.75), [WORDS], margin=1.0, baseline=2.25, steps=32)
+WORDS = [
+    Word("", "A", 0.5),
+    Word(" ", "dull", -2.0),
+    Word("  ", "film", 0.25),
+    Word("", "!", None),
+    Word(" ", "", None),
+]
+FOUND = Explanation(Prediction("A dull  film! ", "positive", 0.75), [WORDS], margin=1.0, baseline=2.25, steps=32)
 HOSTILE = '<script>alert("&")</script>\x1b[2J\u202e'
 
 
@@ -26,7 +32,7 @@ def hostile(label: str = "positive") -> Explanation:
 
 def test_plain_output_is_signed_numbers_and_their_sum() -> None:
     assert as_plain(FOUND).splitlines() == [
-        "positive\t0.7500\tA dull  film!",
+        "positive\t0.7500\tA dull  film! ",
         "+0.5000\tA",
         "-2.0000\tdull",
         "+0.2500\tfilm",

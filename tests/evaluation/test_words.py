@@ -52,7 +52,7 @@ def test_blanks_stand_before_words() -> None:
     assert share_among_words(" a\t b\n", [(1, 2, 1.0)]) == [
         Word(" ", "a", 1.0),
         Word("\t ", "b", None),
-        Word("", "\n", None),
+        Word("\n", "", None),
     ]
 
 

@@ -230,7 +230,13 @@ def processor_seconds() -> float:
 
 @pytest.mark.parametrize(
     "program, option",
-    [("train", "--learning-rate"), ("pretrain", "--mask-rate"), ("inference", "--checkpoint"), ("explain", "--html")],
+    [
+        ("train", "--learning-rate"),
+        ("pretrain", "--mask-rate"),
+        ("inference", "--checkpoint"),
+        ("explain", "--html"),
+        ("demo", "--share"),
+    ],
 )
 def test_help_answers_within_half_a_second(program: str, option: str) -> None:
     durations = []
@@ -242,7 +248,7 @@ def test_help_answers_within_half_a_second(program: str, option: str) -> None:
     assert statistics.median(durations) < 0.5
 
 
-@pytest.mark.parametrize("program", ["train", "pretrain", "inference", "explain"])
+@pytest.mark.parametrize("program", ["train", "pretrain", "inference", "explain", "demo"])
 def test_help_imports_nothing_heavy(program: str) -> None:
     code = f"""
 import sys
