@@ -53,8 +53,10 @@ def serve(config: DemoConfig, predictor: "Predictor", name: str, files: Path) ->
     Raises:
         UsageError: nothing can be served at this host and port, or it cannot be shared.
     """
-    # gradio reads them when it is imported and when it builds the page.
+    # gradio reads them when it is imported and when it builds the page; it asks its own server whether it is there,
+    # which is no matter of a proxy.
     os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_DISABLE_TELEMETRY": "1", "GRADIO_TEMP_DIR": str(files)}
+    os.environ["NO_PROXY"] = ",".join([os.environ.get("NO_PROXY", ""), "127.0.0.1", "localhost", config.host])
     from src.web.limits import RateLimit
     from src.web.page import Visit, build, launch
 

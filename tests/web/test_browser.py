@@ -41,6 +41,9 @@ from src.demo import main, run_program
 run_program(lambda arguments: main(arguments[1:]))
 """
 
+# A proxy that does not answer: the page must not need one.
+ENVIRONMENT = os.environ | {"HTTP_PROXY": "http://127.0.0.1:9", "HTTPS_PROXY": "http://127.0.0.1:9"}
+
 
 @dataclass(frozen=True)
 class Server:
@@ -59,7 +62,7 @@ def server(tmp_path: Path) -> Iterator[Server]:
     command = [sys.executable, "-c", SERVER, found.addresses, *arguments]
     with (
         found.log.open("w") as log,
-        subprocess.Popen(list(map(str, command)), cwd=REPOSITORY, stderr=log, stdout=log) as process,
+        subprocess.Popen(list(map(str, command)), cwd=REPOSITORY, env=ENVIRONMENT, stderr=log, stdout=log) as process,
     ):
         try:
             wait_for(lambda: "Ctrl-C" in found.log.read_text() or process.poll() is not None, found.log)

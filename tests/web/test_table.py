@@ -7,7 +7,7 @@ from src.evaluation.predictor import Predictor
 from src.utils.config import SHIPPED_CHECKPOINT
 from src.utils.errors import DataError
 from src.web import table
-from src.web.limits import CSV_BYTES, CSV_ROWS, TEXT_CHARACTERS
+from src.web.limits import CSV_BYTES, CSV_ROWS
 from src.web.table import classify_table
 
 
@@ -40,9 +40,12 @@ def test_a_column_is_named_and_columns_of_an_earlier_answer_are_replaced(predict
     assert lines[0] == "words,confidence,predicted_label" and "old" not in lines[1]
 
 
-def test_long_texts_are_cut_and_counted(predictor: Predictor, tmp_path: Path) -> None:
-    path = write(tmp_path, f"text\n{'a' * TEXT_CHARACTERS}\n{'a' * TEXT_CHARACTERS}b\n")
+def test_long_texts_are_cut_and_counted(predictor: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(table, "TEXT_CHARACTERS", len("a bore"))
+    path = write(tmp_path, "text\na bore\na bore? no! a charming and wonderful film\n")
     assert classify_table(predictor, path, "", tmp_path / "out.csv") == 1
+    short, long = (line.split(",")[-2:] for line in (tmp_path / "out.csv").read_text().splitlines()[1:])
+    assert short == long and short[0] == "negative"
 
 
 @pytest.mark.parametrize(
