@@ -9,17 +9,20 @@ The map, and an order to read it in:
                   logging), state (exact resume), rehearsal (--dry-run); subjects, run, start, run_folder, tracking
     evaluation/   predictor (the Python API), metrics, split, prediction_lines, examples; masked_lm, fill_mask;
                   plots, page; for a report run_report, answers, curves, calibration, groups; charts, curve_charts,
-                  answer_charts, report_page
+                  answer_charts, report_page; why an answer: attribution, words, coloured, attention_maps
     interop/      Hugging Face folders, both ways: huggingface, pretrained, key_tables, configs, tokenizer_files;
                   model_card, card_header; onnx, upload
-    utils/        config (every setting), command_line, completion, errors, folder, runs, device, distributed (many
-                  processes)
+    web/          the page to try a model on: page, table, limits, guard
+    utils/        config (every setting), command_line, completion, errors, output, folder, runs, device, distributed
+                  (many processes)
 
     train.py      python -m src.train
     pretrain.py   python -m src.pretrain
     inference.py  python -m src.inference
     report.py     python -m src.report
     export.py     python -m src.export
+    explain.py    python -m src.explain
+    demo.py       python -m src.demo
 
-Imports point downwards: entry points, then training, then evaluation and interop, then data and model, then utils.
+Imports point downwards: entry points, training and web, evaluation and interop, data and model, utils.
 """

@@ -3,17 +3,14 @@
 import json
 import os
 import shutil
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
-from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from src.utils.command_line import parse
 from src.utils.config import InferenceConfig
-from src.utils.errors import StorageError, UsageError, notice, run_program
+from src.utils.errors import UsageError, notice, run_program
+from src.utils.output import results, writing
 
 if TYPE_CHECKING:
     from src.evaluation.predictor import Predictor
@@ -43,7 +40,7 @@ def main(arguments: list[str]) -> None:
         if world_size() > 1 and config.file is not None and config.output is not None:
             _classify_together(predictor, config, config.file, config.output)
             return
-        with _results(config.output) as stream:
+        with results("--output", config.output) as stream:
             if config.texts or config.file is not None:
                 _classify(predictor, config, stream)
             else:
@@ -69,7 +66,7 @@ def _fill_mask(config: InferenceConfig, text: str) -> None:
     set_up_arithmetic(device := resolve_device(config.device), config.num_threads)
     folder = config.checkpoint or newest_masked_lm()
     notice(f"checkpoint  {folder}")
-    with _results(config.output) as stream:
+    with results("--output", config.output) as stream:
         for candidate in fill_mask(load_masked_lm(folder), text, device=device):
             line = json.dumps(asdict(candidate)) if config.json else candidate.as_line()
             print(line, file=stream)
@@ -90,11 +87,11 @@ def _classify_together(predictor: "Predictor", config: InferenceConfig, file: Pa
 
     share = output.with_name(f".{output.name}.{rank()}")
     try:
-        with _writing("--output", output):
+        with writing("--output", output):
             sizes = write_share(predictor, read_lines(file), config.pairs, as_json if config.json else as_line, share)
         shares, all_sizes = gather(share), gather(sizes)  # by now all are complete
         if is_first():
-            with _results(output) as stream:
+            with results("--output", output) as stream:
                 join_shares(shares, all_sizes, stream)
         wait_for_all()
     finally:
@@ -116,37 +113,9 @@ def _evaluate(predictor: "Predictor", folder: Path, config: InferenceConfig, str
 
         title = f"{folder.resolve().name} on {result.origin}"
         heading = f"Examples drawn at random from {result.examples_origin}"
-        with _writing("--picture", config.picture):
+        with writing("--picture", config.picture):
             results_picture(config.picture, result.evaluation, result.examples, title, heading)
         notice(f"picture     {config.picture}")
-
-
-@contextmanager
-def _results(path: Path | None) -> Iterator[TextIO]:
-    if path is None:
-        if isinstance(sys.stdout, TextIOWrapper):
-            sys.stdout.reconfigure(errors="backslashreplace")  # a console may lack a text's characters
-        yield sys.stdout
-        return
-    # Beside it and renamed at the end: what goes wrong on the way leaves an old file as it was.
-    unfinished = path.with_name(f".{path.name}.unfinished")
-    with _writing("--output", path):
-        stream = unfinished.open("w", encoding="utf-8")
-    try:
-        with stream:
-            yield stream
-        with _writing("--output", path):
-            unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
-
-
-@contextmanager
-def _writing(option: str, path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise StorageError(f"cannot write {option} {path} ({error.strerror or error}); choose another") from error
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from typing import ClassVar
 
 import pytest
 
-from src import export, inference, pretrain, report, train
+from src import explain, export, inference, pretrain, report, train
 from src.utils.config import REPOSITORY, SHIPPED_CHECKPOINT
 from src.utils.errors import run_program
 
@@ -66,6 +66,9 @@ class Programs:
 
     def export(self, *arguments: object) -> Answer:
         return _call(export.main, arguments)
+
+    def explain(self, *arguments: object, stdin: bytes = b"") -> Answer:
+        return _call(explain.main, (*arguments, "--device", "cpu"), stdin)
 
 
 def _call(main: Callable[[list[str]], None], arguments: tuple[object, ...], stdin: bytes = b"") -> Answer:

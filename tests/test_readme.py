@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from src.utils.command_line import parse, parse_pretraining, parse_training
-from src.utils.config import REPOSITORY, SHIPPED_CHECKPOINT, ExportConfig, InferenceConfig, ReportConfig
+from src.utils.completion import PROGRAMS
+from src.utils.config import REPOSITORY, SHIPPED_CHECKPOINT, InferenceConfig
 
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 COMMANDS = [line.split("#")[0].strip() for line in README.splitlines() if re.match(r"\S*python -m src\.", line)]
@@ -36,14 +37,12 @@ def test_readme_names_every_module() -> None:
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_in_readme_has_options_that_exist(command: str, tmp_path: Path) -> None:
     program, *arguments = shlex.split(command.split("python -m ")[1].replace("--seed N", "--seed 1"))
-    if program == "src.export":
-        parse(ExportConfig, arguments, program)
-    elif program == "src.train":
+    if program == "src.train":
         parse_training(arguments, program)
     elif program == "src.pretrain":
         parse_pretraining(arguments, program)
     else:
-        parse({"src.inference": InferenceConfig, "src.report": ReportConfig}[program], arguments, program)
+        parse(PROGRAMS[program], arguments, program)
 
 
 @pytest.mark.parametrize("snippet", SNIPPETS)

@@ -5,7 +5,7 @@ from functools import cache
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-RANKS = {"training": 3, "evaluation": 2, "interop": 2, "data": 1, "model": 1, "utils": 0}
+RANKS = {"web": 3, "training": 3, "evaluation": 2, "interop": 2, "data": 1, "model": 1, "utils": 0}
 ENTRY_POINT = 4
 LONGEST_FUNCTION = 40
 MOST_ARGUMENTS = 7

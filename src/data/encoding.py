@@ -31,6 +31,15 @@ class EncodedText:
     unknown: bool  # the tokenizer knows none of the words that are read
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where a token comes from: its text, 0 or, of a pair, 1, and the characters of that text it stands for."""
+
+    text: int
+    start: int
+    end: int
+
+
 def encode(
     tokenizer: Tokenizer,
     texts: Sequence[str],
@@ -53,11 +62,9 @@ def encode(
     """
     tokenizer.no_padding()
     tokenizer.no_truncation()  # of two long texts `tokenizers` would build every combination of their windows
-    limit = seq_len * CHARACTERS_PER_TOKEN
-    if long_text == "windows":
-        limit = max(limit, CHARACTERS_IN_WINDOWS)
-    first = [_shortened(text, limit, long_text) for text in texts]
-    second = [_shortened(text, limit, long_text) for text in pairs] if pairs is not None else None
+    limit = _limit(seq_len, long_text)
+    first = [tokenized_part(text, seq_len, long_text) for text in texts]
+    second = [tokenized_part(text, seq_len, long_text) for text in pairs] if pairs is not None else None
     encodings = tokenizer.encode_batch(first if second is None else list(zip(first, second, strict=True)))
     tokenizer.enable_truncation(seq_len)
     too_long = [max(map(len, both)) > limit for both in zip(texts, *([] if pairs is None else [pairs]), strict=True)]
@@ -65,11 +72,46 @@ def encode(
     return [_read(encoding, seq_len, long_text, cut, unk_id) for encoding, cut in zip(encodings, too_long, strict=True)]
 
 
-def _shortened(text: str, limit: int, long_text: LongText) -> str:
+def locate(
+    tokenizer: Tokenizer, text: str, seq_len: int, pair: str | None = None, long_text: LongText = "truncate"
+) -> list[list[Place | None]]:
+    """Says where the tokens of a text come from.
+
+    Args:
+        tokenizer: as for `encode`.
+        text: the text.
+        seq_len: as for `encode`.
+        pair: a second text.
+        long_text: as for `encode`.
+
+    Returns:
+        For every window of `encode`, a place for each of its tokens, in `tokenized_part` of the text; None for the
+        special tokens that frame it.
+    """
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    second = None if pair is None else tokenized_part(pair, seq_len, long_text)
+    encoding = tokenizer.encode(tokenized_part(text, seq_len, long_text), second)
+    tokenizer.enable_truncation(seq_len)
+    places = [
+        None if owner is None else Place(owner, *offsets)
+        for owner, offsets in zip(encoding.sequence_ids, encoding.offsets, strict=True)
+    ]
+    return [[places[row] for row in rows] for rows in _rows(encoding, seq_len, long_text)]
+
+
+def tokenized_part(text: str, seq_len: int, long_text: LongText) -> str:
+    """Returns what of a text is tokenized: all of it, unless it is far longer than what is read."""
+    limit = _limit(seq_len, long_text)
     if len(text) > limit:
         text = text[: limit // 2] + text[-(limit // 2) :] if long_text == "head-tail" else text[:limit]
     # Half a surrogate pair, which bytes that are not UTF-8 become in sys.argv, would stop `tokenizers`.
     return text.encode("utf-8", "replace").decode()
+
+
+def _limit(seq_len: int, long_text: LongText) -> int:
+    limit = seq_len * CHARACTERS_PER_TOKEN
+    return max(limit, CHARACTERS_IN_WINDOWS) if long_text == "windows" else limit
 
 
 def _read(encoding: Encoding, seq_len: int, long_text: LongText, cut: bool, unk_id: int | None) -> EncodedText:
@@ -81,18 +123,24 @@ def _read(encoding: Encoding, seq_len: int, long_text: LongText, cut: bool, unk_
 
 
 def _windows(encoding: Encoding, seq_len: int, long_text: LongText) -> list[Window]:
+    ids, type_ids = encoding.ids, encoding.type_ids
+    chosen = _rows(encoding, seq_len, long_text)
+    return [Window([ids[row] for row in rows], [type_ids[row] for row in rows]) for rows in chosen]
+
+
+def _rows(encoding: Encoding, seq_len: int, long_text: LongText) -> list[list[int]]:
+    """Chooses, for every window, which of the text's tokens it holds."""
     if len(encoding) <= seq_len:
-        return [Window(encoding.ids, encoding.type_ids)]
-    ids, type_ids, owners = encoding.ids, encoding.type_ids, encoding.sequence_ids
+        return [list(range(len(encoding)))]
+    owners = encoding.sequence_ids
     frame = [row for row, owner in enumerate(owners) if owner is None]  # special tokens, which every window has
     texts = [[row for row, owner in enumerate(owners) if owner == number] for number in range(encoding.n_sequences)]
     rooms = _share(max(seq_len - len(frame), 0), [len(rows) for rows in texts])
     parts = [_parts(rows, room, long_text) for rows, room in zip(texts, rooms, strict=True)]
-    chosen = [
+    return [
         sorted(frame + [row for part in parts for row in part[min(number, len(part) - 1)]])
         for number in range(max(map(len, parts)))
     ]
-    return [Window([ids[row] for row in rows], [type_ids[row] for row in rows]) for rows in chosen]
 
 
 def _share(room: int, lengths: list[int]) -> list[int]:

@@ -1,6 +1,7 @@
 """A white page for pictures that mix text and shapes, measured in pixels from its upper left corner."""
 
 from bisect import bisect_right
+from typing import Any
 
 from src.evaluation.examples import printable
 
@@ -19,15 +20,20 @@ def drawable(text: str) -> str:
 
 
 class Page:
-    """Text and boxes placed by pixel; every text is measured first, and wrapped or cut to the room it has."""
+    """Text and boxes placed by pixel; every text is measured first, and wrapped or cut to the room it has.
 
-    def __init__(self) -> None:
+    Args:
+        width: in pixels.
+        height: in pixels.
+    """
+
+    def __init__(self, width: int = WIDTH, height: int = HEIGHT) -> None:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
 
-        figure = Figure(figsize=(WIDTH / DPI, HEIGHT / DPI), dpi=DPI, facecolor=PAPER)
+        figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI, facecolor=PAPER)
         self.canvas = FigureCanvasAgg(figure)
-        self.axes = figure.add_axes((0, 0, 1, 1), xlim=(0, WIDTH), ylim=(HEIGHT, 0))
+        self.axes = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0))
         self.axes.set_axis_off()
 
     def text(
@@ -60,15 +66,22 @@ class Page:
         self.axes.text(*at, line, fontsize=size, color=color, ha=align, va="center_baseline", weight=weight)
         return self._width(line, size, weight)
 
-    def upright(self, x: float, y: float, content: str, size: float, color: str) -> None:
-        """Writes one line from bottom to top with its middle at (x, y)."""
-        self.axes.text(x, y, drawable(content), fontsize=size, color=color, ha="center", va="center", rotation=90)
+    def upright(self, x: float, y: float, content: str, size: float, color: str, align: str = "center") -> None:
+        """Writes one line from bottom to top with its middle at (x, y), or as `align` says its "top" or "bottom"."""
+        self.axes.text(x, y, drawable(content), fontsize=size, color=color, ha="center", va=align, rotation=90)
 
     def box(self, x: float, y: float, width: float, height: float, color: str | tuple[float, ...]) -> None:
         """Fills a rectangle whose upper left corner is (x, y)."""
         from matplotlib.patches import Rectangle
 
         self.axes.add_patch(Rectangle((x, y), width, height, facecolor=color, linewidth=0))
+
+    def shades(self, x: float, y: float, width: float, height: float, values: Any, largest: float) -> None:
+        """Fills a rectangle with a matrix: white is 0, the darkest blue `largest`; row 0 is at the top."""
+        place = (x, x + width, y + height, y)
+        self.axes.imshow(
+            values, cmap="Blues", vmin=0, vmax=largest, extent=place, aspect="auto", interpolation="nearest"
+        )
 
     def wrap(self, content: str, room: float, size: float, most: int, weight: str = "normal") -> list[str]:
         """Breaks text into lines at spaces, and inside words longer than a line.

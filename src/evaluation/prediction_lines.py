@@ -117,8 +117,8 @@ def _predict_chunk(predictor: Predictor, chunk: list[str], before: int, in_pairs
     pairs = _divided(chunk, before) if in_pairs else None
     predictions = predictor.predict(chunk) if pairs is None else predictor.predict(*pairs)
     for number, prediction in enumerate(predictions, start=before + 1):
-        if remark := _remark(prediction, predictor.classifier.seq_len):
-            notice(f"text {number}: {remark}", from_all=True)
+        if odd := remark(prediction, predictor.classifier.seq_len):
+            notice(f"text {number}: {odd}", from_all=True)
         yield prediction
 
 
@@ -131,7 +131,8 @@ def _divided(texts: list[str], before: int) -> tuple[list[str], list[str]]:
     return [first for first, _ in parts], [second for _, second in parts]
 
 
-def _remark(prediction: Prediction, seq_len: int) -> str | None:
+def remark(prediction: Prediction, seq_len: int) -> str | None:
+    """Says what is odd about a prediction, given the most tokens the model reads; None: nothing is."""
     if prediction.label is None:
         return "blank, no label"
     if prediction.unknown:

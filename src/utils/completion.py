@@ -4,13 +4,23 @@ from collections.abc import Iterator
 from dataclasses import MISSING, fields, is_dataclass
 from typing import Any, get_type_hints
 
-from src.utils.config import ExportConfig, InferenceConfig, PretrainConfig, ReportConfig, TrainConfig
+from src.utils.config import (
+    DemoConfig,
+    ExplainConfig,
+    ExportConfig,
+    InferenceConfig,
+    PretrainConfig,
+    ReportConfig,
+    TrainConfig,
+)
 
 PROGRAMS: dict[str, type] = {
     "src.train": TrainConfig,
     "src.pretrain": PretrainConfig,
     "src.inference": InferenceConfig,
     "src.report": ReportConfig,
+    "src.explain": ExplainConfig,
+    "src.demo": DemoConfig,
     "src.export": ExportConfig,
 }
 # The programs are modules, so that what is completed is the command `python`; anything else than an option of theirs is

@@ -614,6 +614,65 @@ class ExportConfig:
             raise UsageError("--private, --license and --language go with --push-to-hub; drop them")
 
 
+@dataclass(frozen=True)
+class ExplainConfig:
+    """Say what each word of a text contributes to the class the model predicts, by integrated gradients."""
+
+    texts: tuple[str, ...]
+    """Texts to explain."""
+    checkpoint: Path | None = None
+    """Folder this project or transformers wrote; unset: the newest classifier under weights/, else the shipped one."""
+    file: Path | None = None
+    """Explain this file, one text a line; - is standard input."""
+    pairs: bool = False
+    """Each text is two, separated by a tab, for models that compare two."""
+    html: Path | None = None
+    """Also write the coloured words to this HTML page."""
+    attention: Path | None = None
+    """Also draw the attention weights of all heads, of the one text given, into this PNG; they are no explanation."""
+    device: str = "auto"
+    """auto (CUDA when there, else CPU), cpu, cuda or cuda:N."""
+    num_threads: int = 0
+    """CPU threads for PyTorch; 0 leaves PyTorch's own choice."""
+    debug: bool = False
+    """Show the traceback of an error."""
+
+    def __post_init__(self) -> None:
+        _require(self.num_threads >= 0, "num_threads", self.num_threads, "must not be negative")
+        if bool(self.texts) == (self.file is not None):
+            raise UsageError("give texts on the command line, or --file, one of them")
+        if self.attention is not None and len(self.texts) != 1:
+            raise UsageError("--attention draws one text; give exactly one, on the command line")
+        if self.html is not None and self.attention is not None and self.html.resolve() == self.attention.resolve():
+            raise UsageError("--html and --attention name the same file; give them two")
+        if self.html is not None and self.file is not None and self.html.resolve() == self.file.resolve():
+            raise UsageError(f"--html {self.html} would overwrite --file; choose another")
+
+
+@dataclass(frozen=True)
+class DemoConfig:
+    """Serve a page to try a classifier on: sentences with reasons for the answers, and tables."""
+
+    checkpoint: Path | None = None
+    """Folder this project or transformers wrote; unset: the newest classifier under weights/, else the shipped one."""
+    host: str = "127.0.0.1"
+    """Address to listen at; 127.0.0.1 is this machine alone, 0.0.0.0 all that reach it."""
+    port: int = 7860
+    """Port to listen at."""
+    share: bool = False
+    """Also get a public link from gradio's servers, through which anybody who knows it may use the page."""
+    device: str = "auto"
+    """auto (CUDA when there, else CPU), cpu, cuda or cuda:N."""
+    num_threads: int = 0
+    """CPU threads for PyTorch; 0 leaves PyTorch's own choice."""
+    debug: bool = False
+    """Show the traceback of an error."""
+
+    def __post_init__(self) -> None:
+        _require(self.num_threads >= 0, "num_threads", self.num_threads, "must not be negative")
+        _require(0 < self.port < 65536, "port", self.port, "must lie in 1 to 65535")
+
+
 Config = TypeVar("Config")
 
 

@@ -10,7 +10,16 @@ from tokenizers.pre_tokenizers import ByteLevel
 from tokenizers.processors import RobertaProcessing
 from tokenizers.trainers import BpeTrainer
 
-from src.data.encoding import CHARACTERS_IN_WINDOWS, CHARACTERS_PER_TOKEN, EncodedText, Window, encode
+from src.data.encoding import (
+    CHARACTERS_IN_WINDOWS,
+    CHARACTERS_PER_TOKEN,
+    EncodedText,
+    Place,
+    Window,
+    encode,
+    locate,
+    tokenized_part,
+)
 from src.data.tokenizer import build_tokenizer
 from src.utils.config import LongText, TokenizerConfig
 
@@ -252,3 +261,34 @@ def test_ten_megabytes_of_text_take_less_than_a_second(long_text: LongText, piec
     (found,) = encode(TOKENIZERS[kind], [text], 64, [text] if pair else None, long_text)
     assert time.perf_counter() - start < 1
     assert found.truncated
+
+
+# Where tokens come from
+
+
+@every_mode
+@pytest.mark.parametrize("pair", [None, words(9, start=30)])
+def test_every_token_of_every_window_is_found_in_its_text(long_text: LongText, pair: str | None) -> None:
+    text, seq_len = words(23), 11
+    places = locate(WORDLEVEL, text, seq_len, pair, long_text)
+    windows = read(text, seq_len, long_text, pair).windows
+    assert len(places) == len(windows) > (long_text == "windows")
+    for found, window in zip(places, windows, strict=True):
+        spelled = ["[]" if place is None else (text, str(pair))[place.text][place.start : place.end] for place in found]
+        frame = [token.replace("[CLS]", "[]").replace("[SEP]", "[]") for token in tokens(window).split()]
+        assert spelled == frame
+
+
+def test_places_are_those_of_the_text_before_it_was_normalized() -> None:
+    # Of a spelled-out bracket `tokenizers` gives the last character.
+    (found,) = locate(WORDLEVEL, "W01  -lrb- w02", 9)
+    assert found == [None, Place(0, 0, 3), Place(0, 9, 10), Place(0, 11, 14), None]
+
+
+@every_mode
+def test_places_of_a_text_that_is_cut_before_it_is_tokenized_are_those_of_the_rest(long_text: LongText) -> None:
+    text = "w01 " * CHARACTERS_IN_WINDOWS
+    part = tokenized_part(text, 7, long_text)
+    assert len(part) < len(text)
+    places = [place for window in locate(WORDLEVEL, text, 7, None, long_text) for place in window if place]
+    assert len(places) > 4 and {part[place.start : place.end] for place in places} == {"w01"}

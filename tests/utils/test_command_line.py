@@ -236,6 +236,8 @@ def processor_seconds() -> float:
         ("inference", "--checkpoint"),
         ("report", "--predictions"),
         ("export", "--push-to-hub"),
+        ("explain", "--html"),
+        ("demo", "--share"),
     ],
 )
 def test_help_answers_within_half_a_second(program: str, option: str) -> None:
@@ -248,7 +250,7 @@ def test_help_answers_within_half_a_second(program: str, option: str) -> None:
     assert statistics.median(durations) < 0.5
 
 
-@pytest.mark.parametrize("program", ["train", "pretrain", "inference", "report", "export"])
+@pytest.mark.parametrize("program", ["train", "pretrain", "inference", "report", "export", "explain", "demo"])
 def test_help_imports_nothing_heavy(program: str) -> None:
     code = f"""
 import sys

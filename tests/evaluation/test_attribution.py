@@ -1,0 +1,226 @@
+import os
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from src.data.encoding import locate
+from src.data.tokenizer import token_id
+from src.evaluation import attribution
+from src.evaluation.attribution import TOLERANCE, Explanation, explain
+from src.evaluation.predictor import Prediction, Predictor
+from src.interop.huggingface import Classifier
+from src.model.bert import BertForSequenceClassification
+from src.utils.config import REPOSITORY, SHIPPED_CHECKPOINT, DataConfig, LongText
+from src.utils.errors import CheckpointError, UsageError
+from tests.data.test_encoding import roberta_like
+from tests.interop.peers import FAMILIES, LABELS, SENTENCES, SEQ_LEN, C, our_config, randomized, tokenizer
+
+CPU = torch.device("cpu")
+README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+SHORT = "a very sad film!"
+every_family = pytest.mark.parametrize("family", FAMILIES)
+
+
+def predictor(family: str, long_text: LongText = "truncate") -> Predictor:
+    model = randomized(BertForSequenceClassification(our_config(family), C))
+    return Predictor(Classifier(model, tokenizer(), LABELS, SEQ_LEN, long_text), CPU)
+
+
+def explained(of: Predictor, text: str, pair: str | None = None) -> Explanation:
+    (prediction,) = of.predict([text], None if pair is None else [pair])
+    return explain(of, prediction)
+
+
+def contributions(explanation: Explanation) -> list[list[float | None]]:
+    return [[word.contribution for word in words] for words in explanation.words]
+
+
+def total(explanation: Explanation) -> float:
+    return sum(share or 0.0 for shares in contributions(explanation) for share in shares)
+
+
+def spelled(explanation: Explanation) -> list[str]:
+    return ["".join(word.before + word.text for word in words) for words in explanation.words]
+
+
+def margin_of(model: Any, embedded: Tensor, label: int) -> Tensor:
+    """The margin (B,) from the embedding layer's output (B, T, D) upwards, out of the model's own parts."""
+    states, _ = model.bert.encoder(embedded)
+    logits = model.classifier(model.pooler(states[-1]))  # (B, C)
+    others = [index for index in range(C) if index != label]
+    return logits[:, label] - logits[:, others].mean(-1)
+
+
+def riemann(of: Predictor, text: str, steps: int = 2000) -> Tensor:
+    """Integrated gradients of a text's tokens, (T,), as a sum over the middles of equal steps."""
+    ids = torch.tensor([of.classifier.tokenizer.encode(text).ids])
+    blank = ids.clone()
+    blank[:, 1:-1] = token_id(of.classifier.tokenizer, "[MASK]")
+    with torch.no_grad():
+        start, end = of.model.bert.embedding(blank), of.model.bert.embedding(ids)
+        label = int(of.model(ids).argmax())
+    along = ((torch.arange(steps) + 0.5) / steps).view(-1, 1, 1)
+    path = (start + along * (end - start)).requires_grad_()
+    (gradient,) = torch.autograd.grad(margin_of(of.model, path, label).sum(), path)
+    return ((end - start)[0] * gradient.mean(0)).sum(-1)
+
+
+@every_family
+def test_contributions_are_those_of_a_sum_over_many_small_steps(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attribution, "FEWEST_STEPS", 512)  # of large random weights each share takes more than the sum
+    of = predictor(family)
+    wanted = riemann(of, SHORT)
+    places = locate(of.classifier.tokenizer, SHORT, SEQ_LEN)[0]
+    found = explained(of, SHORT)
+    assert [word.text for word in found.words[0]] == ["a", "very", "sad", "film", "!"]
+    assert places[0] is None and places[-1] is None and len(places) == 7
+    assert contributions(found)[0] == pytest.approx(wanted[1:-1].tolist(), abs=2e-3)
+    assert float(wanted.abs().max()) > 0.05
+
+
+@pytest.mark.parametrize(("family", "pair"), [*((family, None) for family in FAMILIES), ("bert", "the plot is thin")])
+def test_margin_is_the_baselines_and_all_contributions(family: str, pair: str | None) -> None:
+    found = explained(predictor(family), SHORT, pair)
+    assert found.error < TOLERANCE
+    assert found.baseline + total(found) == pytest.approx(found.margin, abs=TOLERANCE * abs(found.margin))
+    assert len(found.words) == 1 + (pair is not None)
+
+
+def test_the_margin_is_that_of_the_predicted_class_and_of_two_classes_the_log_odds() -> None:
+    of = Predictor.load(SHIPPED_CHECKPOINT, "cpu")
+    for text in ("a gripping film", "a dull film"):
+        found = explained(of, text)
+        score = torch.tensor(found.prediction.score, dtype=torch.float64)
+        assert found.margin == pytest.approx(float(torch.logit(score)), abs=1e-4)
+
+
+class Linear(nn.Module):
+    """Logits are a linear function of every token's embedding, so integrated gradients are known exactly."""
+
+    def __init__(self, vocab_size: int) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.bert: Any = nn.Module()
+        self.bert.embedding = nn.Embedding(vocab_size, 3)
+        self.weight = nn.Parameter(torch.randn(3, C))
+
+    def forward(self, ids: Tensor, mask: None = None, types: None = None) -> Tensor:
+        return (self.bert.embedding(ids) @ self.weight).sum(1)
+
+
+def test_of_a_linear_model_contributions_are_exact() -> None:
+    own: Any = tokenizer()
+    model = Linear(own.get_vocab_size())
+    of = Predictor(Classifier(model, own, LABELS, SEQ_LEN), CPU)  # type: ignore[arg-type]
+    found = explained(of, SHORT)
+    ids = torch.tensor(own.encode(SHORT).ids)
+    label = int(model(ids[None]).argmax())
+    direction = model.weight[:, label] - (model.weight.sum(1) - model.weight[:, label]) / (C - 1)
+    table = model.bert.embedding.weight
+    wanted = (table[ids[1:-1]] - table[own.token_to_id("[MASK]")]) @ direction
+    assert contributions(found)[0] == pytest.approx(wanted.tolist(), abs=1e-5)
+    assert found.error < 1e-5 and found.steps == attribution.FEWEST_STEPS
+
+
+@pytest.mark.parametrize("long_text", ["truncate", "head-tail", "windows"])
+def test_words_of_a_long_text_that_are_not_read_contribute_nothing(long_text: LongText) -> None:
+    text = " ".join(SENTENCES[:2])
+    found = explained(predictor("bert", long_text), text)
+    assert spelled(found) == [text]
+    unread = [share is None for share in contributions(found)[0]]
+    expected = {
+        "truncate": [False] * 7 + [True] * (len(unread) - 7),
+        "head-tail": [False] * 4 + [True] * (len(unread) - 7) + [False] * 3,
+        "windows": [False] * len(unread),
+    }
+    assert unread == expected[long_text]
+    assert found.prediction.truncated == (long_text != "windows")
+    assert found.error < TOLERANCE
+
+
+def test_half_a_surrogate_pair_and_text_without_letters_are_explained() -> None:
+    for text in ("sad \udcff film", "!", "\u200b", "\U0001f600 film"):
+        found = explained(predictor("bert"), text)
+        assert spelled(found) == [text.replace("\udcff", "?")]
+
+
+@pytest.mark.parametrize(
+    "text", [*SENTENCES, "I ca n't (not) say it 's -lrb- good -rrb- .", "  caf\u00e9\t\u4e2d\u6587 "]
+)
+def test_words_are_the_text(text: str) -> None:
+    assert spelled(explained(Predictor.load(SHIPPED_CHECKPOINT, "cpu"), text)) == [text]
+
+
+def test_steps_are_doubled_until_the_contributions_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    of = predictor("bert")
+    monkeypatch.setattr(attribution, "FEWEST_STEPS", 1)
+    found = explained(of, SHORT)
+    assert found.steps > 1 and found.error < TOLERANCE
+    monkeypatch.setattr(attribution, "MOST_STEPS", 1)
+    rough = explained(of, SHORT)
+    assert rough.steps == 1 and rough.error > TOLERANCE
+
+
+def test_explaining_leaves_the_model_as_it_was() -> None:
+    of = predictor("bert")
+    before = of.predict([SHORT])
+    explained(of, SHORT)
+    assert of.predict([SHORT]) == before
+    assert all(parameter.grad is None for parameter in of.model.parameters())
+
+
+def test_a_tokenizer_without_mask_and_padding_is_a_checkpoint_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attribution, "roles", lambda _: {})
+    with pytest.raises(CheckpointError, match="neither"):
+        explained(predictor("bert"), SHORT)
+
+
+def test_without_captum_the_user_is_told_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("src.utils.errors.find_spec", lambda name: None)
+    with pytest.raises(UsageError, match="an explanation needs captum; pip install captum"):
+        explain(predictor("bert"), Prediction(SHORT, "good", 1.0))
+
+
+def test_a_single_class_has_its_logit_for_a_margin() -> None:
+    model = randomized(BertForSequenceClassification(our_config("bert"), 1))
+    found = explained(Predictor(Classifier(model, tokenizer(), ("score",), SEQ_LEN), CPU), SHORT)
+    assert found.error < TOLERANCE
+
+
+def test_byte_level_tokens_and_both_texts_of_a_pair_find_their_words() -> None:
+    own = roberta_like()
+    config = replace(our_config("roberta"), vocab_size=own.get_vocab_size(), max_position_embeddings=64)
+    of = Predictor(Classifier(randomized(BertForSequenceClassification(config, C)), own, LABELS, 60), CPU)
+    texts = "w01  w02, caf\u00e9 \U0001f600!", "w03\n\nw04"
+    found = explained(of, *texts)
+    assert spelled(found) == list(texts) and found.error < TOLERANCE
+    assert all(share is not None for shares in contributions(found) for share in shares)
+
+
+def test_readme_tells_what_the_shipped_model_makes_of_texts_without_words() -> None:
+    of = Predictor.load(SHIPPED_CHECKPOINT, "cpu")
+    cls, *_, sep = of.classifier.tokenizer.encode("").ids
+    for name in ("[PAD]", "[MASK]"):
+        blank = token_id(of.classifier.tokenizer, name)
+        with torch.inference_mode():
+            texts = [torch.tensor([[cls, *[blank] * (length - 2), sep]]) for length in range(3, 50)]
+            scores = [float(of.model(ids).softmax(-1)[0, 1]) for ids in texts]
+        assert f"{min(scores):.2f} to {max(scores):.2f}" in README, name
+
+
+@pytest.mark.deep
+@pytest.mark.skipif("SST2_DIR" not in os.environ, reason="needs SST-2: set SST2_DIR to a folder that holds it")
+def test_on_sst2_the_shipped_models_contributions_add_up_as_readme_tells() -> None:
+    from src.data.sources import open_corpus
+
+    of = Predictor.load(SHIPPED_CHECKPOINT, "cpu")
+    texts = open_corpus(DataConfig(), ("validation",)).splits["validation"].texts[:100]
+    found = [explained(of, text) for text in texts]
+    errors = torch.tensor([explanation.error for explanation in found])
+    assert len(found) == 100 and float(errors.max()) < TOLERANCE
+    assert [spelled(explanation) for explanation in found] == [[text] for text in texts]
+    told = f"{100 * errors.median():.3f} % in the median and at most {100 * errors.max():.2f} %"
+    assert f"{told}, all at {max(explanation.steps for explanation in found)} points" in README.replace("\n", " ")

@@ -1,0 +1,203 @@
+"""The page in a real browser. `DEMO_PICTURE=media/demo.png` keeps the picture of it that README shows."""
+
+import csv
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from src.utils.config import REPOSITORY, SHIPPED_CHECKPOINT
+from src.web.limits import CSV_BYTES, REQUESTS
+
+BROWSER, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+pytestmark = [
+    pytest.mark.deep,
+    pytest.mark.skipif(not (BROWSER and DRIVER), reason="needs chromium and chromedriver on the PATH"),
+]
+OPTIONS = (
+    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+    *("--window-size=1200,1560", "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"),
+)
+# The server, with a line in a file for every address it connects to or looks up.
+SERVER = """
+import sys
+def note(event, arguments):
+    if event in ("socket.connect", "socket.getaddrinfo"):
+        with open(sys.argv[1], "a") as file:
+            print(arguments[1] if event == "socket.connect" else arguments[:2], file=file)
+sys.addaudithook(note)
+from src.demo import main, run_program
+run_program(lambda arguments: main(arguments[1:]))
+"""
+
+# A proxy that does not answer: the page must not need one.
+ENVIRONMENT = os.environ | {"HTTP_PROXY": "http://127.0.0.1:9", "HTTPS_PROXY": "http://127.0.0.1:9"}
+
+
+@dataclass(frozen=True)
+class Server:
+    url: str
+    addresses: Path
+    log: Path
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    found = Server(f"http://127.0.0.1:{port}/", tmp_path / "addresses.txt", tmp_path / "log.txt")
+    arguments = ("--checkpoint", SHIPPED_CHECKPOINT, "--port", port, "--device", "cpu", "--num-threads", 1)
+    command = [sys.executable, "-c", SERVER, found.addresses, *arguments]
+    with (
+        found.log.open("w") as log,
+        subprocess.Popen(list(map(str, command)), cwd=REPOSITORY, env=ENVIRONMENT, stderr=log, stdout=log) as process,
+    ):
+        try:
+            wait_for(lambda: "Ctrl-C" in found.log.read_text() or process.poll() is not None, found.log)
+            yield found
+        finally:
+            process.send_signal(signal.SIGINT)
+            assert process.wait(60) == 130 and found.log.read_text().endswith("\ninterrupted\n"), found.log.read_text()
+
+
+@pytest.fixture
+def browser(tmp_path: Path) -> Iterator[Any]:
+    webdriver = pytest.importorskip("selenium.webdriver")
+    options = webdriver.ChromeOptions()
+    options.binary_location = BROWSER
+    for option in (*OPTIONS, f"--user-data-dir={tmp_path / 'profile'}"):
+        options.add_argument(option)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    downloads = {"download.default_directory": str(tmp_path / "downloads"), "download.prompt_for_download": False}
+    options.add_experimental_option("prefs", downloads)
+    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
+    try:
+        driver.set_page_load_timeout(60)
+        yield driver
+    finally:
+        driver.quit()
+
+
+def wait_for(holds: Any, what: object, seconds: float = 60) -> Any:
+    end = time.monotonic() + seconds
+    while not (found := holds()):
+        assert time.monotonic() < end, what.read_text() if isinstance(what, Path) else what
+        time.sleep(0.2)
+    return found
+
+
+def all_of(browser: Any, selector: str) -> list[Any]:
+    found: list[Any] = browser.find_elements("css selector", selector)
+    return found
+
+
+def one(browser: Any, selector: str) -> Any:
+    return wait_for(lambda: all_of(browser, selector), f"{selector} is missing")[0]
+
+
+def type_and_classify(browser: Any, text: str) -> None:
+    field = one(browser, "#sentences textarea")
+    field.clear()
+    field.send_keys(text)
+    one(browser, "#classify").click()
+
+
+def keep_picture(browser: Any, path: Path) -> None:
+    browser.save_screenshot(str(path))
+    assert 10_000 < path.stat().st_size < 300_000
+    if kept := os.environ.get("DEMO_PICTURE"):
+        shutil.copy(path, kept)
+
+
+def test_sentences_are_typed_and_answers_read(server: Server, browser: Any, tmp_path: Path) -> None:
+    browser.get(server.url)
+    type_and_classify(browser, "A charming film, from its first scene to its last.\nTwo hours I will never get back.")
+    wait_for(lambda: len(all_of(browser, "#answers .explained")) == 2, "answers")
+    first, second = all_of(browser, "#answers .explained")
+    assert first.text.startswith("positive  ") and second.text.startswith("negative  ")
+    (charming,) = [word for word in first.find_elements("css selector", ".words span") if word.text == "charming"]
+    assert float(charming.get_attribute("title")) > 1
+    red, _, blue = map(int, charming.value_of_css_property("background-color").removeprefix("rgba(").split(",")[:3])
+    assert blue > red + 50
+    one(browser, "button.label-wrap").click()
+    picture = one(browser, "#attention img")
+    wait_for(lambda: browser.execute_script("return arguments[0].naturalWidth", picture) > 500, "attention maps")
+    keep_picture(browser, tmp_path / "page.png")
+    assert_nothing_was_loaded_from_elsewhere(server, browser)
+
+
+def assert_nothing_was_loaded_from_elsewhere(server: Server, browser: Any) -> None:
+    loaded = browser.execute_script("return performance.getEntriesByType('resource').map(entry => entry.name)")
+    assert len(loaded) > 5 and [name for name in loaded if not name.startswith((server.url, "data:", "blob:"))] == []
+    # The browser would report what the page's policy forbids, and what it cannot look up.
+    reports = [entry["message"] for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
+    assert reports == []
+    port = server.url.removesuffix("/").rpartition(":")[2]
+    addresses = set(server.addresses.read_text().splitlines())
+    assert addresses and {line for line in addresses if "127.0.0.1" not in line or port not in line} == set()
+
+
+def test_a_table_is_uploaded_and_predictions_are_downloaded(server: Server, browser: Any, tmp_path: Path) -> None:
+    (tmp_path / "texts.csv").write_text('id,review\n1,"a charming, fine film"\n2,a bore\n')
+    browser.get(server.url)
+    wait_for(lambda: all_of(browser, "button[role=tab]"), "tabs")[1].click()
+    one(browser, "#upload input[type=file]").send_keys(str(tmp_path / "texts.csv"))
+    wait_for(lambda: "texts" in one(browser, "#upload").text, "upload")
+    one(browser, "#classify-table").click()
+    link = one(browser, "#download a[href]")
+    link.click()
+    path = tmp_path / "downloads" / "predictions.csv"
+    wait_for(path.exists, "download")
+    with path.open(encoding="utf-8", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert [(row["id"], row["predicted_label"]) for row in rows] == [("1", "positive"), ("2", "negative")]
+
+
+def test_words_are_dark_on_light_in_a_dark_page_too(server: Server, browser: Any) -> None:
+    browser.get(f"{server.url}?__theme=dark")
+    type_and_classify(browser, "film " * 70)
+    for selector in ("#answers .words span", "#answers .unread", "#answers .explained .small", "#answers b"):
+        assert one(browser, selector).value_of_css_property("color") == "rgba(26, 26, 26, 1)", selector
+    assert one(browser, "#answers .explained").value_of_css_property("background-color") == "rgba(255, 255, 255, 1)"
+
+
+def test_a_mistake_is_told_on_the_page(server: Server, browser: Any) -> None:
+    browser.get(server.url)
+    type_and_classify(browser, " ")
+    wait_for(lambda: "Type a sentence first" in one(browser, ".toast-body").text, "what is wrong")
+
+
+def test_large_files_and_many_uploads_are_refused_and_other_addresses_not_served(server: Server) -> None:
+    with httpx.Client(base_url=server.url, timeout=30) as client:
+        large = client.post("gradio_api/upload", files={"files": ("a.csv", b"x" * (CSV_BYTES + 1))})
+        assert large.status_code == 413
+        codes = [
+            client.post("gradio_api/upload", files={"files": ("a.csv", b"text\nfilm\n")}).status_code
+            for _ in range(REQUESTS)
+        ]
+    assert codes == [200] * (REQUESTS - 1) + [429]
+    own = {line.split()[0] for line in subprocess.getoutput("hostname -I").split()}
+    port = int(server.url.removesuffix("/").rpartition(":")[2])
+    for address in own:
+        with pytest.raises(OSError), socket.create_connection((address, port), timeout=2):
+            pass
+
+
+def test_a_port_that_is_taken_is_a_usage_error(server: Server) -> None:
+    port = server.url.removesuffix("/").rpartition(":")[2]
+    command = [sys.executable, "-m", "src.demo", "--checkpoint", str(SHIPPED_CHECKPOINT), "--port", port]
+    ended = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=120)
+    assert ended.returncode == 2 and ended.stdout == ""
+    assert ended.stderr.splitlines()[-1].startswith("error: cannot listen at --host 127.0.0.1 --port")
