@@ -133,9 +133,9 @@ def _results(path: Path | None) -> Iterator[TextIO]:
     with _writing("--output", path):
         stream = unfinished.open("w", encoding="utf-8")
     try:
-        with stream:
-            yield stream
         with _writing("--output", path):
+            with stream:
+                yield stream
             unfinished.replace(path)
     finally:
         unfinished.unlink(missing_ok=True)
@@ -146,6 +146,8 @@ def _writing(option: str, path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        if error.errno is None:  # of a network, not of a disk
+            raise
         raise StorageError(f"cannot write {option} {path} ({error.strerror or error}); choose another") from error
 
 

@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from src.evaluation.metrics import Evaluation
 from src.training.loop import StepReport, Trainer
+from src.training.perseverance import Perseverance
 from src.training.run_folder import RunFolder
 from src.training.subjects import Report, Subject
 from src.training.tracking import Tracker
@@ -37,6 +38,7 @@ class Session:
     ):
         self.trainer, self.subject, self.folder, self.tracker, self.config = trainer, subject, folder, tracker, config
         self.progress = trainer.state.progress
+        self.storage = Perseverance()
         self.signal: int | None = None
         self.window: list[StepReport] = []
         self.window_seconds = self.progress.training_seconds  # where the window begins, also after a resume
@@ -47,6 +49,7 @@ class Session:
         Raises:
             Interrupted: SIGINT or SIGTERM came; a checkpoint was saved.
             DivergedError: loss or gradient was not finite three times in a row.
+            StorageError: the state could not be saved when a signal came; at other times training goes on.
         """
         with self._listening_to_signals():
             while not self._is_over():
@@ -65,13 +68,18 @@ class Session:
             self._evaluate()
         # All processes end in the same step, whichever got the signal.
         if signal_number := int(largest(self.signal or 0)):
-            self._save()
-            wait_for_all()  # the first one that ends makes torchrun end the others
-            raise Interrupted(
-                f"stopped in step {step}; go on with --resume {self.folder.path}", signal_number=signal_number
-            )
+            self._leave(signal_number)
         if self.config.save_every and step % self.config.save_every == 0:
             self._save()
+
+    def _leave(self, signal_number: int) -> None:
+        saved, step = self._save(), self.progress.step
+        wait_for_all()  # the first one that ends makes torchrun end the others
+        if not saved:
+            self.storage.admit_unsaved(step, self.folder.path)
+        raise Interrupted(
+            f"stopped in step {step}; go on with --resume {self.folder.path}", signal_number=signal_number
+        )
 
     def _log_window(self) -> float:
         """Records the mean of the steps since the last record; returns their mean loss."""
@@ -95,7 +103,8 @@ class Session:
         if best:
             self.progress.best_accuracy, self.progress.best_epoch = report.accuracy, self.progress.epoch
         if best if self.config.keep == "best" else self._is_over():
-            self.folder.deliver(self.subject, self.trainer.state, report.as_dict())
+            numbers = report.as_dict()
+            self.storage.attempt_delivery(lambda: self.folder.deliver(self.subject, self.trainer.state, numbers))
         self._save()
 
     def _is_over(self) -> bool:
@@ -120,11 +129,12 @@ class Session:
         return report
 
     def _record(self, values: dict[str, float], **more: object) -> None:
-        self.folder.log({"step": self.progress.step} | values | more)
+        self.storage.attempt(lambda: self.folder.log({"step": self.progress.step} | values | more))
         self.tracker.log(self.progress.step, values)
 
-    def _save(self) -> None:
-        self.folder.save_checkpoint(self.subject, self.trainer.state)
+    def _save(self) -> bool:
+        state, keep_last = self.trainer.state, self.config.keep_last
+        return self.storage.attempt_checkpoint(lambda: self.folder.save_checkpoint(self.subject, state, keep_last))
 
     def _progress_bar(self) -> "tqdm[None]":
         return tqdm(
@@ -142,7 +152,7 @@ class Session:
         def remember(number: int, frame: FrameType | None) -> None:
             # Asked twice: at once. But torchrun passes on the Ctrl-C that each process got from the terminal, too.
             if self.signal is not None and world_size() == 1:
-                raise KeyboardInterrupt
+                raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
             self.signal = number
             notice("stopping after this step; once more stops at once")
 

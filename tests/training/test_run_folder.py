@@ -180,7 +180,7 @@ def test_a_full_disk_is_a_storage_error_and_leaves_the_old_files(
     monkeypatch.setattr(subjects, "save_classifier", full_disk)
     subject, state = training.subject, training.trainer.state
     actions: dict[str, Callable[[], None]] = {
-        "checkpoint": lambda: run.save_checkpoint(subject, state),
+        "checkpoint": lambda: run.save_checkpoint(subject, state, keep_last=2),
         "delivery": lambda: run.deliver(subject, state, subject.evaluate().as_dict()),
     }
     with pytest.raises(StorageError, match="No space left on device"):
