@@ -40,8 +40,8 @@ class Session:
         self.progress = trainer.state.progress
         self.storage = Perseverance()
         self.signal: int | None = None
-        self.window: list[StepReport] = []
-        self.window_seconds = self.progress.training_seconds  # where the window begins, also after a resume
+        if self.progress.step == 0:
+            self.progress.window_begin = self.progress.training_seconds
 
     def run(self) -> None:
         """Trains all remaining epochs and leaves the delivered model in the run's folder.
@@ -59,10 +59,10 @@ class Session:
 
     def _after_step(self, report: StepReport, bar: "tqdm[None]") -> None:
         bar.update()
-        self.window.append(report)
+        self._add_to_window(report)
         step = self.progress.step
         if step % STEPS_PER_LOG == 0 or self.trainer.ends_epoch:
-            bar.set_postfix_str(f"loss {self._log_window():.3f}")
+            bar.set_postfix_str(f"loss {self._log_window(report):.3f}")
         if self.config.evaluate_every and step % self.config.evaluate_every == 0 and not self.trainer.ends_epoch:
             bar.clear()
             self._evaluate()
@@ -81,20 +81,25 @@ class Session:
             f"stopped in step {step}; go on with --resume {self.folder.path}", signal_number=signal_number
         )
 
-    def _log_window(self) -> float:
+    def _add_to_window(self, report: StepReport) -> None:
+        self.progress.window_loss += report.loss * report.predictions
+        self.progress.window_predictions += report.predictions
+        self.progress.window_tokens += report.tokens
+
+    def _log_window(self, last: StepReport) -> float:
         """Records the mean of the steps since the last record; returns their mean loss."""
-        predictions = sum(report.predictions for report in self.window)
-        loss = sum(report.loss * report.predictions for report in self.window) / predictions
-        seconds = self.progress.training_seconds - self.window_seconds
+        progress = self.progress
+        loss = progress.window_loss / progress.window_predictions
         values = {
             "train/loss": loss,
-            "train/learning_rate": self.window[-1].learning_rate,
-            "train/gradient_norm": self.window[-1].gradient_norm,
-            "train/tokens_per_second": sum(report.tokens for report in self.window) / seconds,
+            "train/learning_rate": last.learning_rate,
+            "train/gradient_norm": last.gradient_norm,
+            "train/tokens_per_second": progress.window_tokens / (progress.training_seconds - progress.window_begin),
             "epoch": self.trainer.epochs_done,
         }
+        progress.window_loss, progress.window_predictions, progress.window_tokens = 0.0, 0, 0
+        progress.window_begin = progress.training_seconds
         self._record(values)
-        self.window, self.window_seconds = [], self.progress.training_seconds
         return loss
 
     def _after_epoch(self) -> None:

@@ -29,6 +29,11 @@ class Progress:
     best_epoch: int = 0
     training_seconds: float = 0.0  # of optimizer steps, and of a classifier's tokenizing before them
     tracker_run_id: str | None = None
+    # Sums over the steps since training was last logged, and where training_seconds stood then.
+    window_loss: float = 0.0
+    window_predictions: int = 0
+    window_tokens: int = 0
+    window_begin: float = 0.0
 
 
 @dataclass
