@@ -2,8 +2,9 @@
 
 import importlib
 import os
+import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import scipy.stats
 import sklearn.metrics
 import torch._dynamo
 import tyro
+from tqdm import tqdm
 
 import src.inference
 import src.pretrain
@@ -20,8 +22,11 @@ import src.training.pretrain_setup
 import src.training.run
 import src.training.setup
 import src.training.start
+from src.data.batching import Batch
+from src.training.loop import StepReport, Trainer
 from src.utils.errors import run_program
 
+tqdm.get_lock()  # one for all: those of processes that are killed would be left behind
 PRELOADED = (scipy.stats, sklearn.metrics, torch._dynamo, tyro, src.inference, src.training)
 ENVIRONMENT = {"HF_HUB_OFFLINE": "1", "WANDB_MODE": "disabled"}
 CRASHED = 77
@@ -42,6 +47,23 @@ def work(
     if prepare is not None:
         prepare(*about)
     run_program(importlib.import_module(f"src.{program}").main)
+
+
+def raise_signal_in_step(number: int, step: int) -> None:
+    """Sends this process a signal while it computes its n-th step."""
+    training_step = Trainer.training_step
+
+    def interrupted(trainer: Trainer[Any, Any], batches: Sequence[Batch]) -> StepReport:
+        if trainer.state.progress.step == step - 1:
+            signal.raise_signal(number)
+        return training_step(trainer, batches)
+
+    Trainer.training_step = interrupted  # type: ignore[method-assign]
+
+
+def without_wandb() -> None:
+    """Hides the package, as if it were not installed."""
+    sys.modules["wandb"] = None  # type: ignore[assignment]
 
 
 def crash_in_call(number: int, folder: Path, names: Path) -> None:

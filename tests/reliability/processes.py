@@ -4,6 +4,7 @@ import hashlib
 import json
 import multiprocessing
 import os
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 
+from src.training.run_folder import RunFolder
 from tests.conftest import SMALL
 from tests.reliability.child import work
 from tests.training import tiny_pretraining, tiny_training
@@ -102,8 +104,10 @@ def when(ready: Callable[[], bool]) -> None:
 
 
 def outcome(run: Path) -> dict[str, Any]:
-    """All that a run leaves, but for times and what is in a random order."""
+    """All that a run leaves, but for times, and for checkpoints before the last one: where a run stopped it has more."""
+    newest = RunFolder(run).checkpoints()[0].name
     names = sorted(str(file.relative_to(run)) for file in run.rglob("*") if file.is_file())
+    names = [name for name in names if not re.match(rf"checkpoints/(?!{newest}/)step-\d+/", name)]
     weights = {name: _sum(run / name) for name in names if name.endswith(".safetensors")}
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     for row in rows:

@@ -17,7 +17,7 @@ from typing import Any
 from src.training.run_folder import RunFolder
 from src.utils.errors import CheckpointError
 from src.utils.folder import verify
-from tests.reliability.child import CRASHED, crash_in_call
+from tests.reliability.child import CRASHED, crash_in_call, raise_signal_in_step
 from tests.reliability.processes import Command, ended, outcome
 
 
@@ -77,6 +77,18 @@ def signals(program: str, tries: int, folder: Path) -> int:
     return good
 
 
+def stops(program: str, tries: int, folder: Path) -> int:
+    """SIGTERM in one step after the other."""
+    command, wanted, _ = straight(program, folder)
+    shutil.rmtree(command.run)
+    good = 0
+    for step in range(1, tries + 1):
+        code = ended(command.start(raise_signal_in_step, signal.SIGTERM, step))
+        newest = RunFolder(command.run).checkpoints()[0].name
+        good += code == 128 + signal.SIGTERM and newest == f"step-{step}" and ends_the_same(command, wanted)
+    return good
+
+
 def calls(program: str, folder: Path) -> list[str]:
     """Names all calls of a run, in their order, that change files of the run or of the cache."""
     command = Command(program, folder / "calls")
@@ -132,7 +144,9 @@ def cut_off(content: bytes, draw: random.Random) -> bytes:
 def damaged_models(tries: int, folder: Path) -> int:
     """A flipped bit in a delivered model: refused."""
     command, _, _ = straight("train", folder)
-    names = sorted({*RunFolder(command.run).checkpoints()[0].glob("*")} - {*command.run.glob("checkpoints/*/training*")})
+    names = sorted(
+        {*RunFolder(command.run).checkpoints()[0].glob("*")} - {*command.run.glob("checkpoints/*/training*")}
+    )
     good, draw = 0, random.Random(tries)
     for _ in range(tries):
         file = command.run / draw.choice(names).name
