@@ -43,7 +43,7 @@ def work(
     os.dup2(descriptor, 2)
     os.environ.update(ENVIRONMENT)
     sys.argv = [program, *arguments]
-    src.pretrain.CACHE_DIR = log.parent / "cache"
+    src.pretrain.CACHE_DIR = log.parent / "cache"  # type: ignore[attr-defined]
     if prepare is not None:
         prepare(*about)
     run_program(importlib.import_module(f"src.{program}").main)
@@ -58,12 +58,17 @@ def raise_signal_in_step(number: int, step: int) -> None:
             signal.raise_signal(number)
         return training_step(trainer, batches)
 
-    Trainer.training_step = interrupted  # type: ignore[method-assign]
+    Trainer.training_step = interrupted  # type: ignore[method-assign,assignment]
 
 
-def without_wandb() -> None:
-    """Hides the package, as if it were not installed."""
-    sys.modules["wandb"] = None  # type: ignore[assignment]
+def set_environment(changes: dict[str, str | None], is_without_wandb: bool = False) -> None:
+    """Changes environment variables (None: not set), and hides wandb as if it were not installed."""
+    for name, value in changes.items():
+        os.environ.pop(name, None)
+        if value is not None:
+            os.environ[name] = value
+    if is_without_wandb:
+        sys.modules["wandb"] = None  # type: ignore[assignment]
 
 
 def crash_in_call(number: int, folder: Path, names: Path) -> None:
@@ -93,7 +98,7 @@ def crash_in_call(number: int, folder: Path, names: Path) -> None:
         if (event in CALLS or written) and values[0] != str(names) and _is_below(folder, event, values):
             count(f"{event} {Path(os.fsdecode(values[0])).name}")
 
-    os.fsync = flush
+    os.fsync = flush  # type: ignore[assignment]
     sys.addaudithook(hear)
 
 

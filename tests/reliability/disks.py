@@ -1,6 +1,5 @@
 """Disks that are full, or may not be written to any more: real ones, in memory, which only their process sees."""
 
-import json
 import shutil
 import subprocess
 import sys
@@ -12,8 +11,8 @@ from src.utils.config import REPOSITORY
 from tests.reliability.processes import PATIENCE, Command, outcome
 
 APART = ("unshare", "--map-root-user", "--mount")
-# $1 the disk's folder, $2 where its content goes when it goes, $3 its size, $4 a folder that will be there when it may no
-# longer be written to (or nothing), and then the command. It runs twice: on the bad disk, and once there is room again.
+# $1 the disk's folder, $2 where its content goes when it goes, $3 its size, $4 a folder that is there when the disk may
+# no longer be written to (or nothing), then the command. It runs twice: on the bad disk, and once there is room again.
 ON_A_BAD_DISK = """
 disk=$1 kept=$2 size=$3 moment=$4
 shift 4
@@ -102,6 +101,20 @@ def trouble(folder: Path, size: str, moment: str = "") -> Trouble:
     return Trouble(int((kept / "code").read_text()), (kept / "said").read_text(), kept / "bad", kept / "good")
 
 
-def delivered(run: Path) -> bool:
-    """Tells whether a run says that it is complete."""
-    return json.loads((run / "run.json").read_text())["finished"] is not None
+def full_disks(tries: int, folder: Path) -> tuple[int, int]:
+    """Disks of sizes from nearly nothing to nearly enough."""
+    return _survived(folder, [(f"{60 + 540 * attempt // tries}k", "") for attempt in range(tries)])
+
+
+def read_only_disks(tries: int, folder: Path) -> tuple[int, int]:
+    """A disk that can only be read from some moment on."""
+    return _survived(folder, [("64m", f"checkpoints/step-{4 + 2 * (attempt % 5)}") for attempt in range(tries)])
+
+
+def _survived(folder: Path, disks: list[tuple[str, str]]) -> tuple[int, int]:
+    straight, good = Command("train", folder / "straight"), 0
+    straight.finish()
+    for number, (size, moment) in enumerate(disks):
+        found = trouble(folder / str(number), size, moment)
+        good += found.went_on and found.old_is_whole and found.is_made_up_for(straight.run)
+    return good, len(disks)

@@ -39,10 +39,12 @@ class Command:
     Args:
         program: "train" or "pretrain".
         folder: holds the data, the cache and the run.
+        more: options on top.
     """
 
     program: str
     folder: Path
+    more: tuple[str, ...] = ()
 
     @property
     def run(self) -> Path:
@@ -59,7 +61,7 @@ class Command:
         elif not data.exists():
             tiny_pretraining.write_texts(data)
         source, options = ("--dataset", TRAIN) if self.program == "train" else ("--corpus", PRETRAIN)
-        return [source, str(data), *options, "--output-dir", str(self.run), "--resume", "auto"]
+        return [source, str(data), *options, "--output-dir", str(self.run), "--resume", "auto", *self.more]
 
     def start(self, prepare: Callable[..., None] | None = None, *about: Any) -> ForkServerProcess:
         """Starts a process and returns once it has begun; `prepare` is called in it before the program."""
@@ -104,7 +106,7 @@ def when(ready: Callable[[], bool]) -> None:
 
 
 def outcome(run: Path) -> dict[str, Any]:
-    """All that a run leaves, but for times, and for checkpoints before the last one: where a run stopped it has more."""
+    """All that a run leaves, but for times, and for checkpoints before the last one: a stop adds one."""
     newest = RunFolder(run).checkpoints()[0].name
     names = sorted(str(file.relative_to(run)) for file in run.rglob("*") if file.is_file())
     names = [name for name in names if not re.match(rf"checkpoints/(?!{newest}/)step-\d+/", name)]

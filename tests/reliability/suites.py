@@ -1,7 +1,7 @@
 """What may happen to a run, many times over, and how often nothing was lost by it.
 
-Each suite takes a number of tries and an empty folder and returns how many of them ended well, which is: the run, gone on
-with by the same command, ends with the same files to the bit, or the damage is told from a whole file.
+Each suite takes a number of tries and an empty folder and returns how many of them ended well, and how many there were.
+Well is: the run, gone on with by the same command, ends with the same files to the bit; or the damage is noticed.
 """
 
 import os
@@ -52,7 +52,7 @@ def struck(command: Command, seconds: float, draw: random.Random, number: int) -
         shutil.rmtree(command.run)  # it had ended already
 
 
-def kills(program: str, tries: int, folder: Path) -> int:
+def kills(program: str, tries: int, folder: Path) -> tuple[int, int]:
     """SIGKILL at random moments."""
     command, wanted, seconds = straight(program, folder)
     shutil.rmtree(command.run)
@@ -60,10 +60,10 @@ def kills(program: str, tries: int, folder: Path) -> int:
     for _ in range(tries):
         code, _ = struck(command, seconds, draw, signal.SIGKILL)
         good += code == -signal.SIGKILL and ends_the_same(command, wanted)
-    return good
+    return good, tries
 
 
-def signals(program: str, tries: int, folder: Path) -> int:
+def signals(program: str, tries: int, folder: Path) -> tuple[int, int]:
     """SIGINT and SIGTERM in turn, at random moments: the exit code, a checkpoint that can be loaded, the same end."""
     command, wanted, seconds = straight(program, folder)
     shutil.rmtree(command.run)
@@ -74,10 +74,10 @@ def signals(program: str, tries: int, folder: Path) -> int:
         clean = "Traceback" not in command.said() and not list(run.rglob(".unfinished-*"))
         loadable = not RunFolder(run).checkpoints() or RunFolder(run).newest_checkpoint() is not None
         good += code == 128 + number and clean and loadable and ends_the_same(command, wanted)
-    return good
+    return good, tries
 
 
-def stops(program: str, tries: int, folder: Path) -> int:
+def stops(program: str, tries: int, folder: Path) -> tuple[int, int]:
     """SIGTERM in one step after the other."""
     command, wanted, _ = straight(program, folder)
     shutil.rmtree(command.run)
@@ -86,7 +86,7 @@ def stops(program: str, tries: int, folder: Path) -> int:
         code = ended(command.start(raise_signal_in_step, signal.SIGTERM, step))
         newest = RunFolder(command.run).checkpoints()[0].name
         good += code == 128 + signal.SIGTERM and newest == f"step-{step}" and ends_the_same(command, wanted)
-    return good
+    return good, tries
 
 
 def calls(program: str, folder: Path) -> list[str]:
@@ -99,10 +99,11 @@ def calls(program: str, folder: Path) -> list[str]:
     return names.read_text().splitlines()
 
 
-def crashes(program: str, tries: int, folder: Path) -> int:
-    """An end at every call that changes a file, or at as many of them, evenly spread."""
+def crashes(program: str, tries: int, folder: Path) -> tuple[int, int]:
+    """An end at so many of the calls that change a file, evenly spread; 0: at every one of them."""
     command, wanted, _ = straight(program, folder)
     count = len(calls(program, folder))
+    tries = tries or count
     shutil.rmtree(command.run)
     shutil.rmtree(command.folder / "cache", ignore_errors=True)
     good = 0
@@ -110,10 +111,10 @@ def crashes(program: str, tries: int, folder: Path) -> int:
         number = 1 + attempt * count // tries
         process = command.start(crash_in_call, number, command.folder, folder / "names")
         good += ended(process) == CRASHED and ends_the_same(command, wanted)
-    return good
+    return good, tries
 
 
-def damage(tries: int, folder: Path, spoil: Callable[[bytes, random.Random], bytes]) -> int:
+def damage(tries: int, folder: Path, spoil: Callable[[bytes, random.Random], bytes]) -> tuple[int, int]:
     """Damage to a file of the newest checkpoint: told in one line, and the checkpoint before it is found instead."""
     command, _, _ = straight("train", folder)
     run, draw = RunFolder(command.run), random.Random(tries)
@@ -126,7 +127,7 @@ def damage(tries: int, folder: Path, spoil: Callable[[bytes, random.Random], byt
         good += run.newest_checkpoint() == before
         file.write_bytes(whole)
     assert run.newest_checkpoint() == newest
-    return good
+    return good, tries
 
 
 def flip_a_bit(content: bytes, draw: random.Random) -> bytes:
@@ -141,7 +142,7 @@ def cut_off(content: bytes, draw: random.Random) -> bytes:
     return content[: draw.randrange(len(content))]
 
 
-def damaged_models(tries: int, folder: Path) -> int:
+def damaged_models(tries: int, folder: Path) -> tuple[int, int]:
     """A flipped bit in a delivered model: refused."""
     command, _, _ = straight("train", folder)
     names = sorted(
@@ -157,4 +158,4 @@ def damaged_models(tries: int, folder: Path) -> int:
         except CheckpointError:
             good += 1
         file.write_bytes(whole)
-    return good
+    return good, tries
