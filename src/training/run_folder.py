@@ -8,11 +8,11 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict
 from importlib.metadata import version
-from math import inf
 from pathlib import Path
 from typing import Any
 
 from src.training.loop import Trainer
+from src.training.metrics_file import MetricsFile
 from src.training.state import TrainingState, gather_random_states
 from src.training.subjects import Subject
 from src.utils.config import PretrainConfig, TrainConfig
@@ -25,7 +25,6 @@ from src.utils.folder import (
     read_json,
     refreshed_folder,
     replace_json,
-    replace_text,
     storage_errors,
     verify,
     write_json,
@@ -44,7 +43,7 @@ class RunFolder:
 
     def __init__(self, path: Path):
         self.path = path
-        self.unwritten = ""  # lines of metrics.jsonl that the disk refused so far
+        self.metrics = MetricsFile(path / METRICS)
 
     def begin(self, config: TrainConfig | PretrainConfig, data: Mapping[str, Any], model: Mapping[str, Any]) -> None:
         """Makes the folder anew and notes in run.json what is about to run.
@@ -92,11 +91,8 @@ class RunFolder:
         self._refuse_other_data(data)
         trainer.state.load(checkpoint)
         step = trainer.state.progress.step
-        path = self.path / METRICS
-        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
         # An epoch's last step is saved before the evaluation, which is then done again.
-        kept = [line for line in lines if _is_before(line, step, without_evaluation=trainer.ends_epoch)]
-        replace_text(path, "".join(f"{line}\n" for line in kept))
+        self.metrics.forget_after(step, without_evaluation=trainer.ends_epoch)
         for later in self.checkpoints():
             if _step_of(later) > step:
                 discard(later)
@@ -120,25 +116,12 @@ class RunFolder:
         return read_json(self.path / EVALUATION)
 
     def log(self, row: Mapping[str, Any]) -> None:
-        """Appends one line to metrics.jsonl, behind those that could not be written before.
+        """Appends one line to metrics.jsonl.
 
         Raises:
             StorageError: the disk refused; the line is kept for the next time.
         """
-        # JSON knows no NaN or infinity, which a diverging run reports.
-        finite = {name: None if value in (inf, -inf) or value != value else value for name, value in row.items()}
-        self.unwritten += json.dumps(finite, allow_nan=False) + "\n"
-        path = self.path / METRICS
-        with storage_errors(path):
-            end = path.stat().st_size if path.exists() else 0
-            try:
-                with path.open("a", encoding="utf-8") as stream:
-                    stream.write(self.unwritten)
-            except OSError:
-                if path.is_file():
-                    os.truncate(path, end)  # half a line would spoil the next one
-                raise
-        self.unwritten = ""
+        self.metrics.append(row)
 
     def checkpoints(self) -> list[Path]:
         """Returns the checkpoints, newest first; one that was about to be replaced when the run died comes second."""
@@ -237,16 +220,6 @@ class SilentRunFolder(RunFolder):
 
 def _step_of(checkpoint: Path) -> int:
     return int(checkpoint.name.removeprefix("step-").removesuffix(REPLACED))
-
-
-def _is_before(line: str, step: int, without_evaluation: bool) -> bool:
-    """Tells whether a line of metrics.jsonl was written before the checkpoint; half a line of a crash was not."""
-    try:
-        row = json.loads(line)
-    except ValueError:
-        return False
-    is_evaluation = any(name.startswith("validation/") for name in row)
-    return row["step"] < step or (row["step"] == step and not (is_evaluation and without_evaluation))
 
 
 def _circumstances() -> dict[str, Any]:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from src.training.run_folder import RunFolder
+from src.training.state import TENSORS
 from src.utils.errors import CheckpointError
 from src.utils.folder import verify
 from tests.reliability.child import CRASHED, crash_in_call, raise_signal_in_step
@@ -109,6 +110,21 @@ def crashes(program: str, tries: int, folder: Path) -> tuple[int, int]:
     good = 0
     for attempt in range(tries):
         number = 1 + attempt * count // tries
+        process = command.start(crash_in_call, number, command.folder, folder / "names")
+        good += ended(process) == CRASHED and ends_the_same(command, wanted)
+    return good, tries
+
+
+def crashes_of_resumed(tries: int, folder: Path) -> tuple[int, int]:
+    """An end before one after the other of the first calls of a training that goes on behind a damaged checkpoint."""
+    command, wanted, _ = straight("train", folder)
+    shutil.rmtree(command.run)
+    assert ended(command.start(raise_signal_in_step, signal.SIGTERM, 9)) == 128 + signal.SIGTERM
+    (command.run / "checkpoints" / "step-9" / TENSORS).write_bytes(b"")
+    stopped = command.run.rename(folder / "stopped")
+    good = 0
+    for number in range(1, tries + 1):
+        shutil.copytree(stopped, command.run)
         process = command.start(crash_in_call, number, command.folder, folder / "names")
         good += ended(process) == CRASHED and ends_the_same(command, wanted)
     return good, tries

@@ -36,6 +36,9 @@ SUITES = {
     "SIGKILL at a random moment of a pre-training": Suite(partial(suites.kills, "pretrain"), 5, 50),
     "an end before every call of a training that changes a file": Suite(partial(suites.crashes, "train"), 5, 0),
     "an end before every call of a pre-training that changes a file": Suite(partial(suites.crashes, "pretrain"), 5, 0),
+    "an end before the first calls of a training resumed behind a damaged checkpoint": Suite(
+        suites.crashes_of_resumed, 0, 40
+    ),
     "SIGTERM in every step of a training": Suite(partial(suites.stops, "train"), 2, 20),
     "SIGTERM in every step of a pre-training": Suite(partial(suites.stops, "pretrain"), 2, 16),
     "SIGINT or SIGTERM at a random moment of a training": Suite(partial(suites.signals, "train"), 4, 50),
