@@ -4,6 +4,7 @@ import importlib
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,8 @@ from src.data.batching import Batch
 from src.training.loop import StepReport, Trainer
 from src.utils.errors import run_program
 
-tqdm.get_lock()  # one for all: those of processes that are killed would be left behind
+# Not one that processes share: who is killed while it holds that one leaves the others waiting.
+tqdm.set_lock(threading.RLock())
 PRELOADED = (scipy.stats, sklearn.metrics, torch._dynamo, tyro, src.inference, src.training)
 ENVIRONMENT = {"HF_HUB_OFFLINE": "1", "WANDB_MODE": "disabled"}
 CRASHED = 77
