@@ -6,6 +6,7 @@ Well is: the run, gone on with by the same command, ends with the same files to 
 
 import os
 import random
+import re
 import shutil
 import signal
 import time
@@ -38,6 +39,12 @@ def ends_the_same(command: Command, wanted: dict[str, Any]) -> bool:
     shutil.rmtree(command.run)
     shutil.rmtree(command.folder / "cache", ignore_errors=True)
     return same
+
+
+def newest_step(run: Path) -> int:
+    """Finds the step that a run would go on from; 0: it would begin anew."""
+    newest = RunFolder(run).newest_checkpoint()
+    return 0 if newest is None else int(re.findall(r"\d+", newest.name)[0])
 
 
 def struck(command: Command, seconds: float, draw: random.Random, number: int) -> tuple[int, Path]:
@@ -101,17 +108,21 @@ def calls(program: str, folder: Path) -> list[str]:
 
 
 def crashes(program: str, tries: int, folder: Path) -> tuple[int, int]:
-    """An end at so many of the calls that change a file, evenly spread; 0: at every one of them."""
+    """An end before so many of the calls that change a file, evenly spread; 0: before every one of them.
+
+    The later the end, the later is the step to go on from, or the same: what is on the disk once stays.
+    """
     command, wanted, _ = straight(program, folder)
     count = len(calls(program, folder))
     tries = tries or count
     shutil.rmtree(command.run)
     shutil.rmtree(command.folder / "cache", ignore_errors=True)
-    good = 0
+    good = reached = 0
     for attempt in range(tries):
         number = 1 + attempt * count // tries
         process = command.start(crash_in_call, number, command.folder, folder / "names")
-        good += ended(process) == CRASHED and ends_the_same(command, wanted)
+        crashed, before, reached = ended(process) == CRASHED, reached, newest_step(command.run)
+        good += crashed and reached >= before and ends_the_same(command, wanted)
     return good, tries
 
 
