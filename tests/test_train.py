@@ -359,6 +359,17 @@ def test_a_full_disk_ends_with_its_own_exit_code_and_one_line(data: Path, tmp_pa
     assert not (tmp_path / "run" / "model.safetensors").exists()
 
 
+def test_a_training_that_diverges_ends_with_its_own_exit_code_and_one_line(
+    programs: Programs, data: Path, tmp_path: Path
+) -> None:
+    options = ("--dataset", data, "--output-dir", tmp_path / "run", "--learning-rate", 1e30, "--warmup-ratio", 0)
+    answer = programs.train_small(*options)
+    assert answer.code == 5 and "lower --learning-rate" in answer.error and "Traceback" not in answer.err
+    answer = programs.train_small(*options, "--overwrite", "--batch-size", 4)  # more than three steps an epoch
+    assert answer.code == 5 and "not finite 3 times in a row" in answer.error and "Traceback" not in answer.err
+    assert not (tmp_path / "run" / "model.safetensors").exists()
+
+
 def test_interrupted_before_the_first_step_is_130_without_a_traceback(programs: Programs, monkeypatch: Any) -> None:
     monkeypatch.setattr("src.data.sources.open_corpus", lambda *_, **__: signal.raise_signal(signal.SIGINT))
     answer = programs.train("--dataset", "sample")

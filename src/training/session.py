@@ -17,7 +17,7 @@ from src.training.subjects import Report, Subject
 from src.training.tracking import Tracker
 from src.utils.config import RunConfig
 from src.utils.distributed import is_first, largest, wait_for_all, world_size
-from src.utils.errors import Interrupted, notice
+from src.utils.errors import CheckpointError, DivergedError, Interrupted, notice
 
 STEPS_PER_LOG = 50
 
@@ -120,8 +120,11 @@ class Session:
 
     def _evaluate(self) -> Report:
         """Evaluates the model as it would be delivered, records the numbers and tells the most important ones."""
-        with self.trainer.state.as_delivered():
-            report = self.subject.evaluate()
+        try:
+            with self.trainer.state.as_delivered():
+                report = self.subject.evaluate()
+        except CheckpointError as error:  # the weights are of this training, not of a folder
+            raise DivergedError(f"{error}; lower --learning-rate or raise --warmup-ratio") from None
         values = {f"validation/{name}": value for name, value in report.curves().items()}
         self._record(values | {"epoch": self.trainer.epochs_done}, **report.tables())
         if isinstance(report, Evaluation):

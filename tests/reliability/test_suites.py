@@ -34,15 +34,15 @@ class Suite:
 SUITES = {
     "SIGKILL at a random moment of a training": Suite(partial(suites.kills, "train"), 5, 50),
     "SIGKILL at a random moment of a pre-training": Suite(partial(suites.kills, "pretrain"), 5, 50),
-    "an end before every call of a training that changes a file": Suite(partial(suites.crashes, "train"), 5, 0),
-    "an end before every call of a pre-training that changes a file": Suite(partial(suites.crashes, "pretrain"), 5, 0),
+    "an end before every call of a training that changes a file": Suite(partial(suites.crashes, "train"), 4, 0),
+    "an end before every call of a pre-training that changes a file": Suite(partial(suites.crashes, "pretrain"), 4, 0),
     "an end before the first calls of a training resumed behind a damaged checkpoint": Suite(
         suites.crashes_of_resumed, 0, 40
     ),
     "SIGTERM in every step of a training": Suite(partial(suites.stops, "train"), 2, 20),
     "SIGTERM in every step of a pre-training": Suite(partial(suites.stops, "pretrain"), 2, 16),
-    "SIGINT or SIGTERM at a random moment of a training": Suite(partial(suites.signals, "train"), 4, 50),
-    "SIGINT or SIGTERM at a random moment of a pre-training": Suite(partial(suites.signals, "pretrain"), 4, 50),
+    "SIGINT or SIGTERM at a random moment of a training": Suite(partial(suites.signals, "train"), 2, 50),
+    "SIGINT or SIGTERM at a random moment of a pre-training": Suite(partial(suites.signals, "pretrain"), 2, 50),
     "a flipped bit in a checkpoint": Suite(partial(suites.damage, spoil=suites.flip_a_bit), 200, 200),
     "a checkpoint's file cut off": Suite(partial(suites.damage, spoil=suites.cut_off), 100, 100),
     "a flipped bit in a delivered model": Suite(suites.damaged_models, 200, 200),
