@@ -93,9 +93,9 @@ class RunFolder:
         step = trainer.state.progress.step
         # An epoch's last step is saved before the evaluation, which is then done again.
         self.metrics.forget_after(step, without_evaluation=trainer.ends_epoch)
-        for later in self.checkpoints():
-            if _step_of(later) > step:
-                discard(later)
+        for other in self.checkpoints():
+            if _step_of(other) > step or (other.name.endswith(REPLACED) and other != checkpoint):
+                discard(other)
         for folder in (self.path, self.path / CHECKPOINTS):
             discard_unfinished(folder)
         if config.run.allow_config_change:

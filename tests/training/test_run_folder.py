@@ -88,7 +88,9 @@ def test_what_a_crash_left_is_gone_once_the_run_goes_on(run: RunFolder) -> None:
     (run.path / ".unfinished-a").mkdir()
     (checkpoints / ".unfinished-b").mkdir()
     shutil.copytree(checkpoints / "step-8", checkpoints / "step-8.replaced")
-    go_on(run.path, checkpoints / "step-8", save_every=4).run()
+    resumed = go_on(run.path, checkpoints / "step-8", save_every=4)
+    assert {path.name for path in checkpoints.iterdir()} == {"step-8"}
+    resumed.run()
     assert {path.name for path in checkpoints.iterdir()} == {"step-8", "step-12"}
     assert not list(run.path.glob(".unfinished*"))
 
