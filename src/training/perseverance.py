@@ -16,6 +16,7 @@ class Perseverance:
 
     def __init__(self) -> None:
         self.error: StorageError | None = None
+        self.told = set[str]()
         self.owes_delivery = False
 
     def attempt(self, write: Callable[[], None]) -> bool:
@@ -31,8 +32,9 @@ class Perseverance:
             write()
             return True
         except StorageError as error:
-            if str(error) != str(self.error):  # the same again every 50 steps helps nobody
+            if str(error) not in self.told:  # the same again every 50 steps helps nobody
                 notice(f"warning: {error}; training goes on")
+            self.told.add(str(error))
             self.error = error
             return False
 

@@ -76,7 +76,7 @@ def run(config: TrainConfig | PretrainConfig, setup: Setup, folder: RunFolder, c
     try:
         session.run()
         if not session.storage.owes_delivery:
-            folder.finish(progress.training_seconds)
+            session.storage.attempt(lambda: folder.finish(progress.training_seconds))
         session.storage.admit(folder.path)
     except UserError as error:
         tracker.finish(error.exit_code)

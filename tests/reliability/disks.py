@@ -10,6 +10,7 @@ from src.training.run_folder import RunFolder
 from src.utils.config import REPOSITORY
 from tests.reliability.processes import PATIENCE, Command, outcome
 
+WEIGHTS = "model.safetensors"
 APART = ("unshare", "--map-root-user", "--mount")
 # $1 the disk's folder, $2 where its content goes when it goes, $3 its size, $4 a folder that is there when the disk may
 # no longer be written to (or nothing), then the command. It runs twice: on the bad disk, and once there is room again.
@@ -62,13 +63,15 @@ class Trouble:
 
     @property
     def old_is_whole(self) -> bool:
-        """Whether the newest checkpoint it has, if any, is whole, and nothing unfinished takes up room."""
+        """Whether the newest checkpoint it has, if any, is whole, and, if it may write, nothing unfinished is left."""
         run = RunFolder(self.bad)
-        newest = run.newest_checkpoint()
-        return newest == next(iter(run.checkpoints()), None) and not list(self.bad.rglob(".unfinished-*"))
+        left = [] if "Read-only" in self.said else list(self.bad.rglob(".unfinished-*"))
+        return run.newest_checkpoint() == next(iter(run.checkpoints()), None) and not left
 
     def is_made_up_for(self, straight: Path) -> bool:
         """Whether what it came to in the end is what a run without trouble comes to."""
+        if not RunFolder(self.good).checkpoints():  # none ever fitted, but the model did
+            return (self.good / WEIGHTS).read_bytes() == (straight / WEIGHTS).read_bytes()
         return outcome(self.good) == outcome(straight)
 
 
