@@ -43,7 +43,7 @@ def _run(arguments: list[str], config: PretrainConfig) -> "RunFolder | None":
         folder, checkpoint = found
         # How the run began says nothing about how it goes on.
         saved = saved_config(PretrainConfig(), folder.read_run()["config"])
-        saved = with_options(saved, {"overwrite": False, "resume": "never"})
+        saved = with_options(saved, {"overwrite": False, "resume": "never", "allow_config_change": False})
         config = _parsed(arguments, saved)
         refuse_changes(saved, config)
     else:

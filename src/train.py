@@ -41,7 +41,7 @@ def _run(arguments: list[str], config: TrainConfig) -> "RunFolder | None":
         folder, checkpoint = found
         # How the run began says nothing about how it goes on.
         saved = saved_config(TrainConfig(), folder.read_run()["config"])
-        saved = with_options(saved, {"overwrite": False, "resume": "never"})
+        saved = with_options(saved, {"overwrite": False, "resume": "never", "allow_config_change": False})
         config = _resumed(arguments, saved)
         corpus = open_corpus(config.data, seed=config.run.seed)
         config = _settled(config, corpus)

@@ -1,5 +1,6 @@
 import json
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -184,6 +185,24 @@ def test_an_output_that_cannot_be_written_is_a_storage_error(
     for path in (tmp_path, tmp_path / "absent" / "results.txt"):
         answer = programs.inference("--checkpoint", sample_run.path, "--output", path, "film")
         assert answer.code == 6 and f"cannot write --output {path}" in answer.error
+
+
+def test_a_disk_that_fills_up_under_the_output_is_a_storage_error_and_leaves_the_old_file(
+    programs: Programs, sample_run: TrainedRun, tmp_path: Path
+) -> None:
+    (tmp_path / "texts.txt").write_text("a fine film\n" * 2000)
+    output = tmp_path / "out.txt"
+    output.write_text("before")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))
+    try:
+        answer = programs.inference(
+            "--checkpoint", sample_run.path, "--file", tmp_path / "texts.txt", "--output", output
+        )
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert answer.code == 6 and f"cannot write --output {output} (File too large)" in answer.error
+    assert output.read_text() == "before" and len(list(tmp_path.iterdir())) == 2
 
 
 def test_an_output_never_overwrites_the_input(programs: Programs, sample_run: TrainedRun, tmp_path: Path) -> None:

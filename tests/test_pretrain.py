@@ -19,7 +19,7 @@ from src.data.tokenizer import CLS, SEP, token_id
 from src.evaluation.masked_lm import evaluate_masked_lm
 from src.interop.huggingface import load_masked_lm
 from src.interop.pretrained import pretraining_of
-from src.training import run_folder, session
+from src.training import session
 from src.training.loop import Trainer
 from src.utils import runs
 from src.utils.config import REPOSITORY
@@ -334,8 +334,7 @@ def straight(programs: Programs, tmp_path_factory: pytest.TempPathFactory) -> Pa
     text = write_texts(folder / "colours.txt")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(session, "STEPS_PER_LOG", 1)
-        patch.setattr(run_folder, "CHECKPOINTS_KEPT", 99)
-        options = ("--corpus", text, *arguments(**RESUMED), "--output-dir", folder / "run")
+        options = ("--corpus", text, *arguments(**RESUMED, keep_last=99), "--output-dir", folder / "run")
         succeed(programs.pretrain(folder / "cache", *options))
     assert evaluated(folder / "run") == [3, 6, 9, 12, 15, 16]
     return folder / "run"

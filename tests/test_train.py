@@ -159,6 +159,31 @@ def test_a_changed_setting_is_refused_by_name_and_device_and_threads_may_change(
     succeed(programs.train("--resume", one_epoch, "--device", "auto", "--num-threads", 1, "--save-every", 3))
 
 
+def test_a_changed_setting_may_be_allowed_and_is_kept_from_then_on(programs: Programs, one_epoch: Path) -> None:
+    answer = succeed(programs.train("--resume", one_epoch, "--epochs", 3, "--allow-config-change"))
+    assert "changed     epochs 1 -> 3" in answer.err and "epoch 3, " in answer.err
+    run = read(one_epoch / "run.json")
+    assert run["config"]["optimization"]["epochs"] == 3 and run["finished"] is not None
+    succeed(programs.train("--resume", one_epoch))
+    answer = programs.train("--resume", one_epoch, "--epochs", 1)
+    assert answer.code == 2 and "epochs 3 -> 1" in answer.error
+    answer = succeed(programs.train("--resume", one_epoch, "--epochs", 1, "--allow-config-change"))
+    answer = programs.train("--resume", one_epoch, "--hidden-size", 32, "--allow-config-change")
+    assert answer.code == 4 and "belongs to another model" in answer.error
+
+
+def test_an_overwrite_that_died_on_its_way_can_be_done_again(
+    programs: Programs, data: Path, one_epoch: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    again = ("--dataset", data, "--epochs", 1, "--output-dir", one_epoch, "--overwrite")
+    for path in one_epoch.iterdir():  # everything but what tells that it is a run
+        if path.name != "run.json":
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    (one_epoch / ".unfinished-checkpoints").mkdir()
+    succeed(programs.train_small(*again))
+    assert not list(one_epoch.glob(".unfinished*"))
+
+
 def test_other_data_is_refused_by_name(programs: Programs, one_epoch: Path, tmp_path: Path) -> None:
     (tmp_path / "other.csv").write_text(CSV)
     answer = programs.train("--resume", one_epoch, "--dataset", tmp_path / "other.csv")
@@ -275,6 +300,7 @@ def test_a_file_that_cannot_be_read_is_a_data_error(file: str, programs: Program
         ("--hidden-size 30 --num-attention-heads 4", "num_attention_heads = 4 must divide hidden_size = 30"),
         ("--seq-len 1000", "seq_len = 1000 exceeds the 512 positions"),
         ("--epochs 0", "epochs = 0 must be at least 1"),
+        ("--keep-last 0", "keep_last = 0 must be at least 1"),
         ("--learning-rate 0", "learning_rate = 0.0 must be above 0"),
         ("--word-dropout 1", "word_dropout = 1.0 must lie in [0, 1)"),
         ("--preset huge", "--preset huge is unknown; choose one of"),
@@ -330,6 +356,17 @@ def test_a_full_disk_ends_with_its_own_exit_code_and_one_line(data: Path, tmp_pa
     )
     assert result.returncode == 6, result.stderr
     assert result.stderr.splitlines()[-1].startswith("error: cannot write ")
+    assert not (tmp_path / "run" / "model.safetensors").exists()
+
+
+def test_a_training_that_diverges_ends_with_its_own_exit_code_and_one_line(
+    programs: Programs, data: Path, tmp_path: Path
+) -> None:
+    options = ("--dataset", data, "--output-dir", tmp_path / "run", "--learning-rate", 1e30, "--warmup-ratio", 0)
+    answer = programs.train_small(*options)
+    assert answer.code == 5 and "lower --learning-rate" in answer.error and "Traceback" not in answer.err
+    answer = programs.train_small(*options, "--overwrite", "--batch-size", 4)  # more than three steps an epoch
+    assert answer.code == 5 and "not finite 3 times in a row" in answer.error and "Traceback" not in answer.err
     assert not (tmp_path / "run" / "model.safetensors").exists()
 
 

@@ -106,7 +106,8 @@ def _digest(documents: Documents, recipe: list[Any]) -> tuple[str, int]:
 def _tokenize(folder: Path, documents: Documents, tokenizer: Tokenizer, held_out: int) -> None:
     tokenizer.no_truncation()
     tokenizer.no_padding()
-    tokenizer.save(str(folder / TOKENIZER))
+    # Not its own `save`, whose errors are of no type that tells a full disk.
+    (folder / TOKENIZER).write_text(tokenizer.to_str(pretty=True), encoding="utf-8")
     separator, kind = special_ids(tokenizer)["sep"], _kind(tokenizer)
     with (folder / "train.bin").open("wb") as train, (folder / "validation.bin").open("wb") as validation:
         every = _pieces(documents, held_out)

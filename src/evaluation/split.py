@@ -10,8 +10,8 @@ from src.evaluation.examples import Example, draw_examples
 from src.evaluation.metrics import Evaluation, evaluate
 from src.evaluation.predictor import Predictor
 from src.utils.config import DataConfig, InferenceConfig, TrainConfig, saved_config
-from src.utils.errors import DataError, notice
-from src.utils.folder import read_json, write_json
+from src.utils.errors import DataError, StorageError, notice
+from src.utils.folder import read_json, replace_json
 from src.utils.runs import RUN
 
 
@@ -104,6 +104,6 @@ def open_split(
 
 def _leave_beside_model(path: Path, numbers: dict[str, Any]) -> None:
     try:
-        write_json(path, numbers)
-    except OSError as error:  # a read-only model folder is no reason not to print the numbers
-        notice(f"not saved   {path} ({error.strerror})")
+        replace_json(path, numbers)
+    except StorageError as error:  # a read-only model folder is no reason not to print the numbers
+        notice(f"not saved   {error}")

@@ -33,7 +33,8 @@ def save_tokenizer(folder: Path, tokenizer: Tokenizer, reading: ReadingSettings,
         reading: length of texts, and what becomes of longer ones.
         has_segments: whether the model takes token types; DistilBERT refuses them as an input.
     """
-    tokenizer.save(str(folder / TOKENIZER))
+    # Not its own `save`, whose errors are of no type that tells a full disk.
+    (folder / TOKENIZER).write_text(tokenizer.to_str(pretty=True), encoding="utf-8")
     inputs = ["input_ids", *(["token_type_ids"] if has_segments else []), "attention_mask"]
     # Without this class `transformers` would replace a word-level tokenizer by WordPiece in a BERT folder, and without
     # the length its pipeline could not truncate.

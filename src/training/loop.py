@@ -98,7 +98,7 @@ class Trainer(Generic[Model, Data]):
         """
         progress = self.state.progress
         self.model.train()
-        end = progress.step_in_epoch + self.total_steps - progress.step
+        end = progress.step_in_epoch + max(0, self.total_steps - progress.step)
         for step in self._steps(progress.epoch)[progress.step_in_epoch : end]:
             started = time.perf_counter()
             shares = [share(indices) for indices in step]

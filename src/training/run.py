@@ -51,6 +51,7 @@ def run(config: TrainConfig | PretrainConfig, setup: Setup, folder: RunFolder, c
     Raises:
         Interrupted: SIGINT or SIGTERM came; a checkpoint was saved.
         DivergedError: loss or gradient was not finite three times in a row.
+        StorageError: something could not be written; training went on to its end nevertheless.
     """
     if not is_first():
         folder = SilentRunFolder(folder.path)
@@ -60,7 +61,7 @@ def run(config: TrainConfig | PretrainConfig, setup: Setup, folder: RunFolder, c
     if checkpoint is None:
         folder.begin(config, setup.data, setup.model)
     else:
-        folder.resume(checkpoint, setup.trainer, setup.data)
+        folder.resume(checkpoint, setup.trainer, config, setup.data)
     progress = setup.trainer.state.progress
     tracker = open_tracker(
         config.run.wandb if is_first() else "disabled",
@@ -71,10 +72,13 @@ def run(config: TrainConfig | PretrainConfig, setup: Setup, folder: RunFolder, c
         progress.tracker_run_id,
     )
     progress.tracker_run_id = tracker.run_id
+    session = Session(setup.trainer, setup.subject, folder, tracker, config.run)
     try:
-        Session(setup.trainer, setup.subject, folder, tracker, config.run).run()
+        session.run()
+        if not session.storage.owes_delivery:
+            session.storage.attempt(lambda: folder.finish(progress.training_seconds))
+        session.storage.admit(folder.path)
     except UserError as error:
         tracker.finish(error.exit_code)
         raise
-    folder.finish(progress.training_seconds)
     tracker.finish()

@@ -3,26 +3,35 @@
 import json
 import os
 import platform
-import shutil
 import sys
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
 from importlib.metadata import version
-from math import inf
 from pathlib import Path
 from typing import Any
 
 from src.training.loop import Trainer
+from src.training.metrics_file import MetricsFile
 from src.training.state import TrainingState, gather_random_states
 from src.training.subjects import Subject
 from src.utils.config import PretrainConfig, TrainConfig
 from src.utils.errors import CheckpointError, UsageError, notice
-from src.utils.folder import new_folder, read_json, refreshed_folder, storage_errors, verify, write_json
+from src.utils.folder import (
+    REPLACED,
+    discard,
+    discard_unfinished,
+    new_folder,
+    read_json,
+    refreshed_folder,
+    replace_json,
+    storage_errors,
+    verify,
+    write_json,
+)
 from src.utils.runs import CHECKPOINTS, METRICS, RUN
 
 EVALUATION = "evaluation-validation.json"
-CHECKPOINTS_KEPT = 2
 
 
 class RunFolder:
@@ -34,6 +43,7 @@ class RunFolder:
 
     def __init__(self, path: Path):
         self.path = path
+        self.metrics = MetricsFile(path / METRICS)
 
     def begin(self, config: TrainConfig | PretrainConfig, data: Mapping[str, Any], model: Mapping[str, Any]) -> None:
         """Makes the folder anew and notes in run.json what is about to run.
@@ -43,7 +53,11 @@ class RunFolder:
             data: name, origins and sizes of the data.
             model: its shape and number of parameters.
         """
-        shutil.rmtree(self.path, ignore_errors=True)
+        with storage_errors(self.path):
+            # What tells that this is a run goes last: a crash on the way leaves one that may be overwritten as well.
+            old = sorted(self.path.iterdir(), key=lambda path: path.name == RUN) if self.path.is_dir() else []
+            for path in old:
+                discard(path)
         with refreshed_folder(self.path) as folder:
             settings = {
                 "task": config.task,
@@ -54,37 +68,44 @@ class RunFolder:
             }
             write_json(folder / RUN, settings | _circumstances())
 
-    def resume(self, checkpoint: Path, trainer: Trainer[Any, Any], data: Mapping[str, Any]) -> None:
+    def resume(
+        self,
+        checkpoint: Path,
+        trainer: Trainer[Any, Any],
+        config: TrainConfig | PretrainConfig,
+        data: Mapping[str, Any],
+    ) -> None:
         """Restores the state that a checkpoint holds and forgets what was logged and saved after it.
 
         Args:
             checkpoint: one of this run's.
             trainer: its state is filled in place.
+            config: all settings; if they were allowed to change, run.json is told.
             data: as for `begin`; must be what the run began with.
 
         Raises:
             UsageError: the data has other sizes or labels by now.
             CheckpointError: the checkpoint cannot be read or does not fit.
+            StorageError: the disk refused.
         """
         self._refuse_other_data(data)
         trainer.state.load(checkpoint)
         step = trainer.state.progress.step
-        path = self.path / METRICS
-        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-        with storage_errors(self.path):
-            # An epoch's last step is saved before the evaluation, which is then done again.
-            kept = [line for line in lines if _is_before(line, step, without_evaluation=trainer.ends_epoch)]
-            path.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
-            for later in self.checkpoints():
-                if _step_of(later) > step:
-                    shutil.rmtree(later)
+        # An epoch's last step is saved before the evaluation, which is then done again.
+        self.metrics.forget_after(step, without_evaluation=trainer.ends_epoch)
+        for other in self.checkpoints():
+            if _step_of(other) > step or (other.name.endswith(REPLACED) and other != checkpoint):
+                discard(other)
+        for folder in (self.path, self.path / CHECKPOINTS):
+            discard_unfinished(folder)
+        if config.run.allow_config_change:
+            replace_json(self.path / RUN, self.read_run() | {"config": asdict(config), "finished": None})
         notice(f"resuming    {checkpoint}, step {step:,}")
 
     def finish(self, training_seconds: float) -> None:
         """Notes in run.json that the run is complete, and how long its steps took."""
-        with storage_errors(self.path):
-            end = {"finished": _now(), "training_seconds": training_seconds}
-            write_json(self.path / RUN, self.read_run() | end)
+        end = {"finished": _now(), "training_seconds": training_seconds}
+        replace_json(self.path / RUN, self.read_run() | end)
 
     def read_run(self) -> dict[str, Any]:
         """Returns the content of run.json."""
@@ -95,40 +116,56 @@ class RunFolder:
         return read_json(self.path / EVALUATION)
 
     def log(self, row: Mapping[str, Any]) -> None:
-        """Appends one line to metrics.jsonl."""
-        with storage_errors(self.path), (self.path / METRICS).open("a", encoding="utf-8") as stream:
-            # JSON knows no NaN or infinity, which a diverging run reports.
-            finite = {name: None if value in (inf, -inf) or value != value else value for name, value in row.items()}
-            stream.write(json.dumps(finite, allow_nan=False) + "\n")
+        """Appends one line to metrics.jsonl.
+
+        Raises:
+            StorageError: the disk refused; the line is kept for the next time.
+        """
+        self.metrics.append(row)
 
     def checkpoints(self) -> list[Path]:
-        """Returns the checkpoints, newest first."""
+        """Returns the checkpoints, newest first; one that was about to be replaced when the run died comes second."""
         found = (self.path / CHECKPOINTS).glob("step-*")
-        return sorted(found, key=_step_of, reverse=True)
+        return sorted(found, key=lambda path: (_step_of(path), not path.name.endswith(REPLACED)), reverse=True)
 
     def newest_checkpoint(self) -> Path | None:
         """Returns the newest checkpoint that is whole; damaged ones are passed over with a notice."""
         for folder in self.checkpoints():
             try:
-                verify(folder)
+                verify(folder, has_manifest=True)
                 return folder
             except CheckpointError as error:
                 notice(f"warning: {error}; trying the checkpoint before it")
         return None
 
-    def save_checkpoint(self, subject: Subject, state: TrainingState) -> None:
-        """Writes the model as it would be delivered and all it takes to go on, then prunes old checkpoints."""
+    def save_checkpoint(self, subject: Subject, state: TrainingState, keep_last: int) -> None:
+        """Writes the model as it would be delivered and all it takes to go on, then prunes old checkpoints.
+
+        Args:
+            subject: the model.
+            state: the rest.
+            keep_last: how many checkpoints stay, this one among them.
+
+        Raises:
+            StorageError: the disk refused; the checkpoints there are stay.
+        """
         random_states = gather_random_states()
         target = self.path / CHECKPOINTS / f"step-{state.progress.step}"
         with storage_errors(target), new_folder(target) as folder:
             with state.as_delivered():
                 subject.save(folder)
             state.save(folder, random_states)
-        for old in self.checkpoints()[CHECKPOINTS_KEPT:]:
-            shutil.rmtree(old)
+        kept = [folder for folder in self.checkpoints() if not folder.name.endswith(REPLACED)][:keep_last]
+        for old in self.checkpoints():
+            if old not in kept:
+                discard(old)
 
     def deliver(self, subject: Subject, state: TrainingState, numbers: Mapping[str, Any]) -> None:
-        """Puts the model with its metrics and model card into the root of the folder."""
+        """Puts the model with its metrics and model card into the root of the folder.
+
+        Raises:
+            StorageError: the disk refused.
+        """
         run = self.read_run()
         with storage_errors(self.path):
             with refreshed_folder(self.path) as folder:
@@ -136,7 +173,7 @@ class RunFolder:
                     subject.save(folder)
                 (folder / "README.md").write_text(subject.card(run, numbers), encoding="utf-8")
             # Outside the manifest: evaluating again may write it anew.
-            write_json(self.path / EVALUATION, {**numbers, "dataset": run["data"]["name"]})
+            replace_json(self.path / EVALUATION, {**numbers, "dataset": run["data"]["name"]})
 
     def _refuse_other_data(self, data: Mapping[str, Any]) -> None:
         before, now = self.read_run()["data"], json.loads(json.dumps(dict(data)))
@@ -156,7 +193,13 @@ class SilentRunFolder(RunFolder):
     def begin(self, config: TrainConfig | PretrainConfig, data: Mapping[str, Any], model: Mapping[str, Any]) -> None:
         """Leaves it to the first process."""
 
-    def resume(self, checkpoint: Path, trainer: Trainer[Any, Any], data: Mapping[str, Any]) -> None:
+    def resume(
+        self,
+        checkpoint: Path,
+        trainer: Trainer[Any, Any],
+        config: TrainConfig | PretrainConfig,
+        data: Mapping[str, Any],
+    ) -> None:
         """Restores the state, and forgets nothing."""
         self._refuse_other_data(data)
         trainer.state.load(checkpoint)
@@ -167,7 +210,7 @@ class SilentRunFolder(RunFolder):
     def log(self, row: Mapping[str, Any]) -> None:
         """Leaves it to the first process."""
 
-    def save_checkpoint(self, subject: Subject, state: TrainingState) -> None:
+    def save_checkpoint(self, subject: Subject, state: TrainingState, keep_last: int) -> None:
         """Hands this process's random numbers to the first one."""
         gather_random_states()
 
@@ -176,17 +219,7 @@ class SilentRunFolder(RunFolder):
 
 
 def _step_of(checkpoint: Path) -> int:
-    return int(checkpoint.name.removeprefix("step-"))
-
-
-def _is_before(line: str, step: int, without_evaluation: bool) -> bool:
-    """Tells whether a line of metrics.jsonl was written before the checkpoint; half a line of a crash was not."""
-    try:
-        row = json.loads(line)
-    except ValueError:
-        return False
-    is_evaluation = any(name.startswith("validation/") for name in row)
-    return row["step"] < step or (row["step"] == step and not (is_evaluation and without_evaluation))
+    return int(checkpoint.name.removeprefix("step-").removesuffix(REPLACED))
 
 
 def _circumstances() -> dict[str, Any]:

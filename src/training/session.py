@@ -11,12 +11,13 @@ from tqdm import tqdm
 
 from src.evaluation.metrics import Evaluation
 from src.training.loop import StepReport, Trainer
+from src.training.perseverance import Perseverance
 from src.training.run_folder import RunFolder
 from src.training.subjects import Report, Subject
 from src.training.tracking import Tracker
 from src.utils.config import RunConfig
 from src.utils.distributed import is_first, largest, wait_for_all, world_size
-from src.utils.errors import Interrupted, notice
+from src.utils.errors import CheckpointError, DivergedError, Interrupted, notice
 
 STEPS_PER_LOG = 50
 
@@ -37,9 +38,10 @@ class Session:
     ):
         self.trainer, self.subject, self.folder, self.tracker, self.config = trainer, subject, folder, tracker, config
         self.progress = trainer.state.progress
+        self.storage = Perseverance()
         self.signal: int | None = None
-        self.window: list[StepReport] = []
-        self.window_seconds = self.progress.training_seconds  # where the window begins, also after a resume
+        if self.progress.step == 0:
+            self.progress.window_begin = self.progress.training_seconds
 
     def run(self) -> None:
         """Trains all remaining epochs and leaves the delivered model in the run's folder.
@@ -47,6 +49,7 @@ class Session:
         Raises:
             Interrupted: SIGINT or SIGTERM came; a checkpoint was saved.
             DivergedError: loss or gradient was not finite three times in a row.
+            StorageError: the state could not be saved when a signal came; at other times training goes on.
         """
         with self._listening_to_signals():
             while not self._is_over():
@@ -56,37 +59,47 @@ class Session:
 
     def _after_step(self, report: StepReport, bar: "tqdm[None]") -> None:
         bar.update()
-        self.window.append(report)
+        self._add_to_window(report)
         step = self.progress.step
         if step % STEPS_PER_LOG == 0 or self.trainer.ends_epoch:
-            bar.set_postfix_str(f"loss {self._log_window():.3f}")
+            bar.set_postfix_str(f"loss {self._log_window(report):.3f}")
         if self.config.evaluate_every and step % self.config.evaluate_every == 0 and not self.trainer.ends_epoch:
             bar.clear()
             self._evaluate()
         # All processes end in the same step, whichever got the signal.
         if signal_number := int(largest(self.signal or 0)):
-            self._save()
-            wait_for_all()  # the first one that ends makes torchrun end the others
-            raise Interrupted(
-                f"stopped in step {step}; go on with --resume {self.folder.path}", signal_number=signal_number
-            )
+            self._leave(signal_number)
         if self.config.save_every and step % self.config.save_every == 0:
             self._save()
 
-    def _log_window(self) -> float:
+    def _leave(self, signal_number: int) -> None:
+        saved, step = self._save(), self.progress.step
+        wait_for_all()  # the first one that ends makes torchrun end the others
+        if not saved:
+            self.storage.admit_unsaved(step, self.folder.path)
+        raise Interrupted(
+            f"stopped in step {step}; go on with --resume {self.folder.path}", signal_number=signal_number
+        )
+
+    def _add_to_window(self, report: StepReport) -> None:
+        self.progress.window_loss += report.loss * report.predictions
+        self.progress.window_predictions += report.predictions
+        self.progress.window_tokens += report.tokens
+
+    def _log_window(self, last: StepReport) -> float:
         """Records the mean of the steps since the last record; returns their mean loss."""
-        predictions = sum(report.predictions for report in self.window)
-        loss = sum(report.loss * report.predictions for report in self.window) / predictions
-        seconds = self.progress.training_seconds - self.window_seconds
+        progress = self.progress
+        loss = progress.window_loss / progress.window_predictions
         values = {
             "train/loss": loss,
-            "train/learning_rate": self.window[-1].learning_rate,
-            "train/gradient_norm": self.window[-1].gradient_norm,
-            "train/tokens_per_second": sum(report.tokens for report in self.window) / seconds,
+            "train/learning_rate": last.learning_rate,
+            "train/gradient_norm": last.gradient_norm,
+            "train/tokens_per_second": progress.window_tokens / (progress.training_seconds - progress.window_begin),
             "epoch": self.trainer.epochs_done,
         }
+        progress.window_loss, progress.window_predictions, progress.window_tokens = 0.0, 0, 0
+        progress.window_begin = progress.training_seconds
         self._record(values)
-        self.window, self.window_seconds = [], self.progress.training_seconds
         return loss
 
     def _after_epoch(self) -> None:
@@ -95,7 +108,8 @@ class Session:
         if best:
             self.progress.best_accuracy, self.progress.best_epoch = report.accuracy, self.progress.epoch
         if best if self.config.keep == "best" else self._is_over():
-            self.folder.deliver(self.subject, self.trainer.state, report.as_dict())
+            numbers = report.as_dict()
+            self.storage.attempt_delivery(lambda: self.folder.deliver(self.subject, self.trainer.state, numbers))
         self._save()
 
     def _is_over(self) -> bool:
@@ -106,8 +120,11 @@ class Session:
 
     def _evaluate(self) -> Report:
         """Evaluates the model as it would be delivered, records the numbers and tells the most important ones."""
-        with self.trainer.state.as_delivered():
-            report = self.subject.evaluate()
+        try:
+            with self.trainer.state.as_delivered():
+                report = self.subject.evaluate()
+        except CheckpointError as error:  # the weights are of this training, not of a folder
+            raise DivergedError(f"{error}; lower --learning-rate or raise --warmup-ratio") from None
         values = {f"validation/{name}": value for name, value in report.curves().items()}
         self._record(values | {"epoch": self.trainer.epochs_done}, **report.tables())
         if isinstance(report, Evaluation):
@@ -120,11 +137,12 @@ class Session:
         return report
 
     def _record(self, values: dict[str, float], **more: object) -> None:
-        self.folder.log({"step": self.progress.step} | values | more)
+        self.storage.attempt(lambda: self.folder.log({"step": self.progress.step} | values | more))
         self.tracker.log(self.progress.step, values)
 
-    def _save(self) -> None:
-        self.folder.save_checkpoint(self.subject, self.trainer.state)
+    def _save(self) -> bool:
+        state, keep_last = self.trainer.state, self.config.keep_last
+        return self.storage.attempt_checkpoint(lambda: self.folder.save_checkpoint(self.subject, state, keep_last))
 
     def _progress_bar(self) -> "tqdm[None]":
         return tqdm(
@@ -142,7 +160,7 @@ class Session:
         def remember(number: int, frame: FrameType | None) -> None:
             # Asked twice: at once. But torchrun passes on the Ctrl-C that each process got from the terminal, too.
             if self.signal is not None and world_size() == 1:
-                raise KeyboardInterrupt
+                raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
             self.signal = number
             notice("stopping after this step; once more stops at once")
 

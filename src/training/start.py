@@ -6,14 +6,14 @@ from pathlib import Path
 from src.training.run_folder import RunFolder
 from src.utils.config import SAMPLE, WEIGHTS_DIR, PretrainConfig, RunConfig, TrainConfig, options_of
 from src.utils.errors import CheckpointError, UsageError, notice
-from src.utils.folder import read_json, verify
+from src.utils.folder import UNFINISHED, read_json, verify
 from src.utils.runs import CHECKPOINTS, RUN, newest_unfinished_run, task_of
 
 # A resumed run may change these: where it runs and what it reports. On another device or number of threads it goes on
 # just as well, but no longer bit for bit.
 FREE_TO_CHANGE = {
-    "output_dir", "overwrite", "resume", "save_every", "evaluate_every", "device", "num_threads",
-    "wandb", "wandb_project", "debug",
+    "output_dir", "overwrite", "resume", "allow_config_change", "save_every", "keep_last", "evaluate_every", "device",
+    "num_threads", "wandb", "wandb_project", "debug",
 }  # fmt: skip
 
 
@@ -69,16 +69,22 @@ def new_run(run: RunConfig, model: str, data_name: str) -> RunFolder:
 
 
 def refuse_changes(saved: TrainConfig | PretrainConfig, config: TrainConfig | PretrainConfig) -> None:
-    """Refuses to resume a run under settings that would make it another run.
+    """Refuses to resume a run under settings that would make it another run, unless that is what is wanted.
 
     Raises:
         UsageError: a setting differs; all that do are named.
     """
     before, now = options_of(saved), options_of(config)
     changed = [name for name in now if name not in FREE_TO_CHANGE and before[name] != now[name]]
-    if changed:
-        differences = ", ".join(f"{name} {before[name]} -> {now[name]}" for name in changed)
-        raise UsageError(f"a resumed run keeps its settings, but these changed: {differences}; drop the options")
+    if not changed:
+        return
+    differences = ", ".join(f"{name} {before[name]} -> {now[name]}" for name in changed)
+    if not config.run.allow_config_change:
+        raise UsageError(
+            f"a resumed run keeps its settings, but these changed: {differences}; drop the options, or add "
+            "--allow-config-change"
+        )
+    notice(f"changed     {differences}")
 
 
 def _refuse_sample_over_other_data(path: Path, data_name: str) -> None:
@@ -88,7 +94,8 @@ def _refuse_sample_over_other_data(path: Path, data_name: str) -> None:
 
 
 def _refuse_taken(run: RunConfig, path: Path) -> None:
-    if not path.exists() or (path.is_dir() and not any(path.iterdir())):
+    # A run that died before it had written anything left at most something unfinished.
+    if not path.exists() or (path.is_dir() and all(file.name.startswith(UNFINISHED) for file in path.iterdir())):
         return
     if not (path / RUN).is_file():
         raise UsageError(f"{path} exists and holds no run, so it is never deleted; choose another --output-dir")
@@ -106,7 +113,7 @@ def _named_checkpoint(path: Path, task: str) -> tuple[RunFolder, Path]:
 
 def _checkpoint(path: Path) -> tuple[RunFolder, Path]:
     if path.parent.name == CHECKPOINTS and path.name.startswith("step-"):
-        verify(path)
+        verify(path, has_manifest=True)
         return RunFolder(path.parent.parent), path
     checkpoint = RunFolder(path).newest_checkpoint()
     if checkpoint is None:

@@ -29,6 +29,11 @@ class Progress:
     best_epoch: int = 0
     training_seconds: float = 0.0  # of optimizer steps, and of a classifier's tokenizing before them
     tracker_run_id: str | None = None
+    # Sums over the steps since training was last logged, and where training_seconds stood then.
+    window_loss: float = 0.0
+    window_predictions: int = 0
+    window_tokens: int = 0
+    window_begin: float = 0.0
 
 
 @dataclass
@@ -47,12 +52,14 @@ class TrainingState:
     def save(self, folder: Path, random_states: dict[str, Tensor]) -> None:
         """Writes the state into an existing folder, as safetensors and JSON: nothing in it can execute.
 
+        How many processes and threads compute decides over the last bits of a sum, so they are noted as well.
+
         Args:
             folder: where to.
             random_states: of all processes, from `gather_random_states`.
         """
         save_file(self._tensors(random_states), folder / TENSORS)
-        write_json(folder / PROGRESS, asdict(self.progress))
+        write_json(folder / PROGRESS, asdict(self.progress) | _computed_by())
 
     def load(self, folder: Path) -> None:
         """Restores the state in place.
@@ -76,7 +83,11 @@ class TrainingState:
             if self.average is not None:
                 for name, average in zip(parameters, self.average.averages, strict=True):
                     average.copy_(tensors[f"average.{name}"])
-        self.progress.__dict__.update(read_json(folder / PROGRESS))
+        progress = read_json(folder / PROGRESS)
+        for kind, now in _computed_by().items():
+            if (before := progress.pop(kind, now)) != now:
+                notice(f"{kind:<12}{before} began this, {now} go on: just as well, but no longer bit for bit")
+        self.progress.__dict__.update(progress)
         _set_random_state(tensors, self.progress.step)
 
     def _tensors(self, random_states: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -123,10 +134,11 @@ def _of_process(name: str, number: int) -> str:
     return name if number == 0 else f"{name}.{number}"
 
 
+def _computed_by() -> dict[str, int]:
+    return {"processes": world_size(), "threads": torch.get_num_threads()}
+
+
 def _set_random_state(tensors: dict[str, Tensor], step: int) -> None:
-    saved = sum(name == "random.cpu" or name.startswith("random.cpu.") for name in tensors)
-    if saved != world_size():
-        notice(f"processes   {saved} began this, {world_size()} go on: just as well, but no longer bit for bit")
     own = {name: tensors.get(_of_process(name, rank())) for name in ("random.cpu", "random.cuda")}
     if own["random.cpu"] is None:
         torch.manual_seed(torch.initial_seed() + step)  # a process that is new

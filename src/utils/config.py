@@ -303,12 +303,16 @@ class RunConfig:
     """Train a few steps, say what the run would be and take, and write nothing."""
     resume: str = "never"
     """never, auto (go on in --output-dir, or in the newest unfinished run), or the path of a run or checkpoint."""
+    allow_config_change: bool = False
+    """Resume under other settings than the run began with; its data and the shape of its model stay."""
     keep: Literal["last", "best"] = "last"
     """Deliver the last model, or the one with the best validation accuracy of all epochs."""
     patience: int = 0
     """Stop after this many epochs without a better validation accuracy; 0: train to the end."""
     save_every: int = 0
     """Write a resumable checkpoint every so many steps, besides the one at each epoch's end; 0: epochs only."""
+    keep_last: int = 2
+    """Keep this many of the newest checkpoints to resume from."""
     evaluate_every: int = 0
     """Evaluate every so many steps, besides each epoch's end; 0: epochs only."""
     seed: int = 0
@@ -328,6 +332,7 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         _require(self.num_threads >= 0, "num_threads", self.num_threads, "must not be negative")
+        _require(self.keep_last >= 1, "keep_last", self.keep_last, "must be at least 1")
         for name in ("save_every", "evaluate_every", "patience"):
             _require(getattr(self, name) >= 0, name, getattr(self, name), "must not be negative")
         _require(0 <= self.seed < 2**63, "seed", self.seed, "must lie in [0, 2^63)")

@@ -15,6 +15,7 @@ from safetensors import SafetensorError
 from src.utils.errors import CheckpointError, StorageError
 
 MANIFEST = "manifest.json"
+UNFINISHED, REPLACED = ".unfinished-", ".replaced"
 
 
 @contextmanager
@@ -22,7 +23,8 @@ def new_folder(target: Path) -> Iterator[Path]:
     """Makes a folder that appears at `target` complete, or not at all.
 
     Args:
-        target: must not exist yet, or is replaced as a whole.
+        target: must not exist yet, or is replaced as a whole. For a moment in between, its name has `REPLACED` behind
+            it, which is where to look for it after a crash.
 
     Yields:
         A temporary folder beside it to write the files into.
@@ -62,13 +64,18 @@ def refreshed_folder(target: Path) -> Iterator[Path]:
             _flush(target)
 
 
-def verify(folder: Path) -> None:
-    """Compares a folder with its manifest; a folder without one (another program's) passes.
+def verify(folder: Path, has_manifest: bool = False) -> None:
+    """Compares a folder with its manifest.
+
+    Args:
+        folder: to look at.
+        has_manifest: whether it is our own for certain; a folder without a manifest (another program's) passes
+            otherwise.
 
     Raises:
         CheckpointError: a file is missing or its content changed.
     """
-    if not (folder / MANIFEST).exists():
+    if not has_manifest and not (folder / MANIFEST).exists():
         return
     for name, expected in read_json(folder / MANIFEST).items():
         file = folder / Path(name).name
@@ -97,14 +104,63 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
     """Writes a JSON object, indented, in UTF-8; paths become strings."""
-    path.write_text(json.dumps(content, indent=2, ensure_ascii=False, default=str) + "\n", encoding="utf-8")
+    path.write_text(_as_json(content), encoding="utf-8")
+
+
+def replace_json(path: Path, content: dict[str, Any]) -> None:
+    """Writes a JSON object as `write_json`, but as `replace_text`."""
+    replace_text(path, _as_json(content))
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Writes a file that is whole at any moment: the old one, or the new one.
+
+    Raises:
+        StorageError: the disk refused; the file is as it was.
+    """
+    unfinished = path.with_name(f"{UNFINISHED}{path.name}")
+    with storage_errors(path):
+        try:
+            unfinished.write_text(text, encoding="utf-8")
+            _flush(unfinished)
+            unfinished.replace(path)
+            _flush(path.parent)
+        finally:
+            unfinished.unlink(missing_ok=True)
+
+
+def discard(path: Path) -> None:
+    """Deletes a folder, of which there is never a part, or a file.
+
+    Raises:
+        StorageError: the disk refused.
+    """
+    with storage_errors(path):
+        if path.is_symlink() or not path.is_dir():
+            path.unlink()
+            return
+        doomed = path.with_name(f"{UNFINISHED}{path.name}")
+        shutil.rmtree(doomed, ignore_errors=True)
+        path.rename(doomed)
+        shutil.rmtree(doomed)
+
+
+def discard_unfinished(folder: Path) -> None:
+    """Deletes what a crash left of writing files and folders into this one, and of deleting them.
+
+    Raises:
+        StorageError: the disk refused.
+    """
+    with storage_errors(folder):
+        for path in folder.glob(f"{UNFINISHED}*"):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 @contextmanager
 def _filled(parent: Path) -> Iterator[Path]:
     with storage_errors(parent):
         parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=".unfinished-", dir=parent))
+        temporary = Path(tempfile.mkdtemp(prefix=UNFINISHED, dir=parent))
         temporary.chmod(0o755)  # mkdtemp's folders are for their owner alone
     try:
         with storage_errors(parent):
@@ -140,16 +196,21 @@ def _write_manifest(folder: Path) -> None:
 
 
 def _put(folder: Path, target: Path) -> None:
-    replaced = folder.with_name(f"{folder.name}-replaced")
-    if target.is_dir():
+    replaced = target.with_name(f"{target.name}{REPLACED}")
+    if target.is_dir():  # else a crash may have left the replaced one alone: it stays until the new one is there
+        shutil.rmtree(replaced, ignore_errors=True)
         target.rename(replaced)
     try:
         folder.rename(target)
     except OSError:
-        if replaced.exists():
+        if replaced.exists() and not target.exists():
             replaced.rename(target)
         raise
     shutil.rmtree(replaced, ignore_errors=True)
+
+
+def _as_json(content: dict[str, Any]) -> str:
+    return json.dumps(content, indent=2, ensure_ascii=False, default=str) + "\n"
 
 
 def _sum(file: Path) -> dict[str, Any]:

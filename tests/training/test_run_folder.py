@@ -76,6 +76,25 @@ def test_the_two_newest_checkpoints_are_kept(run: RunFolder) -> None:
     assert steps(run) == ["step-12", "step-8"]
 
 
+@pytest.mark.parametrize(("keep_last", "kept"), [(1, [12]), (3, [12, 8, 6]), (9, [12, 8, 6, 4])])
+def test_as_many_checkpoints_are_kept_as_wanted(keep_last: int, kept: list[int], tmp_path: Path) -> None:
+    training = begin(tmp_path / "run", save_every=4, keep_last=keep_last)
+    training.run()
+    assert steps(training.folder) == [f"step-{step}" for step in kept]
+
+
+def test_what_a_crash_left_is_gone_once_the_run_goes_on(run: RunFolder) -> None:
+    checkpoints = run.path / "checkpoints"
+    (run.path / ".unfinished-a").mkdir()
+    (checkpoints / ".unfinished-b").mkdir()
+    shutil.copytree(checkpoints / "step-8", checkpoints / "step-8.replaced")
+    resumed = go_on(run.path, checkpoints / "step-8", save_every=4)
+    assert {path.name for path in checkpoints.iterdir()} == {"step-8"}
+    resumed.run()
+    assert {path.name for path in checkpoints.iterdir()} == {"step-8", "step-12"}
+    assert not list(run.path.glob(".unfinished*"))
+
+
 def test_checkpoints_are_ordered_by_number_not_by_name(tmp_path: Path) -> None:
     for step in (9, 100, 20):
         (tmp_path / "checkpoints" / f"step-{step}").mkdir(parents=True)
@@ -180,7 +199,7 @@ def test_a_full_disk_is_a_storage_error_and_leaves_the_old_files(
     monkeypatch.setattr(subjects, "save_classifier", full_disk)
     subject, state = training.subject, training.trainer.state
     actions: dict[str, Callable[[], None]] = {
-        "checkpoint": lambda: run.save_checkpoint(subject, state),
+        "checkpoint": lambda: run.save_checkpoint(subject, state, keep_last=2),
         "delivery": lambda: run.deliver(subject, state, subject.evaluate().as_dict()),
     }
     with pytest.raises(StorageError, match="No space left on device"):

@@ -260,6 +260,33 @@ def test_a_second_signal_stops_at_once(tmp_path: Path) -> None:
     assert training.folder.checkpoints() == []
 
 
+def test_a_second_sigterm_stops_at_once_with_its_own_code(tmp_path: Path) -> None:
+    training = begin(tmp_path / "run")
+
+    def twice(step: int) -> None:
+        signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)
+
+    after_each_step(training, twice)
+    with pytest.raises(SystemExit) as caught:
+        training.run()
+    assert caught.value.code == 143
+
+
+@pytest.mark.parametrize("stop", [2, 5])
+def test_the_row_of_metrics_that_was_under_way_is_that_of_a_run_that_never_stopped(stop: int, tmp_path: Path) -> None:
+    begin(tmp_path / "straight").run()
+    training = begin(tmp_path / "run")
+    after_each_step(training, lambda step: signal.raise_signal(signal.SIGTERM) if step == stop else None)
+    with pytest.raises(Interrupted):
+        training.run()
+    go_on(tmp_path / "run").run()
+    straight, resumed = (
+        [row["train/loss"] for row in rows(tmp_path / name) if "train/loss" in row] for name in ("straight", "run")
+    )
+    assert resumed == straight
+
+
 def test_a_diverged_training_delivers_nothing(tmp_path: Path) -> None:
     training = begin(tmp_path / "run")
     training.trainer.model.register_forward_hook(lambda _, inputs, logits: logits * torch.nan)

@@ -2,6 +2,7 @@ import json
 import os
 from pathlib import Path
 from typing import Any
+from unittest.mock import ANY
 
 import pytest
 
@@ -165,8 +166,37 @@ def test_auto_passes_over_runs_of_another_task(weights: Path) -> None:
     assert find_checkpoint(RunConfig(resume="auto"), PretrainConfig.task) is None
 
 
+def test_what_died_before_it_wrote_anything_is_no_reason_to_refuse_its_folder(tmp_path: Path) -> None:
+    (tmp_path / "run" / ".unfinished-abc").mkdir(parents=True)
+    assert fresh(tmp_path / "run").path == tmp_path / "run"
+
+
+def test_a_checkpoint_that_was_about_to_be_replaced_is_found(tmp_path: Path) -> None:
+    folder = finished(tmp_path / "run")
+    newest, before = folder.checkpoints()
+    replaced = newest.rename(newest.with_name(f"{newest.name}.replaced"))
+    config = RunConfig(resume=str(tmp_path / "run"))
+    assert find_checkpoint(config, TrainConfig.task) == (ANY, replaced)
+    assert folder.checkpoints() == [replaced, before]
+
+
+def test_a_checkpoint_without_its_manifest_is_not_whole(tmp_path: Path) -> None:
+    newest, before = finished(tmp_path / "run").checkpoints()
+    (newest / "manifest.json").unlink()
+    assert find_checkpoint(RunConfig(resume=str(tmp_path / "run")), TrainConfig.task) == (ANY, before)
+    with pytest.raises(CheckpointError, match="manifest"):
+        find_checkpoint(RunConfig(resume=str(newest)), TrainConfig.task)
+
+
+def test_changed_settings_are_allowed_when_they_are_wanted_and_named(capsys: pytest.CaptureFixture[str]) -> None:
+    refuse_changes(settings(), settings(batch_size=16, allow_config_change=True))
+    assert capsys.readouterr().err == "changed     batch_size 8 -> 16\n"
+
+
 def test_changed_settings_are_refused_and_all_of_them_named() -> None:
-    with pytest.raises(UsageError, match=r"batch_size 8 -> 16, learning_rate 0.003 -> 0.1; drop the options") as caught:
+    with pytest.raises(
+        UsageError, match=r"batch_size 8 -> 16, learning_rate 0.003 -> 0.1; drop the options, or add --allow"
+    ) as caught:
         refuse_changes(settings(), settings(batch_size=16, learning_rate=0.1))
     assert caught.value.exit_code == 2
 
@@ -177,6 +207,7 @@ def test_changed_settings_are_refused_and_all_of_them_named() -> None:
         {"device": "cuda"},
         {"num_threads": 3},
         {"save_every": 9},
+        {"keep_last": 9},
         {"evaluate_every": 9},
         {"output_dir": Path("elsewhere")},
         {"resume": "auto"},

@@ -142,3 +142,19 @@ def test_progress_is_readable_json(tmp_path: Path) -> None:
     assert (progress["step"], progress["epoch"], progress["step_in_epoch"]) == (8, 1, 2)
     write_json(folder / PROGRESS, progress | {"step": 9})
     assert load(folder).state.progress.step == 9
+
+
+def test_another_number_of_threads_or_processes_is_announced(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = save(setup(**OPTIONS).trainer, tmp_path / "state")
+    progress = read_json(folder / PROGRESS)
+    assert (progress["processes"], progress["threads"]) == (1, torch.get_num_threads())
+    capsys.readouterr()
+    load(folder)
+    assert "bit for bit" not in capsys.readouterr().err
+    write_json(folder / PROGRESS, progress | {"processes": 3, "threads": 7})
+    load(folder)
+    told = capsys.readouterr().err
+    assert "processes   3 began this, 1 go on: just as well, but no longer bit for bit" in told
+    assert f"threads     7 began this, {torch.get_num_threads()} go on" in told

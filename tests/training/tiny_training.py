@@ -108,7 +108,7 @@ def go_on(path: Path, checkpoint: Path | None = None, **options: Any) -> Session
     folder = RunFolder(path)
     found = checkpoint or folder.newest_checkpoint()
     assert found is not None
-    folder.resume(found, parts.trainer, parts.data)
+    folder.resume(found, parts.trainer, config, parts.data)
     return Session(parts.trainer, parts.subject, folder, Tracker(), config.run)
 
 

@@ -76,6 +76,7 @@ REFUSED: list[tuple[Any, str, list[Any]]] = [
     (RunConfig, "num_threads", [-1]),
     (RunConfig, "patience", [-1]),
     (RunConfig, "save_every", [-1]),
+    (RunConfig, "keep_last", [0, -1]),
     (RunConfig, "evaluate_every", [-1]),
     (RunConfig, "seed", [-1, 2**63]),
     (InferenceConfig, "num_threads", [-1]),

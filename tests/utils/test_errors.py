@@ -141,3 +141,31 @@ def test_a_reader_that_left_the_pipe_is_no_error(lines: int) -> None:
     finally:
         os.close(writer)
     assert (ended.returncode, ended.stderr) == (0, "")
+
+
+def test_sigterm_ends_the_program_with_143_and_lets_it_clean_up() -> None:
+    body = "try: os.kill(os.getpid(), signal.SIGTERM); time.sleep(30)\nfinally: print('cleaned')"
+    ended = program(body)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (143, "cleaned\n", "")
+
+
+def test_the_handler_of_sigterm_is_put_back() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    run_program(lambda _: None)
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no disk that is always full")  # noqa: PTH110
+@pytest.mark.parametrize("lines", [1, 100_000])
+def test_a_full_disk_under_standard_output_is_a_storage_error_in_one_line(lines: int) -> None:
+    full = os.open("/dev/full", os.O_WRONLY)
+    try:
+        ended = program(f"for _ in range({lines}): print('a line')", stdout=full)
+    finally:
+        os.close(full)
+    assert (ended.returncode, ended.stderr) == (6, "error: cannot write (No space left on device); free space\n")
+
+
+def test_another_error_of_the_system_is_not_taken_for_a_full_disk() -> None:
+    with pytest.raises(FileNotFoundError):
+        run_program(failing(FileNotFoundError(2, "No such file or directory")))

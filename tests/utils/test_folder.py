@@ -7,7 +7,19 @@ from pathlib import Path
 import pytest
 
 from src.utils.errors import CheckpointError, StorageError
-from src.utils.folder import MANIFEST, new_folder, read_json, refreshed_folder, verify, write_json
+from src.utils.folder import (
+    MANIFEST,
+    REPLACED,
+    UNFINISHED,
+    discard,
+    discard_unfinished,
+    new_folder,
+    read_json,
+    refreshed_folder,
+    replace_text,
+    verify,
+    write_json,
+)
 
 Maker = Callable[[Path], AbstractContextManager[Path]]
 both = pytest.mark.parametrize("make", [new_folder, refreshed_folder])
@@ -153,6 +165,13 @@ def test_a_folder_without_a_manifest_passes(saved: Path) -> None:
     verify(saved)
 
 
+def test_our_own_folder_without_a_manifest_is_refused(saved: Path) -> None:
+    verify(saved, has_manifest=True)
+    (saved / MANIFEST).unlink()
+    with pytest.raises(CheckpointError, match=r"manifest\.json is missing"):
+        verify(saved, has_manifest=True)
+
+
 def test_files_the_manifest_does_not_list_pass(saved: Path) -> None:
     (saved / "notes").write_text("mine")
     verify(saved)
@@ -255,3 +274,87 @@ def test_json_is_written_for_people_and_read_back(tmp_path: Path) -> None:
     }
     text = (tmp_path / "a.json").read_text(encoding="utf-8")
     assert "na\u00efve" in text and text.startswith('{\n  "name"') and text.endswith("}\n")
+
+
+# A crash is an exception that nothing may clean up after.
+class Crash(BaseException):
+    pass
+
+
+def crash_in(monkeypatch: pytest.MonkeyPatch, owner: object, name: str, call: int) -> None:
+    """Makes the n-th call of a function the last thing that happens."""
+    real, count = getattr(owner, name), 0
+
+    def act(*arguments: object, **options: object) -> object:
+        nonlocal count
+        count += 1
+        if count >= call:
+            raise Crash
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(owner, name, act)
+
+
+def test_a_crash_between_the_two_renames_leaves_the_old_folder_where_it_is_looked_for(
+    saved: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        crash_in(patch, Path, "rename", call=2)
+        with pytest.raises(Crash), new_folder(saved) as folder:
+            write(folder, weights="new")
+    replaced = saved.with_name(f"{saved.name}{REPLACED}")
+    assert not saved.exists() and contents(replaced) == {"weights": "0123456789", "config": "{}"}
+    verify(replaced, has_manifest=True)
+    with new_folder(saved) as folder:
+        write(folder, weights="newer")
+    assert contents(saved) == {"weights": "newer"} and not replaced.exists()
+
+
+def test_a_crash_after_both_renames_leaves_both_and_the_next_time_is_as_ever(
+    saved: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        crash_in(patch, shutil, "rmtree", call=2)
+        with pytest.raises(Crash), new_folder(saved) as folder:
+            write(folder, weights="new")
+    assert {path.name for path in saved.parent.iterdir()} == {saved.name, f"{saved.name}{REPLACED}"}
+    with new_folder(saved) as folder:
+        write(folder, weights="newer")
+    assert contents(saved) == {"weights": "newer"} and len(list(saved.parent.iterdir())) == 1
+
+
+def test_a_replaced_text_is_the_old_or_the_new_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "run.json"
+    replace_text(file, "old")
+    for name in ("write_text", "replace"):
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, name, lambda *_, **__: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+            with pytest.raises(StorageError, match=r"cannot write .*run\.json \(No space left"):
+                replace_text(file, "new")
+        assert contents(tmp_path) == {"run.json": "old"}
+    replace_text(file, "new")
+    assert contents(tmp_path) == {"run.json": "new"}
+
+
+def test_what_is_discarded_is_never_there_in_part(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        crash_in(patch, shutil, "rmtree", call=2)
+        with pytest.raises(Crash):
+            discard(saved)
+    (left,) = saved.parent.iterdir()
+    assert left.name.startswith(UNFINISHED)
+    (saved.parent / f"{UNFINISHED}run.json").write_text("half")
+    discard_unfinished(saved.parent)
+    assert list(saved.parent.iterdir()) == []
+
+
+def test_files_links_and_folders_are_discarded_and_what_is_linked_stays(saved: Path) -> None:
+    (saved.parent / "link").symlink_to(saved)
+    (saved.parent / "file").write_text("x")
+    for name in ("link", "file"):
+        discard(saved.parent / name)
+    verify(saved, has_manifest=True)
+    discard(saved)
+    assert list(saved.parent.iterdir()) == []
+    with pytest.raises(StorageError):
+        discard(saved)
