@@ -9,9 +9,10 @@ The map, and an order to read it in:
                   logging), state (exact resume); subjects, run, start, run_folder, tracking
     evaluation/   predictor (the Python API), metrics, split, prediction_lines, examples; masked_lm, fill_mask;
                   plots, page
-    interop/      Hugging Face folders, both ways: huggingface, pretrained, key_tables, configs, tokenizer_files;
-                  model_card
-    utils/        config (every setting), command_line, errors, folder, runs, device, distributed (many processes)
+    interop/      Hugging Face folders, both ways: huggingface, pretrained, weights, key_tables, configs,
+                  tokenizer_files, tokenizer_limits; model_card
+    utils/        config (every setting), command_line, errors, folder, foreign (files of others), runs, device,
+                  distributed (many processes)
 
     train.py      python -m src.train
     pretrain.py   python -m src.pretrain

@@ -17,6 +17,7 @@ from src.utils.errors import (
     UsageError,
     UserError,
     notice,
+    printable,
     run_program,
 )
 
@@ -131,3 +132,22 @@ def test_a_reader_that_left_the_pipe_is_no_error(lines: int) -> None:
     finally:
         os.close(writer)
     assert (ended.returncode, ended.stderr) == (0, "")
+
+
+def test_control_characters_are_escaped() -> None:
+    assert printable("tab\tbell\x07 \u200b\u202eé日") == "tab\\tbell\\x07 \\u200b\\u202eé日"
+
+
+def test_an_error_is_one_line_whatever_it_quotes() -> None:
+    assert str(DataError("a.csv: no column \x1b[2J\nx")) == "a.csv: no column \\x1b[2J\\nx"
+
+
+def test_the_middle_of_a_long_message_is_left_out() -> None:
+    message = str(DataError(f"a.csv:2: {'x' * 10_000}; mend the row"))
+    assert message.startswith("a.csv:2: xxx") and message.endswith("xxx; mend the row") and len(message) < 1100
+    assert str(DataError("x" * 1000)) == "x" * 1000
+
+
+def test_a_notice_may_have_lines_but_commands_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    notice("left unused: a\x1b[2J\nb\ud800\r")
+    assert capsys.readouterr().err == "left unused: a\\x1b[2J\nb\\ud800\\r\n"
