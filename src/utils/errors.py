@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 
 LONGEST_MESSAGE = 1000  # characters
+FEW_ESCAPES = 20
 
 
 class UserError(Exception):
@@ -75,7 +76,12 @@ def printable(text: str) -> str:
     """
     if text.isprintable():
         return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    escapes = {c: c.encode("unicode_escape").decode() for c in set(text) if not c.isprintable()}
+    if len(escapes) > FEW_ESCAPES:
+        return text.translate({ord(c): escape for c, escape in escapes.items()})
+    for c, escape in escapes.items():  # many times as fast, and texts may have millions of characters
+        text = text.replace(c, escape)
+    return text
 
 
 def notice(message: str, from_all: bool = False) -> None:

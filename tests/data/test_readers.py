@@ -1,7 +1,10 @@
 import csv
+import json
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from src.data.readers import choose_column, clean_row, read_rows
 from src.utils.errors import DataError
@@ -182,3 +185,34 @@ def test_unusable_cells_are_refused_with_their_place(text: object, label: object
     with pytest.raises(DataError) as caught:
         clean_row(text, label, "a.csv:2")
     assert fragment in str(caught.value)
+
+
+CELL = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=20)
+ROWS = st.lists(st.tuples(CELL, CELL), min_size=1, max_size=6).filter(lambda rows: rows[-1] != ("", ""))
+
+
+@settings(deadline=None)
+@given(rows=ROWS, end=st.sampled_from(["\n", "\r\n"]), everything=st.booleans())
+def test_what_csv_writes_is_read_back(
+    tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[str, str]], end: str, everything: bool
+) -> None:
+    path = tmp_path_factory.mktemp("csv") / "a.csv"
+    with path.open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.writer(stream, lineterminator=end, quoting=csv.QUOTE_ALL if everything else csv.QUOTE_MINIMAL)
+        writer.writerows([("text", "label"), *rows])
+    assert [tuple(row.cells.values()) for row in read_rows(path)] == rows
+
+
+@settings(deadline=None)
+@given(rows=ROWS)
+def test_what_json_writes_is_read_back(tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[str, str]]) -> None:
+    path = tmp_path_factory.mktemp("json") / "a.jsonl"
+    records = [{"text": text, "label": label} for text, label in rows]
+    path.write_text("".join(f"{json.dumps(record, ensure_ascii=False)}\n" for record in records), "utf-8", newline="")
+    assert [row.cells for row in read_rows(path)] == records
+
+
+def test_a_label_that_cannot_be_written_is_refused_with_its_place() -> None:
+    for label in ("a\0", "\udfff"):
+        with pytest.raises(DataError, match="a.csv:2: NUL or half a surrogate pair in the label"):
+            clean_row("x", label, "a.csv:2")

@@ -300,3 +300,27 @@ def test_a_plain_text_normalizer_is_put_before_a_tokenizers_own(
         False: "It can't wait -LRB- Caf\u00e9).",
     }
     assert other.normalizer.normalize_str(text) == wanted[lowercase]
+
+
+@both_kinds
+@settings(deadline=None)
+@given(text=st.text(max_size=60))
+def test_a_reloaded_tokenizer_gives_any_text_the_same_ids(kind: str, text: str) -> None:
+    tokenizer = TOKENIZERS[kind]
+    assert Tokenizer.from_str(tokenizer.to_str()).encode(text, text).ids == tokenizer.encode(text, text).ids
+
+
+@both_kinds
+@settings(deadline=None)
+@given(
+    words=st.lists(
+        st.sampled_from(["unflinchingly", "bleak", "and", "desperate", "journey", "movie", "comedy", "foxes"]),
+        max_size=9,
+    )
+)
+def test_known_words_come_back_from_their_ids(kind: str, words: list[str]) -> None:
+    tokenizer = TOKENIZERS[kind]
+    tokenizer.no_truncation()
+    tokens = tokenizer.encode(" ".join(words), add_special_tokens=False).tokens
+    tokenizer.enable_truncation(12)
+    assert "".join(token.removeprefix("##") for token in tokens) == "".join(words)

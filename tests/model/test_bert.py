@@ -5,12 +5,16 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from src.model.bert import Bert, BertForMaskedLM, BertForSequenceClassification, Pooler
 from src.utils.config import PRESETS, BertConfig
 from tests.model.tiny import (
+    CONFIG,
     LAYERS,
+    POSITIONS,
     B,
     C,
     D,
@@ -284,3 +288,22 @@ def test_a_classifier_computes_no_more_of_its_last_layer_than_cls() -> None:
         layer.feed_forward.register_forward_hook(lambda _, inputs, output: shapes.append(tuple(output.shape)))
     model(token_ids())
     assert shapes == [(B, T, D)] * (LAYERS - 1) + [(B, 1, D)]
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    lengths=st.lists(st.integers(1, T), min_size=1, max_size=5),
+    more=st.integers(0, POSITIONS - T),
+    seed=st.integers(0, 2**16),
+    pad=st.integers(0, V - 1),
+)
+def test_company_and_padding_of_any_kind_change_no_logits(lengths: list[int], more: int, seed: int, pad: int) -> None:
+    model = randomized(BertForSequenceClassification(CONFIG, C), seed % 7)
+    generator = torch.Generator().manual_seed(seed)
+    rows = [torch.randint(0, V, (length,), generator=generator) for length in lengths]
+    ids, mask = torch.full((len(rows), max(lengths) + more), pad), torch.zeros(len(rows), max(lengths) + more)
+    for number, row in enumerate(rows):
+        ids[number, : len(row)], mask[number, : len(row)] = row, 1
+    with torch.no_grad():
+        alone = torch.cat([model(row[None]) for row in rows])
+        torch.testing.assert_close(model(ids, mask), alone, rtol=0, atol=1e-5)

@@ -138,6 +138,14 @@ def test_control_characters_are_escaped() -> None:
     assert printable("tab\tbell\x07 \u200b\u202eé日") == "tab\\tbell\\x07 \\u200b\\u202eé日"
 
 
+def test_every_character_is_shown_or_escaped_alone_and_among_all() -> None:
+    every = [chr(code) for code in range(0x3000)] + ["\ud800", "\udfff", "\ue000", "\U000e0001", "\U0010ffff"]
+    assert [printable(c) for c in every] == [
+        c if c.isprintable() else c.encode("unicode_escape").decode() for c in every
+    ]
+    assert printable("".join(every)) == "".join(map(printable, every))
+
+
 def test_an_error_is_one_line_whatever_it_quotes() -> None:
     assert str(DataError("a.csv: no column \x1b[2J\nx")) == "a.csv: no column \\x1b[2J\\nx"
 
