@@ -42,7 +42,11 @@ def main() -> None:
     for name in chosen:
         results = read_json(RESULTS) if RESULTS.exists() else {}
         write_json(RESULTS, dict(sorted((results | {name: verdicts(_run(name))}).items())))
+        _write_table()
         print(name, json.dumps(read_json(RESULTS)[name]), flush=True)
+
+
+def _write_table() -> None:
     TABLE.write_text(table(read_json(RESULTS)), encoding="utf-8")
     before, rest = README.read_text(encoding="utf-8").split("<!-- mutation -->")
     _, after = rest.split("<!-- /mutation -->")

@@ -11,7 +11,8 @@ def test_every_file_of_the_two_rooms_is_mutated_and_mirrored_by_tests() -> None:
 
 
 def test_the_package_gets_its_other_name_in_imports_and_strings_only() -> None:
-    code = 'from src import train\nfrom src.data import hub\nimport src.model.bert\npatch("src.data.hub.x")\nsrc = a / "src"\n'
+    code = "from src import train\nfrom src.data import hub\nimport src.model.bert\n"
+    code += 'patch("src.data.hub.x")\nsrc = a / "src"\n'
     other = mutation.PACKAGE
     assert mutation.renamed(code) == (
         f"from {other} import train\nfrom {other}.data import hub\nimport {other}.model.bert\n"

@@ -206,7 +206,7 @@ def test_the_budget_of_a_batch_is_so_many_texts_of_mean_length_but_never_below_t
     dataset = DSCreator(columns(), tokenizer(), 64)  # 5 + 3 + 7 + 4 + 4 + 2 = 25 tokens, 4 1/6 a text
     for batch_size, budget in [(1, 7), (2, 8), (3, 12), (4, 17), (100, 417)]:
         assert dataset.batches(batch_size, 3, 5) == group_by_length(dataset.lengths, budget, 3, 5)
-    assert sorted(sum(dataset.batches(2, 0, 0), [])) == list(range(6))
+    assert sorted(index for batch in dataset.batches(2, 0, 0) for index in batch) == list(range(6))
     assert dataset.batches(2, 0, 0) != dataset.batches(2, 0, 1) != dataset.batches(2, 1, 1)
 
 

@@ -252,3 +252,21 @@ def test_ten_megabytes_of_text_take_less_than_a_second(long_text: LongText, piec
     (found,) = encode(TOKENIZERS[kind], [text], 64, [text] if pair else None, long_text)
     assert time.perf_counter() - start < 1
     assert found.truncated
+
+
+# At the limits
+
+
+def test_a_frame_without_room_for_a_word_is_what_is_read_of_it() -> None:
+    assert [tokens(window) for window in read(words(3), 2, "windows").windows] == ["[CLS] [SEP]"]
+
+
+def test_a_text_of_exactly_as_many_characters_as_are_looked_at_is_whole() -> None:
+    limit = 5 * CHARACTERS_PER_TOKEN
+    assert not read("w00".ljust(limit), 5).truncated
+    assert read("w00".ljust(limit + 1), 5).truncated
+
+
+def test_the_end_of_a_huge_second_text_is_read_as_well() -> None:
+    found = read("w00", 7, "head-tail", pair=f"w01 w02 {'w03 ' * 1000} w04 w05")
+    assert tokens(found.windows[0]) == "[CLS] w00 [SEP] w01 w02 w05 [SEP]"

@@ -36,6 +36,12 @@ GOOD = {
         "text,label\na\u2028b\x0cc,1\n",
         [(2, {"text": "a\u2028b\x0cc", "label": "1"})],
     ),
+    "csv_form_feed_is_a_text_not_a_blank_line": (
+        "a.csv",
+        "text\na\n\x0c\n",
+        [(2, {"text": "a"}), (3, {"text": "\x0c"})],
+    ),
+    "csv_line_ends_inside_a_cell": ("a.csv", 'text,label\n"a\r\nb\rc",1\n', [(2, {"text": "a\r\nb\rc", "label": "1"})]),
     "suffix_in_capitals": ("a.CSV", "text,label\na,1\n", [(2, {"text": "a", "label": "1"})]),
     "tsv_quotes_are_letters": (
         "a.tsv",
@@ -85,6 +91,9 @@ BAD = {
     "not_utf8": ("a.csv", b"text,label\na,1\ncaf\xe9,0\n", "not UTF-8 at {path}:3"),
     "utf16": ("a.csv", "text,label\na,1\n".encode("utf-16"), "a.csv:1"),
     "nul_byte": ("a.tsv", b"text\tlabel\na\0b\t1\n", "NUL byte at {path}:2"),
+    "nul_byte_first": ("a.csv", b"\0text,label\na,1\n", "NUL byte at {path}:1"),
+    "not_utf8_below_a_blank_line": ("a.csv", b"\n\xe9\n", "not UTF-8 at {path}:2"),
+    "nul_byte_below_a_blank_line": ("a.csv", b"\n\0\n", "NUL byte at {path}:2"),
     "jsonl_broken": ("a.jsonl", '{"a": 1}\n{"a": \n', "a.jsonl:2: not JSON (Expecting value)"),
     "jsonl_two_objects_in_a_line": ("a.jsonl", '{"a": 1}{"a": 2}\n', "a.jsonl:1: not JSON (Extra data)"),
     "jsonl_array": ("a.json", "[1]\n", "a.json:1: not a JSON object"),
@@ -196,6 +205,7 @@ ROWS = st.lists(st.tuples(CELL, CELL), min_size=1, max_size=6).filter(lambda row
 def test_what_csv_writes_is_read_back(
     tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[str, str]], end: str, everything: bool
 ) -> None:
+    everything |= any("\r" in cell for row in rows for cell in row)  # which older Pythons leave unquoted before "\n"
     path = tmp_path_factory.mktemp("csv") / "a.csv"
     with path.open("w", encoding="utf-8", newline="") as stream:
         writer = csv.writer(stream, lineterminator=end, quoting=csv.QUOTE_ALL if everything else csv.QUOTE_MINIMAL)
@@ -214,5 +224,5 @@ def test_what_json_writes_is_read_back(tmp_path_factory: pytest.TempPathFactory,
 
 def test_a_label_that_cannot_be_written_is_refused_with_its_place() -> None:
     for label in ("a\0", "\udfff"):
-        with pytest.raises(DataError, match="a.csv:2: NUL or half a surrogate pair in the label"):
+        with pytest.raises(DataError, match=r"a\.csv:2: NUL or half a surrogate pair in the label"):
             clean_row("x", label, "a.csv:2")
