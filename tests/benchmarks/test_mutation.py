@@ -1,3 +1,4 @@
+from src.utils.config import REPOSITORY
 from src.utils.folder import read_json
 from tests.benchmarks import mutation
 
@@ -7,7 +8,7 @@ def test_every_file_of_the_two_rooms_is_mutated_and_mirrored_by_tests() -> None:
     assert len(files) > 15 and {"model/bert.py", "data/readers.py"} <= set(files)
     for name in files:
         room, file = name.split("/")
-        assert list((mutation.REPOSITORY / "tests" / room).glob(f"test_{file.removesuffix('.py')}*.py")), name
+        assert list((REPOSITORY / "tests" / room).glob(f"test_{file.removesuffix('.py')}*.py")), name
 
 
 def test_the_package_gets_its_other_name_in_imports_and_strings_only() -> None:

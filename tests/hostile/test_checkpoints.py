@@ -3,6 +3,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from src.interop.huggingface import Classifier, load_classifier, save_classifier
 from src.interop.pretrained import load_pretrained
@@ -10,7 +11,7 @@ from src.model.bert import BertForSequenceClassification
 from src.utils.config import REPOSITORY, TrainConfig
 from src.utils.errors import CheckpointError
 from tests.conftest import Programs
-from tests.hostile.checkpoints import CHECKPOINTS, MARKER, Damage, change_json
+from tests.hostile.checkpoints import CHECKPOINTS, MARKER, Damage, change_json, only_pickle
 from tests.hostile.memory import peak_growth
 from tests.interop.peers import LABELS, SEQ_LEN, our_config, randomized, tokenizer
 
@@ -70,6 +71,18 @@ def answer_of_the_good_one(classifier: Classifier, tmp_path_factory: pytest.Temp
 
 def test_there_are_enough_of_them() -> None:
     assert len(CHECKPOINTS) > 100
+
+
+def test_the_measure_sees_what_is_taken_and_given_back() -> None:
+    with peak_growth() as growth:
+        assert len(b"x" * 150_000_000) == 150_000_000
+    assert 140e6 < growth.bytes < 170e6
+
+
+def test_the_payload_works_where_pickles_are_loaded(folder: Path) -> None:
+    only_pickle(folder)
+    torch.load(folder / "pytorch_model.bin", weights_only=False)
+    assert (folder.parent / MARKER).exists()
 
 
 @pytest.mark.parametrize("damage, complaint", CHECKPOINTS.values(), ids=CHECKPOINTS)

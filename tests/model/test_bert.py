@@ -307,3 +307,34 @@ def test_company_and_padding_of_any_kind_change_no_logits(lengths: list[int], mo
     with torch.no_grad():
         alone = torch.cat([model(row[None]) for row in rows])
         torch.testing.assert_close(model(ids, mask), alone, rtol=0, atol=1e-5)
+
+
+def test_mask_and_segments_reach_the_encoder_of_both_heads() -> None:
+    ids, mask, types = token_ids(), padding_mask().squeeze(), segments()
+    classifier, masked_lm = (
+        randomized(model) for model in (BertForSequenceClassification(CONFIG, C), BertForMaskedLM(CONFIG))
+    )
+    encoded = masked_lm.bert(ids, mask, types)
+    torch.testing.assert_close(encoded.hidden_states[0], masked_lm.bert.embedding(ids, types), rtol=0, atol=0)
+    expected = masked_lm.masked_lm(encoded.last_hidden_state, masked_lm.bert.embedding.token.weight)
+    torch.testing.assert_close(masked_lm(ids, mask, types), expected, rtol=0, atol=0)
+    pooled = classifier.pooler(classifier.bert(ids, mask, types).last_hidden_state)
+    torch.testing.assert_close(classifier(ids, mask, types), classifier.classifier(pooled), rtol=0, atol=1e-6)
+    for model in (classifier, masked_lm):
+        assert not torch.allclose(model(ids, mask, types), model(ids, mask))
+        assert not torch.allclose(model(ids, mask, types), model(ids, None, types))
+
+
+def test_a_model_knows_its_shape_and_its_classes() -> None:
+    config = tiny_config(layer_norm_eps=0.5)
+    classifier, masked_lm = BertForSequenceClassification(config, C), BertForMaskedLM(config)
+    assert classifier.config is config is masked_lm.config
+    assert classifier.num_labels == C
+    assert {part.eps for part in masked_lm.modules() if isinstance(part, nn.LayerNorm)} == {0.5}
+
+
+@pytest.mark.parametrize("positional_encoding", ["learned", "sinusoidal"])
+def test_roberta_counts_positions_behind_its_padding(positional_encoding: str) -> None:
+    config = tiny_config(model_type="roberta", pad_token_id=3, positional_encoding=positional_encoding)
+    assert Bert(config).embedding.position.offset == 4
+    assert Bert(tiny_config(positional_encoding=positional_encoding)).embedding.position.offset == 0
