@@ -165,7 +165,14 @@ def test_a_snapshot_of_the_hub_is_links_to_blobs_beside_it(classifier: Classifie
 # The real programs
 
 
-@pytest.mark.parametrize("name", ["code: a pickle called safetensors", "config: a billion layers", "path: a secret"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "code: a pickle called safetensors",
+        pytest.param("config: a billion layers", marks=pytest.mark.deep),
+        pytest.param("path: a secret", marks=pytest.mark.deep),
+    ],
+)
 def test_the_program_itself_ends_with_one_line_and_code_4(name: str, folder: Path) -> None:
     damage, complaint = CHECKPOINTS[name]
     damage(folder)

@@ -52,7 +52,14 @@ def test_the_trainer_refuses_it_with_one_line_and_code_3(name: str, programs: Pr
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("name", ["a cell too many", "half a surrogate pair in a label", "UTF-16"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "a cell too many",
+        pytest.param("half a surrogate pair in a label", marks=pytest.mark.deep),
+        pytest.param("UTF-16", marks=pytest.mark.deep),
+    ],
+)
 def test_the_program_itself_ends_with_one_line_and_code_3(name: str, tmp_path: Path) -> None:
     path = written(tmp_path, DATA_FILES[name])
     command = [sys.executable, "-m", "src.inference", "--checkpoint", str(SHIPPED_CHECKPOINT), "--dataset", str(path)]

@@ -81,24 +81,34 @@ def tape(path: Path) -> bytes:
     return (path / "x.tar").read_bytes()
 
 
-HOSTILE: dict[str, Callable[[Path], Path]] = {
-    "a setting that leads out": lambda path: folder(path, README_md=settings("../secret.csv")),
-    "a setting that leads anywhere": lambda path: folder(path, README_md=settings(str(path / "secret.csv"))),
-    "a setting that leads to the network": lambda path: folder(path, README_md=settings("http://127.0.0.1:9/x.csv")),
-    "an archive": lambda path: folder(path, train_zip=archive(path)),
-    "a tape of pickles": lambda path: folder(path, train_tar=tape(path)),
-    "code": lambda path: folder(path, corpus_py=f"open({str(path / 'executed')!r}, 'w')", train_csv=ROWS),
+HOSTILE: dict[str, tuple[Callable[[Path], Path], str]] = {
+    "a setting that leads out": (lambda path: folder(path, README_md=settings("../secret.csv")), "inside"),
+    "a setting that leads anywhere": (
+        lambda path: folder(path, README_md=settings(str(path / "secret.csv"))),
+        "inside",
+    ),
+    "a setting that leads to the network": (
+        lambda path: folder(path, README_md=settings("http://127.0.0.1:9/x.csv")),
+        "cannot load",
+    ),
+    "an archive": (lambda path: folder(path, train_zip=archive(path)), "inside"),
+    "a tape of pickles": (lambda path: folder(path, train_tar=tape(path)), "inside"),
+    "code": (
+        lambda path: folder(path, corpus_py=f"open({str(path / 'executed')!r}, 'w')", train_csv=ROWS),
+        "scripts are no longer supported",
+    ),
 }
 
 
-@pytest.mark.parametrize("make", HOSTILE.values(), ids=HOSTILE)
-def test_a_folder_reaches_for_nothing_outside_and_unpacks_nothing(make: Callable[[Path], Path], tmp_path: Path) -> None:
+@pytest.mark.parametrize("make, fragment", HOSTILE.values(), ids=HOSTILE)
+def test_a_folder_reaches_for_nothing_outside_and_unpacks_nothing(
+    make: Callable[[Path], Path], fragment: str, tmp_path: Path
+) -> None:
     (tmp_path / "secret.csv").write_text(ROWS)
     with pytest.raises(DataError) as caught:
         opened(make(tmp_path))
-    assert str(caught.value).isprintable()
+    assert fragment in str(caught.value) and str(caught.value).isprintable()
     assert not (tmp_path / "executed").exists()
-    assert "007" not in str(caught.value)
 
 
 def test_a_link_out_of_the_folder_is_refused(tmp_path: Path) -> None:
