@@ -9,6 +9,7 @@ from src.data.sources import open_corpus
 from src.utils.config import REPOSITORY, SHIPPED_CHECKPOINT, DataConfig
 from src.utils.errors import DataError
 from tests.conftest import Programs
+from tests.hostile.checkpoints import CHECKPOINTS
 from tests.hostile.data_files import DATA_FILES, READ, REFUSED, DataFile
 
 
@@ -24,8 +25,10 @@ def opened(path: Path) -> list[tuple[str, str]]:
     return [(text, corpus.label_names[label]) for text, label in zip(split.texts, split.labels, strict=True)]
 
 
-def test_there_are_enough_of_them() -> None:
+def test_there_are_as_many_as_readme_says() -> None:
     assert len(DATA_FILES) == len(READ) + len(REFUSED) > 100
+    readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    assert f"{len(DATA_FILES)} data files" in readme and f"{len(CHECKPOINTS)} checkpoints" in readme
 
 
 @pytest.mark.parametrize("file", DATA_FILES.values(), ids=DATA_FILES)
