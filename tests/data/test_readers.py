@@ -28,6 +28,7 @@ GOOD = {
         [(2, {"text": 'a, "b"\n\nc', "label": "1"}), (5, {"text": "d", "label": "0"})],
     ),
     "csv_windows_line_ends": ("a.csv", "text,label\r\na,1\r\n", [(2, {"text": "a", "label": "1"})]),
+    "csv_old_macintosh_line_ends": ("a.csv", "text,label\ra,1\r", [(2, {"text": "a", "label": "1"})]),
     "csv_byte_order_mark": ("a.csv", b"\xef\xbb\xbftext,label\na,1\n", [(2, {"text": "a", "label": "1"})]),
     "csv_no_final_newline": ("a.csv", "text,label\na,1", [(2, {"text": "a", "label": "1"})]),
     "csv_blank_lines_at_the_end": ("a.csv", "text,label\na,1\n\n\r\n \n", [(2, {"text": "a", "label": "1"})]),
