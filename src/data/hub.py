@@ -11,7 +11,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -63,7 +63,8 @@ def load_folder(folder: Path) -> dict[str, Any]:
     # Resolved, because `datasets` takes the bare names csv, json, parquet and text for its own readers.
     home, remedy = folder.resolve(), f"name a folder in the hub's layout instead of {folder}"
     with _offline():
-        found = _ask("load_dataset_builder", str(home), remedy).config.data_files or {}
+        builder = _ask(lambda datasets: datasets.load_dataset_builder(str(home)), str(home), remedy)
+        found = builder.config.data_files or {}
         files = {str(split): [Path(file) for file in of_split] for split, of_split in found.items()}
         for file in (file for of_split in files.values() for file in of_split):
             if file.suffix.lower() not in FOLDER_SUFFIXES or not file.resolve().is_relative_to(home):
@@ -71,7 +72,7 @@ def load_folder(folder: Path) -> dict[str, Any]:
                 raise DataError(f"{file} is none of {kinds} inside {folder}; unpack it, or put the file itself there")
         if all(file.suffix.lower() in SUFFIXES for of_split in files.values() for file in of_split):
             return {split: _read_strictly(of_split) for split, of_split in files.items()}
-        return _load(str(home), remedy)
+        return _ask(lambda _: _prepared(builder), str(home), remedy)
 
 
 def load_hub(dataset_id: str, remedy: str = REMEDY) -> dict[str, Any]:
@@ -223,12 +224,17 @@ def _read_strictly(files: list[Path]) -> Any:
         raise DataError(f"{files[0]}: {' '.join(str(error).split())[:300]}; give a column one kind of values") from None
 
 
+def _prepared(builder: Any) -> dict[str, Any]:
+    builder.download_and_prepare()
+    return dict(builder.as_dataset())
+
+
 def _load(path: str, remedy: str) -> dict[str, Any]:
-    return dict(_ask("load_dataset", path, remedy))
+    return dict(_ask(lambda datasets: datasets.load_dataset(path), path, remedy))
 
 
-def _ask(function: str, path: str, remedy: str) -> Any:
-    """Calls a function of `datasets` with its bars and warnings off, and all its errors as one."""
+def _ask(question: Callable[[Any], Any], path: str, remedy: str) -> Any:
+    """Asks `datasets` something with its bars and warnings off, and turns all its errors into one."""
     import datasets
     import huggingface_hub.utils
 
@@ -237,7 +243,7 @@ def _ask(function: str, path: str, remedy: str) -> Any:
         library.disable_progress_bars()
     datasets.logging.set_verbosity_error()
     try:
-        return getattr(datasets, function)(path)
+        return question(datasets)
     except Exception as error:  # whatever a corpus, a cache or a server does wrong
         reason = " ".join(str(error).split())[:300] or type(error).__name__
         raise DataError(f"cannot load {path}: {reason}; {remedy}") from None
