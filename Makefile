@@ -4,7 +4,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help train inference test check deep-test benchmark-accuracy benchmark-speed clean
+.PHONY: help train inference test check deep-test benchmark-accuracy benchmark-speed mutation clean
 
 help:  ## Show these targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 24
@@ -31,6 +31,9 @@ benchmark-accuracy: $(VENV)/.installed  ## Train baselines, recipes and ablation
 
 benchmark-speed: $(VENV)/.installed-peers  ## Measure training and inference beside peers and write media/speed.md
 	$(BIN)/python -m tests.benchmarks.speed $(ARGS)
+
+mutation: $(VENV)/.installed-tests  ## Break src/model and src/data in small ways and count what the tests see
+	$(BIN)/python -m tests.benchmarks.mutation $(ARGS)
 
 clean:  ## Remove the virtual environment and caches, never weights
 	rm -rf $(VENV) .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -11,11 +11,11 @@ The map, and an order to read it in:
     evaluation/   predictor (the Python API), metrics, split, prediction_lines, examples; masked_lm, fill_mask;
                   plots, page; for a report run_report, answers, curves, calibration, groups; charts, curve_charts,
                   answer_charts, report_page; why an answer: attribution, words, coloured, attention_maps
-    interop/      Hugging Face folders, both ways: huggingface, pretrained, key_tables, configs, tokenizer_files;
-                  model_card, card_header; onnx, upload
+    interop/      Hugging Face folders, both ways: huggingface, pretrained, weights, key_tables, configs,
+                  tokenizer_files, tokenizer_limits; model_card, card_header; onnx, upload
     web/          the page to try a model on: page, table, limits, guard
-    utils/        config (every setting), command_line, completion, errors, output, folder, runs, device, distributed
-                  (many processes)
+    utils/        config (every setting), command_line, completion, errors, output, folder, foreign (files of others),
+                  runs, device, distributed (many processes)
 
     train.py      python -m src.train
     pretrain.py   python -m src.pretrain

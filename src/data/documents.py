@@ -100,7 +100,11 @@ def _text_files(path: Path) -> list[Path]:
     files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
     if path.is_dir() and any(file.suffix.lower() in TABLE_SUFFIXES for file in files):
         return []
-    return [file for file in files if file.suffix.lower() == TEXT_SUFFIX]
+    texts = [file for file in files if file.suffix.lower() == TEXT_SUFFIX]
+    for file in texts if path.is_dir() else []:
+        if not file.resolve().is_relative_to(path.resolve()):
+            raise DataError(f"{file} links to a file outside {path}; put the file itself there, or name it")
+    return texts
 
 
 def _text_documents(path: Path) -> Iterator[str]:

@@ -11,16 +11,17 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from src.data.readers import SUFFIXES, TEXT_SUFFIX, RawSplit, Row
+from src.data.readers import SUFFIXES, TEXT_SUFFIX, RawSplit, Row, read_rows
 from src.utils.errors import DataError, notice
 
 PROBE_SECONDS = 4.0
 REMEDY = "check the network, or name a folder (--dataset FOLDER, SST2_DIR), or take --dataset sample"
+FOLDER_SUFFIXES = (".parquet", ".arrow", TEXT_SUFFIX, *SUFFIXES)
 HUB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9._-]+")
 
 
@@ -48,18 +49,30 @@ def existing_path(source: str) -> Path | None:
 def load_folder(folder: Path) -> dict[str, Any]:
     """Opens a folder in the hub's layout without touching the network.
 
+    CSV, TSV and JSONL are read by our strict readers: those of `datasets` make numbers and dates of texts.
+
     Args:
         folder: existing folder with parquet (or other) files, as a hub repository holds them.
 
     Returns:
-        `datasets.Dataset` by split name; rows stay on disk until they are read.
+        `datasets.Dataset` by split name; rows of other kinds of files stay on disk until they are read.
 
     Raises:
-        DataError: `datasets` cannot make a corpus of the folder.
+        DataError: `datasets` cannot make a corpus of the folder, or one would hold archives or files from elsewhere.
     """
     # Resolved, because `datasets` takes the bare names csv, json, parquet and text for its own readers.
+    home, remedy = folder.resolve(), f"name a folder in the hub's layout instead of {folder}"
     with _offline():
-        return _load(str(folder.resolve()), f"name a folder in the hub's layout instead of {folder}")
+        builder = _ask(lambda datasets: datasets.load_dataset_builder(str(home)), str(home), remedy)
+        found = builder.config.data_files or {}
+        files = {str(split): [Path(file) for file in of_split] for split, of_split in found.items()}
+        for file in (file for of_split in files.values() for file in of_split):
+            if file.suffix.lower() not in FOLDER_SUFFIXES or not file.resolve().is_relative_to(home):
+                kinds = ", ".join(FOLDER_SUFFIXES)
+                raise DataError(f"{file} is none of {kinds} inside {folder}; unpack it, or put the file itself there")
+        if all(file.suffix.lower() in SUFFIXES for of_split in files.values() for file in of_split):
+            return {split: _read_strictly(of_split) for split, of_split in files.items()}
+        return _ask(lambda _: _prepared(builder), str(home), remedy)
 
 
 def load_hub(dataset_id: str, remedy: str = REMEDY) -> dict[str, Any]:
@@ -99,7 +112,7 @@ def read_split(corpus: dict[str, Any], name: str, split: str) -> RawSplit:
         The rows, numbered from 1, class ids replaced by their names, and by None where they are -1.
 
     Raises:
-        DataError: there is no such split.
+        DataError: there is no such split, or a row is of a class that is not declared.
     """
     origin = f"{name}, split {split}"
     if split == "validation" and split not in corpus and "test" in corpus:
@@ -110,6 +123,8 @@ def read_split(corpus: dict[str, Any], name: str, split: str) -> RawSplit:
     for column in names:
         for row in rows:
             index = row.cells[column]
+            if index is not None and index >= len(names[column]):
+                raise DataError(f"{origin}, row {row.line}: {column} {index} is none of {len(names[column])} classes")
             row.cells[column] = None if index is None or index < 0 else names[column][index]
     return RawSplit(origin, f"{origin}, row ", rows, names)
 
@@ -198,7 +213,28 @@ def _offline() -> Iterator[None]:
             module.HF_HUB_OFFLINE = value
 
 
+def _read_strictly(files: list[Path]) -> Any:
+    import datasets
+
+    rows = [row.cells for file in files for row in read_rows(file)]
+    columns = {column: [cells.get(column) for cells in rows] for column in {name: None for row in rows for name in row}}
+    try:
+        return datasets.Dataset.from_dict(columns)
+    except Exception as error:  # PyArrow's, of a column that holds several kinds of values
+        raise DataError(f"{files[0]}: {' '.join(str(error).split())[:300]}; give a column one kind of values") from None
+
+
+def _prepared(builder: Any) -> dict[str, Any]:
+    builder.download_and_prepare()
+    return dict(builder.as_dataset())
+
+
 def _load(path: str, remedy: str) -> dict[str, Any]:
+    return dict(_ask(lambda datasets: datasets.load_dataset(path), path, remedy))
+
+
+def _ask(question: Callable[[Any], Any], path: str, remedy: str) -> Any:
+    """Asks `datasets` something with its bars and warnings off, and turns all its errors into one."""
     import datasets
     import huggingface_hub.utils
 
@@ -207,7 +243,7 @@ def _load(path: str, remedy: str) -> dict[str, Any]:
         library.disable_progress_bars()
     datasets.logging.set_verbosity_error()
     try:
-        return dict(datasets.load_dataset(path))
+        return question(datasets)
     except Exception as error:  # whatever a corpus, a cache or a server does wrong
         reason = " ".join(str(error).split())[:300] or type(error).__name__
         raise DataError(f"cannot load {path}: {reason}; {remedy}") from None

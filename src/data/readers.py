@@ -7,12 +7,14 @@ import csv
 import io
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from src.utils.errors import DataError
+from src.utils.foreign import without_duplicates
 
 TEXT_COLUMNS = ("sentence", "text", "review", "content")
 TEXT_SUFFIX = ".txt"  # of plain text, which pre-training reads
@@ -104,7 +106,7 @@ def clean_row(text: object, label: object, place: str) -> tuple[str, str | None]
         The text as it is, and the label as text or, where it is empty, null or -1, None.
 
     Raises:
-        DataError: the text is empty or no text, or the label a fraction or a structure.
+        DataError: the text is empty or no text, the label a fraction or a structure, or one cannot be written.
     """
     if not isinstance(text, str):
         raise DataError(f"{place}: the text is {text!r:.40}, not a string; quote it")
@@ -112,6 +114,8 @@ def clean_row(text: object, label: object, place: str) -> tuple[str, str | None]
         raise DataError(f"{place}: empty text; remove the row")
     if "\0" in text or _SURROGATE.search(text):
         raise DataError(f"{place}: NUL or half a surrogate pair in the text; remove it")
+    if isinstance(label, str) and ("\0" in label or _SURROGATE.search(label)):
+        raise DataError(f"{place}: NUL or half a surrogate pair in the label; remove it")
     if label is not None and not isinstance(label, str | int):
         raise DataError(f"{place}: the label is {label!r:.40}; write a name or a whole number")
     name = str(label).lower() if isinstance(label, bool) else str(label)
@@ -136,8 +140,9 @@ def _read_text(path: Path) -> str:
 def _delimited_rows(path: Path, lines: list[str]) -> Iterator[Row]:
     records = _records(path, lines)
     _, header = next(records, (1, []))
+    uses = Counter(header)
     for name in header:
-        if not name.strip() or header.count(name) > 1:
+        if not name.strip() or uses[name] > 1:
             raise DataError(f"{path}:1: column name {name!r} is empty or repeated; name every column once")
     for line, cells in records:
         if len(cells) != len(header):
@@ -179,22 +184,13 @@ def _json_rows(path: Path, lines: list[str]) -> Iterator[Row]:
         if not line.strip():
             raise _blank_line(path, number)
         try:
-            cells = json.loads(line, object_pairs_hook=_without_duplicates)
+            cells = json.loads(line, object_pairs_hook=without_duplicates)
         except (ValueError, RecursionError) as error:
             reason = error.msg if isinstance(error, json.JSONDecodeError) else error
             raise DataError(f"{path}:{number}: not JSON ({reason}); write one JSON object a line") from None
         if not isinstance(cells, dict):
             raise DataError(f"{path}:{number}: not a JSON object; write one JSON object a line")
         yield Row(number, cells)
-
-
-def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    cells = dict(pairs)
-    if len(cells) < len(pairs):
-        names = [name for name, _ in pairs]
-        repeated = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"key {repeated!r} stands twice")
-    return cells
 
 
 def _blank_line(path: Path, line: int) -> DataError:

@@ -205,7 +205,7 @@ def _table(raw: RawSplit, data: DataConfig, allow_unlabelled: bool) -> _Table:
 
 def _name_labels(table: _Table) -> tuple[str, ...]:
     found = {label for _, label, _ in table.rows if label is not None}
-    numbers = all(re.fullmatch(r"-?\d+", label) for label in found)
+    numbers = all(re.fullmatch(r"-?\d{1,18}", label) for label in found)  # longer ones are codes, if not traps
     names = table.class_names or tuple(sorted(found, key=int if numbers else None))
     spellings = {name.lower() for name in names}
     return SENTIMENT_LABELS if names and any(spellings <= pair for pair in _POLE_PAIRS) else names

@@ -9,9 +9,9 @@ from html import escape
 from typing import TextIO
 
 from src.evaluation.attribution import Explanation
-from src.evaluation.examples import printable
 from src.evaluation.prediction_lines import as_line
 from src.evaluation.words import Word
+from src.utils.errors import printable
 
 FOR, AGAINST = (0x56, 0xB4, 0xE9), (0xE6, 0x7E, 0x22)
 INK = (0x1A, 0x1A, 0x1A)

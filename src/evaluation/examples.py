@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from src.utils.errors import printable
+
 
 @dataclass(frozen=True)
 class Example:
@@ -69,18 +71,6 @@ def examples_table(examples: Sequence[Example], width: int) -> str:
         for mark, row in zip(marks, rows, strict=True)
     ]
     return "\n".join(line.rstrip() for line in lines)
-
-
-def printable(text: str) -> str:
-    r"""Escapes what a terminal would obey or hide instead of showing.
-
-    Args:
-        text: any string, lone surrogates included.
-
-    Returns:
-        The same with control, format and unassigned characters and odd spaces written as `\n`, `\x1b`, `\u202e`.
-    """
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def cell_width(text: str) -> int:

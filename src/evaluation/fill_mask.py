@@ -4,10 +4,10 @@ from dataclasses import dataclass
 
 import torch
 
+from src.data.encoding import CHARACTERS_PER_TOKEN
 from src.data.tokenizer import SPELLINGS, roles, token_id
-from src.evaluation.examples import printable
 from src.interop.huggingface import MaskedLanguageModel
-from src.utils.errors import CheckpointError, UsageError
+from src.utils.errors import CheckpointError, UsageError, printable
 
 CPU = torch.device("cpu")
 
@@ -48,7 +48,11 @@ def fill_mask(masked_lm: MaskedLanguageModel, text: str, count: int = 5, device:
         raise CheckpointError("the tokenizer has no [MASK]; name a checkpoint that was pre-trained by masking")
     for spelling in SPELLINGS["mask"]:
         text = text.replace(spelling, mask)
+    if len(text) > (most := masked_lm.seq_len * CHARACTERS_PER_TOKEN):
+        raise UsageError(f"--fill-mask: {len(text):,} characters, the model reads {most:,} at most; shorten the text")
     tokenizer.no_truncation()
+    tokenizer.no_padding()
+    text = text.encode("utf-8", "replace").decode()  # half a surrogate pair would stop `tokenizers`
     input_ids = torch.tensor([tokenizer.encode(text).ids], device=device)  # (1, T)
     gaps = input_ids.eq(token_id(tokenizer, mask))  # (1, T)
     if not gaps.any():

@@ -3,7 +3,7 @@
 from bisect import bisect_right
 from typing import Any
 
-from src.evaluation.examples import printable
+from src.utils.errors import printable
 
 WIDTH, HEIGHT, DPI = 1600, 900, 100
 INK, PAPER = "#1A1A1A", "#FFFFFF"

@@ -8,10 +8,9 @@ from itertools import islice, zip_longest
 from pathlib import Path
 from typing import TextIO
 
-from src.evaluation.examples import printable
 from src.evaluation.predictor import Prediction, Predictor
 from src.utils.distributed import rank, world_size
-from src.utils.errors import DataError, notice
+from src.utils.errors import DataError, notice, printable
 
 # Enough lines to find many of equal length, few enough to hold in memory.
 LINES_AT_ONCE = 8192
@@ -152,4 +151,4 @@ def as_line(prediction: Prediction) -> str:
     """Formats a prediction for people: label, score and text(s) between tabs; control characters are escaped."""
     score = "" if prediction.score is None else f"{prediction.score:.4f}"
     pair = [] if prediction.pair is None else [printable(prediction.pair)]
-    return "\t".join([prediction.label or "-", score, printable(prediction.text), *pair])
+    return "\t".join([printable(prediction.label or "-"), score, printable(prediction.text), *pair])

@@ -17,6 +17,7 @@ from src.data.dataset import DSCreator
 from src.interop.huggingface import Classifier, load_classifier
 from src.utils.device import resolve_device
 from src.utils.distributed import gather, share
+from src.utils.errors import CheckpointError
 
 # A CPU computes fastest what its cache can hold; a GPU what keeps all of it busy.
 TOKENS_PER_BATCH = {"cpu": 512, "cuda": 16384}
@@ -72,6 +73,9 @@ class Predictor:
 
         Returns:
             One prediction a text, in the same order.
+
+        Raises:
+            CheckpointError: the model computes what is no number.
         """
         if isinstance(texts, str):
             raise TypeError("predict takes a list of texts; wrap a single one: predict([text])")
@@ -80,7 +84,10 @@ class Predictor:
         dataset = self.dataset(
             [texts[index] for index in known], pairs=None if pairs is None else [pairs[index] for index in known]
         )
-        for row, (index, probabilities) in enumerate(zip(known, self.logits(dataset).softmax(-1), strict=True)):
+        logits = self.logits(dataset)
+        if not logits.isfinite().all():
+            raise CheckpointError("the model's logits are not all finite; its weights are damaged or training diverged")
+        for row, (index, probabilities) in enumerate(zip(known, logits.softmax(-1), strict=True)):
             score, label = probabilities.max(-1)
             predictions[index] = Prediction(
                 texts[index],

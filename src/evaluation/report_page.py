@@ -7,7 +7,7 @@ from html import escape
 from src.evaluation.answer_charts import confusion
 from src.evaluation.answers import Answers
 from src.evaluation.charts import Chart
-from src.evaluation.examples import printable
+from src.utils.errors import printable
 
 MOST_MISTAKES, LONGEST_TEXT, LONGEST_NAME = 20, 400, 30
 

@@ -9,10 +9,10 @@ from src.data.sources import Corpus, open_corpus
 from src.evaluation.examples import Example, draw_examples
 from src.evaluation.metrics import Evaluation, evaluate
 from src.evaluation.predictor import Predictor
-from src.utils.config import DataConfig, InferenceConfig, TrainConfig, saved_config
+from src.utils.config import DataConfig, InferenceConfig, TrainConfig
 from src.utils.errors import DataError, StorageError, notice
-from src.utils.folder import read_json, replace_json
-from src.utils.runs import RUN
+from src.utils.folder import replace_json
+from src.utils.runs import RUN, config_of
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ def open_split(
             text_pair_column=config.text_pair_column,
         )
         return open_corpus(data, (config.split,), label_names, allow_unlabelled=allow_unlabelled)
-    trained = saved_config(TrainConfig(), read_json(folder / RUN)["config"])
+    trained = config_of(folder, TrainConfig())
     data = trained.data
     if data.train_file is None and data.dataset is None:
         raise DataError(

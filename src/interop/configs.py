@@ -24,6 +24,8 @@ DISTILBERT_NAMES = {
     "classifier_dropout": "seq_classif_dropout",
 }
 
+FEW = 1e6  # what a rate, a deviation or an epsilon stays far below
+
 # What transformers takes where config.json is silent, unless BertConfig takes the same.
 DEFAULTS: dict[str, dict[str, Any]] = {
     "bert": {},
@@ -71,7 +73,7 @@ def from_hugging_face_config(values: dict[str, Any], where: str) -> tuple[BertCo
         CheckpointError: another family, activation or kind of positions, or a value that is missing or contradictory.
     """
     family = values.get("model_type")
-    if family not in ARCHITECTURES:
+    if not isinstance(family, str) or family not in ARCHITECTURES:
         raise CheckpointError(
             f"{where}: model_type {family!r} is not supported; this encoder reads {', '.join(ARCHITECTURES)}, "
             "others differ in layer order, attention or positions"
@@ -89,11 +91,10 @@ def from_hugging_face_config(values: dict[str, Any], where: str) -> tuple[BertCo
 def _shape(values: dict[str, Any], where: str) -> BertConfig:
     shape = {field.name: values.get(field.name, field.default) for field in fields(BertConfig)}
     for field in fields(BertConfig):
-        kind = type(field.default)
-        if not isinstance(shape[field.name], (int, float) if kind is float else kind):
-            raise CheckpointError(
-                f"{where}: {field.name} is {shape[field.name]!r}, no {kind.__name__}; restore the file"
-            )
+        kind, value = type(field.default), shape[field.name]
+        fits = isinstance(value, (int, float) if kind is float else kind) and not isinstance(value, bool)
+        if not fits or (kind is float and not abs(value) < FEW):
+            raise CheckpointError(f"{where}: {field.name} is {value!r:.40}, no {kind.__name__}; restore the file")
     try:
         return BertConfig(**shape)
     except UsageError as error:

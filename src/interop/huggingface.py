@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from tokenizers import Tokenizer
 from torch import Tensor
 
 from src.interop.configs import from_hugging_face_config, to_hugging_face_config
-from src.interop.key_tables import canonical_names, from_hugging_face, their_names, to_hugging_face
+from src.interop.key_tables import canonical_names, their_names, to_hugging_face
 from src.interop.tokenizer_files import ReadingSettings, read_settings, read_tokenizer, save_tokenizer
+from src.interop.weights import filled, read_tensors
 from src.model.bert import BertForMaskedLM, BertForSequenceClassification
 from src.utils.config import SENTIMENT_LABELS, BertConfig, LongText
 from src.utils.errors import CheckpointError
@@ -69,11 +69,9 @@ def load_masked_lm(folder: Path) -> MaskedLanguageModel:
     config, _ = _read_config(folder)
     tokenizer = read_tokenizer(folder, config.vocab_size)
     state = from_checkpoint(folder, config)
-    model = BertForMaskedLM(config)
-    found = from_hugging_face(state, model.state_dict(), config.model_type)
-    if not any(key.startswith("masked_lm.") for key in found):
+    if their_names("masked_lm.transform.weight", config.model_type)[0] not in state:
         raise CheckpointError(f"{folder / WEIGHTS} holds no masked-language-model head; name a pre-trained checkpoint")
-    load_parameters(model, found, folder / WEIGHTS)
+    model = filled(lambda: BertForMaskedLM(config), config, state, folder / WEIGHTS)
     return MaskedLanguageModel(model.eval(), tokenizer, min(read_settings(folder).seq_len, config.longest_sequence))
 
 
@@ -132,7 +130,7 @@ def _read_config(folder: Path) -> tuple[BertConfig, tuple[str, ...]]:
 
 
 def from_checkpoint(folder: Path, config: BertConfig) -> dict[str, Tensor]:
-    """Reads model.safetensors into canonical Hugging Face names and float32.
+    """Maps model.safetensors into memory, under canonical Hugging Face names.
 
     Raises:
         CheckpointError: the file is missing or damaged, or only a pickle is there.
@@ -145,12 +143,7 @@ def from_checkpoint(folder: Path, config: BertConfig) -> dict[str, Tensor]:
                 "transformers and call save_pretrained(folder), which writes model.safetensors"
             )
         raise CheckpointError(f"{path} is missing; is {folder} a model folder?")
-    try:
-        tensors = load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path} cannot be read ({error}); restore or download it again") from None
-    tensors = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
-    return canonical_names(tensors, config.model_type)
+    return canonical_names(read_tensors(path), config.model_type)
 
 
 def _build(
@@ -159,33 +152,8 @@ def _build(
     classifier = state.get(their_names("classifier.weight", config.model_type)[0])
     if classifier is None:
         raise CheckpointError(f"{path} holds no classifier; fine-tune this encoder first with python -m src.train")
+    if classifier.ndim != 2 or not len(classifier):
+        raise CheckpointError(f"{path}: the classifier has shape {tuple(classifier.shape)}, which scores no classes")
     if labels and len(labels) != len(classifier):
         raise CheckpointError(f"{path} scores {len(classifier)} classes, config.json names {len(labels)}; restore both")
-    model = BertForSequenceClassification(config, num_labels=len(classifier))
-    load_parameters(model, from_hugging_face(state, model.state_dict(), config.model_type), path)
-    return model
-
-
-def load_parameters(
-    model: BertForSequenceClassification | BertForMaskedLM, found: dict[str, Tensor], path: Path
-) -> None:
-    """Fills a model with tensors under our names.
-
-    Args:
-        model: filled in place.
-        found: our keys to tensors.
-        path: the file they come from, for messages.
-
-    Raises:
-        CheckpointError: a parameter is missing or has another shape; both shapes are named.
-    """
-    for key, parameter in model.state_dict().items():
-        theirs = " + ".join(their_names(key, model.config.model_type))
-        if key not in found:
-            raise CheckpointError(f"{path} lacks {theirs}, shape {tuple(parameter.shape)}; is config.json its own?")
-        if found[key].shape != parameter.shape:
-            raise CheckpointError(
-                f"{path}: {theirs} has shape {tuple(found[key].shape)}, config.json makes it {tuple(parameter.shape)}; "
-                "restore the pair that was saved together"
-            )
-    model.load_state_dict(found)
+    return filled(lambda: BertForSequenceClassification(config, len(classifier)), config, state, path)

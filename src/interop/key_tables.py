@@ -146,12 +146,17 @@ def canonical_names(checkpoint: Mapping[str, Tensor], model_type: str) -> dict[s
 
     Returns:
         The same tensors under canonical names.
+
+    Raises:
+        CheckpointError: two tensors have the same canonical name.
     """
-    renamed = {}
+    renamed: dict[str, Tensor] = {}
     for name, tensor in checkpoint.items():
         name = re.sub(r"^(module\.|_orig_mod\.)+", "", name)
         name = re.sub(r"\bgamma$", "weight", re.sub(r"\bbeta$", "bias", name))
         if re.match(r"(embeddings|encoder|transformer|pooler)\.", name):
             name = f"{model_type}.{name}"
+        if name in renamed:
+            raise CheckpointError(f"{name} stands twice in the checkpoint, under two spellings; remove one of them")
         renamed[name] = tensor
     return renamed

@@ -1,6 +1,6 @@
 """A pre-trained encoder under a head of its own or a fresh one: where fine-tuning, or more pre-training, begins."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,19 +12,21 @@ from torch import Tensor
 from src.data import hub
 from src.data.tokenizer import prepend_plain_text_normalizer
 from src.interop.configs import from_hugging_face_config
-from src.interop.huggingface import CONFIG, Classifier, MaskedLanguageModel, from_checkpoint
+from src.interop.huggingface import CONFIG, WEIGHTS, Classifier, MaskedLanguageModel, from_checkpoint
 from src.interop.key_tables import from_hugging_face, their_names
 from src.interop.tokenizer_files import read_tokenizer
+from src.interop.weights import Model, finite, refuse_what_does_not_fit
 from src.model.bert import BertForMaskedLM, BertForSequenceClassification
 from src.utils.config import BertConfig, PretrainConfig, TrainConfig, options_of
 from src.utils.errors import CheckpointError, UsageError, notice
 from src.utils.folder import read_json, verify
-from src.utils.runs import CHECKPOINTS, RUN, task_of
+from src.utils.runs import CHECKPOINTS, RUN, task_of, whole_run
 
 # What a checkpoint leaves open: regularisation, and how texts are read.
 RATES = ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout")
 FREE = {*RATES, "plain_text", "seq_len", "long_text"}
 
+SHORTEST = 3  # a row is [CLS], a word and [SEP]
 FILES = ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "vocab.txt"]
 
 
@@ -92,11 +94,13 @@ def load_pretrained(folder: Path, label_names: Sequence[str], config: TrainConfi
     """
     shape, known = _shape_and_labels(folder, config)
     tokenizer = pretrained_tokenizer(folder, config)
-    model = BertForSequenceClassification(shape, len(label_names))
     # transformers calls classes so whose names it was not told; these may be any.
     nameless = tuple(f"LABEL_{number}" for number in range(len(label_names)))
     same_classes = known in ((), nameless, tuple(label_names))
-    report = _fill(model, from_checkpoint(folder, shape), str(folder), same_classes)
+    state = from_checkpoint(folder, shape)
+    model, report = _filled(
+        lambda: BertForSequenceClassification(shape, len(label_names)), shape, state, folder / WEIGHTS, same_classes
+    )
     seq_len = min(config.tokenization.seq_len, _trained_length(folder, shape))
     if seq_len < config.tokenization.seq_len:
         notice(f"positions   {folder} knows {seq_len} of them; longer texts are cut there, not at --seq-len")
@@ -120,8 +124,7 @@ def load_pretrained_masked_lm(folder: Path, config: PretrainConfig) -> tuple[Mas
     (shape, _), seq_len = _shape_and_labels(folder, config), config.tokenization.seq_len
     if seq_len > shape.longest_sequence:
         raise UsageError(f"--seq-len {seq_len} exceeds the {shape.longest_sequence} positions of {folder}; lower it")
-    model = BertForMaskedLM(shape)
-    report = _fill(model, from_checkpoint(folder, shape), str(folder))
+    model, report = _filled(lambda: BertForMaskedLM(shape), shape, from_checkpoint(folder, shape), folder / WEIGHTS)
     return MaskedLanguageModel(model, pretrained_tokenizer(folder, config), seq_len), report
 
 
@@ -152,7 +155,8 @@ def pretraining_of(folder: Path) -> dict[str, Any] | None:
     run = read_json(place / RUN)
     if task_of(run) == PretrainConfig.task:
         return run
-    past: dict[str, Any] | None = run["model"].get("pretraining")
+    with whole_run(place):
+        past: dict[str, Any] | None = run["model"].get("pretraining")
     return past
 
 
@@ -176,37 +180,35 @@ def _shape_and_labels(folder: Path, config: TrainConfig | PretrainConfig) -> tup
 def _trained_length(folder: Path, shape: BertConfig) -> int:
     """Finds how many positions a checkpoint was trained on: those of the longest rows of its pre-trainings here."""
     lengths, past, from_scratch = [], pretraining_of(folder), False
-    while past is not None:
-        lengths.append(int(past["config"]["tokenization"]["seq_len"]))
-        from_scratch = past["config"].get("model_name_or_path") is None
-        past = past["model"].get("pretraining")
+    with whole_run(folder):
+        while past is not None:
+            lengths.append(int(past["config"]["tokenization"]["seq_len"]))
+            from_scratch = past["config"].get("model_name_or_path") is None
+            past = past["model"].get("pretraining")
+        if min(lengths, default=SHORTEST) < SHORTEST:
+            raise ValueError(f"rows of {min(lengths)} tokens")
     # What began elsewhere knows its whole table; the tokenizer's own limit is often set far below that.
     return max(lengths) if from_scratch else shape.longest_sequence
 
 
-def _fill(
-    model: BertForSequenceClassification | BertForMaskedLM,
+def _filled(
+    build: Callable[[], Model],
+    shape: BertConfig,
     checkpoint: dict[str, Tensor],
-    where: str,
+    where: Path,
     keep_classifier: bool = True,
-) -> LoadReport:
-    family, parameters = model.config.model_type, model.state_dict()
+) -> tuple[Model, LoadReport]:
+    """Builds a model whose encoder, and as much of the rest as fits, is the checkpoint's."""
+    refuse_what_does_not_fit(build, shape, checkpoint, where, part="bert.")
+    model, family = build(), shape.model_type
+    parameters = model.state_dict()
     found = from_hugging_face(checkpoint, parameters, family)
-    for key, parameter in parameters.items():
-        fits = key in found and found[key].shape == parameter.shape
-        if not fits and key.startswith("bert."):
-            shape = tuple(found[key].shape) if key in found else "missing"
-            raise CheckpointError(
-                f"{where}: {' + '.join(their_names(key, family))} is {shape}, config.json makes it "
-                f"{tuple(parameter.shape)}; restore the files that were saved together"
-            )
-        if not fits:
-            found.pop(key, None)
+    found = {key: tensor for key, tensor in found.items() if tensor.shape == parameters[key].shape}
     # A head of other classes, or half a head, is of no use.
     if not keep_classifier or not {"classifier.weight", "classifier.bias"} <= set(found):
         found = {key: tensor for key, tensor in found.items() if not key.startswith("classifier.")}
-    model.load_state_dict(found, strict=False)
+    model.load_state_dict(finite(found, where), strict=False)
     mapped = {name for key in found for name in their_names(key, family)}
     initialised = [name for key in parameters if key not in found for name in their_names(key, family)]
     unused = sorted(name for name in checkpoint if name not in mapped)
-    return LoadReport(sorted(mapped), initialised, unused)
+    return model, LoadReport(sorted(mapped), initialised, unused)

@@ -9,9 +9,11 @@ from tokenizers import Tokenizer, decoders, normalizers, pre_tokenizers
 from tokenizers.models import WordPiece
 
 from src.data.tokenizer import SPELLINGS, frame_and_truncate, roles
+from src.interop.tokenizer_limits import LARGEST_FILE, read_tokenizer_json, refuse_what_breaks
 from src.utils.config import LongText
 from src.utils.errors import CheckpointError
 from src.utils.folder import read_json, write_json
+from src.utils.foreign import refuse_strange_file
 
 TOKENIZER, TOKENIZER_CONFIG, VOCABULARY = "tokenizer.json", "tokenizer_config.json", "vocab.txt"
 
@@ -64,21 +66,13 @@ def read_tokenizer(folder: Path, vocab_size: int) -> Tokenizer:
     """
     path = folder / TOKENIZER
     if path.exists():
-        try:
-            tokenizer: Tokenizer = Tokenizer.from_file(str(path))
-        except Exception as error:  # the library raises bare Exception
-            raise CheckpointError(f"{path} cannot be read ({error}); restore it") from None
+        tokenizer = read_tokenizer_json(path)
     elif (folder / VOCABULARY).exists():
         path = folder / VOCABULARY
         tokenizer = _from_vocabulary(path, _normalizer(folder))
     else:
         raise CheckpointError(f"{path} is missing, and {VOCABULARY} too; restore it from where the model came")
-    largest = max(tokenizer.get_vocab().values(), default=-1)
-    if largest >= vocab_size:
-        raise CheckpointError(
-            f"{path} does not fit the model: its largest id is {largest}, config.json says vocab_size = {vocab_size}; "
-            "restore the pair that was saved together"
-        )
+    refuse_what_breaks(tokenizer, vocab_size, path)
     return tokenizer
 
 
@@ -115,6 +109,7 @@ def _normalizer(folder: Path) -> normalizers.Normalizer:
 
 
 def _from_vocabulary(path: Path, normalizer: normalizers.Normalizer) -> Tokenizer:
+    refuse_strange_file(path, LARGEST_FILE)
     try:
         tokens = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
     except (OSError, UnicodeDecodeError) as error:

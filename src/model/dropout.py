@@ -15,20 +15,20 @@ class Dropout(nn.Module):
     Here the probability is rounded to a multiple of 1 / 65536, and the scale is that of the rounded one.
 
     Args:
-        probability: of an element to become 0.
+        p: probability of an element to become 0.
     """
 
-    def __init__(self, probability: float):
+    def __init__(self, p: float):
         super().__init__()
-        self.probability = probability
+        self.p = p
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps float (...) to float (...)."""
-        if not self.training or self.probability == 0:
+        if not self.training or self.p == 0:
             return x
         if x.device.type != "cpu":
-            return F.dropout(x, self.probability)
-        dropped = round(self.probability * VALUES)
+            return F.dropout(x, self.p)
+        dropped = round(self.p * VALUES)
         words = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
         bits = words.view(torch.int16)[: x.numel()].view(x.shape)  # each from -VALUES / 2 on
         kept = bits >= dropped - VALUES // 2

@@ -15,11 +15,23 @@ from types import FrameType
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
+LONGEST_MESSAGE = 1000  # characters
+FEW_ESCAPES = 20
+
 
 class UserError(Exception):
-    """A mistake the user can mend; its message is one line that says what, where and what to do."""
+    """A mistake the user can mend; its message is one line that says what, where and what to do.
+
+    Args:
+        message: may quote a file; what a terminal would obey is escaped, and the middle of a long message left out.
+    """
 
     exit_code = 1
+
+    def __init__(self, message: str):
+        half = LONGEST_MESSAGE // 2
+        short = message if len(message) <= LONGEST_MESSAGE else f"{message[:half]} ... {message[-half:]}"
+        super().__init__(printable(short))
 
 
 class UsageError(UserError):
@@ -60,6 +72,25 @@ class Interrupted(UserError):
         self.exit_code = 128 + signal_number
 
 
+def printable(text: str) -> str:
+    r"""Escapes what a terminal would obey or hide instead of showing.
+
+    Args:
+        text: any string, lone surrogates included.
+
+    Returns:
+        The same with control, format and unassigned characters and odd spaces written as `\n`, `\x1b`, `\u202e`.
+    """
+    if text.isprintable():
+        return text
+    escapes = {c: c.encode("unicode_escape").decode() for c in set(text) if not c.isprintable()}
+    if len(escapes) > FEW_ESCAPES:
+        return text.translate({ord(c): escape for c, escape in escapes.items()})
+    for c, escape in escapes.items():  # many times as fast, and texts may have millions of characters
+        text = text.replace(c, escape)
+    return text
+
+
 def notice(message: str, from_all: bool = False) -> None:
     """Tells the user something on standard error, which leaves standard output to results.
 
@@ -69,7 +100,8 @@ def notice(message: str, from_all: bool = False) -> None:
     """
     process = os.environ.get("RANK", "0")
     if process == "0" or from_all:
-        print(message if process == "0" else f"process {process}: {message}", file=sys.stderr, flush=True)
+        line = message if process == "0" else f"process {process}: {message}"
+        print("\n".join(map(printable, line.split("\n"))), file=sys.stderr, flush=True)
 
 
 def require_packages(what: str, *packages: str) -> None:

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,9 +14,12 @@ from typing import Any
 from safetensors import SafetensorError
 
 from src.utils.errors import CheckpointError, StorageError
+from src.utils.foreign import refuse_strange_file, without_duplicates
 
 MANIFEST = "manifest.json"
 UNFINISHED, REPLACED = ".unfinished-", ".replaced"
+# As Python objects, JSON may take thirty times its size. A list of tens of thousands of classes stays below this.
+LARGEST_JSON = 3_000_000
 
 
 @contextmanager
@@ -73,12 +77,15 @@ def verify(folder: Path, has_manifest: bool = False) -> None:
             otherwise.
 
     Raises:
-        CheckpointError: a file is missing or its content changed.
+        CheckpointError: a file is missing, elsewhere, or its content changed.
     """
     if not has_manifest and not (folder / MANIFEST).exists():
         return
     for name, expected in read_json(folder / MANIFEST).items():
-        file = folder / Path(name).name
+        if name != Path(name).name:
+            raise CheckpointError(f"{folder / MANIFEST} lists {name!r}, no file of this folder; restore the manifest")
+        file = folder / name
+        refuse_strange_file(file, most_bytes=sys.maxsize)
         if not file.is_file():
             raise CheckpointError(f"{file} is missing though {MANIFEST} lists it; restore the folder or train again")
         if _sum(file) != expected:
@@ -89,10 +96,11 @@ def read_json(path: Path) -> dict[str, Any]:
     """Reads a JSON object.
 
     Raises:
-        CheckpointError: there is no such file, or it is no JSON object.
+        CheckpointError: there is no such file, or it is no JSON object, or a key stands twice.
     """
+    refuse_strange_file(path, LARGEST_JSON)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=without_duplicates)
     except FileNotFoundError:
         raise CheckpointError(f"{path} is missing; is {path.parent} a model folder?") from None
     except (ValueError, RecursionError, OSError) as error:

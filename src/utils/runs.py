@@ -1,14 +1,18 @@
 """Which runs there are under weights/, newest first, and which of them delivered a model."""
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from src.utils.config import SHIPPED_CHECKPOINT, WEIGHTS_DIR, PretrainConfig, TrainConfig
-from src.utils.errors import CheckpointError
+from src.utils.config import SHIPPED_CHECKPOINT, WEIGHTS_DIR, PretrainConfig, TrainConfig, options_of, saved_config
+from src.utils.errors import CheckpointError, UsageError
 from src.utils.folder import read_json
 
 RUN, METRICS, CHECKPOINTS = "run.json", "metrics.jsonl", "checkpoints"
+TEXTS = ("dataset", "train_file", "validation_file", "text_column", "label_column", "text_pair_column")
+
+Config = TypeVar("Config", TrainConfig, PretrainConfig)
 
 
 def run_folders() -> list[Path]:
@@ -57,6 +61,47 @@ def settled_model(name: str | None) -> str | None:
 def _delivered(task: str) -> Iterator[Path]:
     found = (folder for folder in run_folders() if (folder / "model.safetensors").exists())
     return (folder for folder in found if task_of(read_json(folder / RUN)) == task)
+
+
+def config_of(folder: Path, default: Config) -> Config:
+    """Rebuilds the settings of a run.
+
+    Args:
+        folder: of the run.
+        default: settings of the same kind, for what is not saved.
+
+    Returns:
+        The settings.
+
+    Raises:
+        CheckpointError: its run.json is missing, damaged, or holds no such settings.
+    """
+    with whole_run(folder):
+        config = saved_config(default, read_json(folder / RUN)["config"])
+        for name, usual in options_of(default).items():
+            value = options_of(config)[name]
+            kinds = (str, Path) if usual is None and name in TEXTS else (int, float) if type(usual) is float else None
+            if value is not None and not isinstance(value, kinds or (object if usual is None else type(usual))):
+                raise TypeError(f"{name} is {value!r:.40}")
+    return config
+
+
+@contextmanager
+def whole_run(folder: Path) -> Iterator[None]:
+    """Turns what goes wrong when a run.json lacks something, or holds something else, into one error.
+
+    Args:
+        folder: of the run.
+
+    Raises:
+        CheckpointError: in place of that.
+    """
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, AttributeError, UsageError) as error:
+        raise CheckpointError(
+            f"{folder / RUN} does not describe a run ({type(error).__name__}: {error}); restore the file"
+        ) from None
 
 
 def task_of(run: Mapping[str, Any]) -> str:

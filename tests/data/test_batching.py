@@ -158,3 +158,18 @@ def test_a_single_sentence_stays_one() -> None:
     whole = pairs_of([3])
     (only,) = halves(whole)
     assert torch.equal(only["input_ids"], whole["input_ids"]) and torch.equal(only["labels"], whole["labels"])
+
+
+def test_many_of_one_length_stay_in_the_order_given() -> None:
+    lengths = [3 + index % 2 for index in range(200)]
+    expected = [*range(0, 200, 2), *range(1, 200, 2)]
+    assert [index for batch in group_by_length(lengths, 10) for index in batch] == expected
+
+
+def test_the_seed_is_zero_unless_named() -> None:
+    lengths = [3] * 50
+    assert (
+        group_by_length(lengths, 10, epoch=1)
+        == group_by_length(lengths, 10, 0, 1)
+        != group_by_length(lengths, 10, 1, 1)
+    )

@@ -4,6 +4,7 @@ import pytest
 import torch
 from datasets import Dataset
 from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
 from torch.utils.data import DataLoader
 
 from src.data.batching import Batch, group_by_length
@@ -200,3 +201,24 @@ def test_pairs_of_unequal_length_share_a_batch_without_seeing_each_other() -> No
 def test_without_pairs_there_are_no_segments() -> None:
     dataset = DSCreator(columns(), tokenizer(), 64)
     assert dataset.token_type_ids is None and dataset.collate([0])["token_type_ids"] is None
+
+
+def test_the_budget_of_a_batch_is_so_many_texts_of_mean_length_but_never_below_the_longest() -> None:
+    dataset = DSCreator(columns(), tokenizer(), 64)  # 5 + 3 + 7 + 4 + 4 + 2 = 25 tokens, 4 1/6 a text
+    for batch_size, budget in [(1, 7), (2, 8), (3, 12), (4, 17), (100, 417)]:
+        assert dataset.batches(batch_size, 3, 5) == group_by_length(dataset.lengths, budget, 3, 5)
+    assert sorted(index for batch in dataset.batches(2, 0, 0) for index in batch) == list(range(6))
+    assert dataset.batches(2, 0, 0) != dataset.batches(2, 0, 1) != dataset.batches(2, 1, 1)
+
+
+def test_unshuffled_batches_have_the_seed_of_nothing() -> None:
+    dataset = DSCreator(columns(), tokenizer(), 64)
+    assert dataset.grouped(10) == group_by_length(dataset.lengths, 10) == dataset.grouped(10, seed=9)
+    assert dataset.grouped(10, epoch=2) == group_by_length(dataset.lengths, 10, 0, 2)
+
+
+def test_without_a_padding_token_any_id_pads() -> None:
+    bare = Tokenizer(WordLevel({"a": 0, "[UNK]": 1}, unk_token="[UNK]"))
+    dataset = DSCreator(columns(), bare, 64)
+    assert dataset.pad_token_id == 0
+    assert dataset.collate([0, 1])["input_ids"].shape == (2, max(dataset.lengths[:2]))

@@ -292,3 +292,21 @@ def test_places_of_a_text_that_is_cut_before_it_is_tokenized_are_those_of_the_re
     assert len(part) < len(text)
     places = [place for window in locate(WORDLEVEL, text, 7, None, long_text) for place in window if place]
     assert len(places) > 4 and {part[place.start : place.end] for place in places} == {"w01"}
+
+
+# At the limits
+
+
+def test_a_frame_without_room_for_a_word_is_what_is_read_of_it() -> None:
+    assert [tokens(window) for window in read(words(3), 2, "windows").windows] == ["[CLS] [SEP]"]
+
+
+def test_a_text_of_exactly_as_many_characters_as_are_looked_at_is_whole() -> None:
+    limit = 5 * CHARACTERS_PER_TOKEN
+    assert not read("w00".ljust(limit), 5).truncated
+    assert read("w00".ljust(limit + 1), 5).truncated
+
+
+def test_the_end_of_a_huge_second_text_is_read_as_well() -> None:
+    found = read("w00", 7, "head-tail", pair=f"w01 w02 {'w03 ' * 1000} w04 w05")
+    assert tokens(found.windows[0]) == "[CLS] w00 [SEP] w01 w02 w05 [SEP]"

@@ -1,7 +1,10 @@
 import csv
+import json
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from src.data.readers import choose_column, clean_row, read_rows
 from src.utils.errors import DataError
@@ -25,6 +28,7 @@ GOOD = {
         [(2, {"text": 'a, "b"\n\nc', "label": "1"}), (5, {"text": "d", "label": "0"})],
     ),
     "csv_windows_line_ends": ("a.csv", "text,label\r\na,1\r\n", [(2, {"text": "a", "label": "1"})]),
+    "csv_old_macintosh_line_ends": ("a.csv", "text,label\ra,1\r", [(2, {"text": "a", "label": "1"})]),
     "csv_byte_order_mark": ("a.csv", b"\xef\xbb\xbftext,label\na,1\n", [(2, {"text": "a", "label": "1"})]),
     "csv_no_final_newline": ("a.csv", "text,label\na,1", [(2, {"text": "a", "label": "1"})]),
     "csv_blank_lines_at_the_end": ("a.csv", "text,label\na,1\n\n\r\n \n", [(2, {"text": "a", "label": "1"})]),
@@ -33,6 +37,12 @@ GOOD = {
         "text,label\na\u2028b\x0cc,1\n",
         [(2, {"text": "a\u2028b\x0cc", "label": "1"})],
     ),
+    "csv_form_feed_is_a_text_not_a_blank_line": (
+        "a.csv",
+        "text\na\n\x0c\n",
+        [(2, {"text": "a"}), (3, {"text": "\x0c"})],
+    ),
+    "csv_line_ends_inside_a_cell": ("a.csv", 'text,label\n"a\r\nb\rc",1\n', [(2, {"text": "a\r\nb\rc", "label": "1"})]),
     "suffix_in_capitals": ("a.CSV", "text,label\na,1\n", [(2, {"text": "a", "label": "1"})]),
     "tsv_quotes_are_letters": (
         "a.tsv",
@@ -82,6 +92,9 @@ BAD = {
     "not_utf8": ("a.csv", b"text,label\na,1\ncaf\xe9,0\n", "not UTF-8 at {path}:3"),
     "utf16": ("a.csv", "text,label\na,1\n".encode("utf-16"), "a.csv:1"),
     "nul_byte": ("a.tsv", b"text\tlabel\na\0b\t1\n", "NUL byte at {path}:2"),
+    "nul_byte_first": ("a.csv", b"\0text,label\na,1\n", "NUL byte at {path}:1"),
+    "not_utf8_below_a_blank_line": ("a.csv", b"\n\xe9\n", "not UTF-8 at {path}:2"),
+    "nul_byte_below_a_blank_line": ("a.csv", b"\n\0\n", "NUL byte at {path}:2"),
     "jsonl_broken": ("a.jsonl", '{"a": 1}\n{"a": \n', "a.jsonl:2: not JSON (Expecting value)"),
     "jsonl_two_objects_in_a_line": ("a.jsonl", '{"a": 1}{"a": 2}\n', "a.jsonl:1: not JSON (Extra data)"),
     "jsonl_array": ("a.json", "[1]\n", "a.json:1: not a JSON object"),
@@ -182,3 +195,35 @@ def test_unusable_cells_are_refused_with_their_place(text: object, label: object
     with pytest.raises(DataError) as caught:
         clean_row(text, label, "a.csv:2")
     assert fragment in str(caught.value)
+
+
+CELL = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=20)
+ROWS = st.lists(st.tuples(CELL, CELL), min_size=1, max_size=6).filter(lambda rows: rows[-1] != ("", ""))
+
+
+@settings(deadline=None)
+@given(rows=ROWS, end=st.sampled_from(["\n", "\r\n"]), everything=st.booleans())
+def test_what_csv_writes_is_read_back(
+    tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[str, str]], end: str, everything: bool
+) -> None:
+    everything |= any("\r" in cell for row in rows for cell in row)  # which older Pythons leave unquoted before "\n"
+    path = tmp_path_factory.mktemp("csv") / "a.csv"
+    with path.open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.writer(stream, lineterminator=end, quoting=csv.QUOTE_ALL if everything else csv.QUOTE_MINIMAL)
+        writer.writerows([("text", "label"), *rows])
+    assert [tuple(row.cells.values()) for row in read_rows(path)] == rows
+
+
+@settings(deadline=None)
+@given(rows=ROWS)
+def test_what_json_writes_is_read_back(tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[str, str]]) -> None:
+    path = tmp_path_factory.mktemp("json") / "a.jsonl"
+    records = [{"text": text, "label": label} for text, label in rows]
+    path.write_text("".join(f"{json.dumps(record, ensure_ascii=False)}\n" for record in records), "utf-8", newline="")
+    assert [row.cells for row in read_rows(path)] == records
+
+
+def test_a_label_that_cannot_be_written_is_refused_with_its_place() -> None:
+    for label in ("a\0", "\udfff"):
+        with pytest.raises(DataError, match=r"a\.csv:2: NUL or half a surrogate pair in the label"):
+            clean_row("x", label, "a.csv:2")

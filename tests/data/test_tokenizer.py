@@ -14,6 +14,7 @@ from src.data.tokenizer import (
     frame_and_truncate,
     prepend_plain_text_normalizer,
     roles,
+    special_ids,
     token_id,
 )
 from src.utils.config import TokenizerConfig
@@ -300,3 +301,39 @@ def test_a_plain_text_normalizer_is_put_before_a_tokenizers_own(
         False: "It can't wait -LRB- Caf\u00e9).",
     }
     assert other.normalizer.normalize_str(text) == wanted[lowercase]
+
+
+@both_kinds
+@settings(deadline=None)
+@given(text=st.text(max_size=60))
+def test_a_reloaded_tokenizer_gives_any_text_the_same_ids(kind: str, text: str) -> None:
+    tokenizer = TOKENIZERS[kind]
+    assert Tokenizer.from_str(tokenizer.to_str()).encode(text, text).ids == tokenizer.encode(text, text).ids
+
+
+@both_kinds
+@settings(deadline=None)
+@given(
+    words=st.lists(
+        st.sampled_from(["unflinchingly", "bleak", "and", "desperate", "journey", "movie", "comedy", "foxes"]),
+        max_size=9,
+    )
+)
+def test_known_words_come_back_from_their_ids(kind: str, words: list[str]) -> None:
+    tokenizer = TOKENIZERS[kind]
+    tokenizer.no_truncation()
+    tokens = tokenizer.encode(" ".join(words), add_special_tokens=False).tokens
+    tokenizer.enable_truncation(12)
+    assert "".join(token.removeprefix("##") for token in tokens) == "".join(words)
+
+
+@pytest.mark.parametrize("special", [SPECIAL_TOKENS, ("<s>", "<pad>", "</s>", "<unk>", "<mask>")])
+def test_ids_of_special_tokens_are_found_by_role_or_the_lacking_one_is_named(special: tuple[str, ...]) -> None:
+    vocabulary = {token: index + 7 for index, token in enumerate(special)}
+    found = special_ids(Tokenizer(WordLevel(vocabulary, unk_token=special[1])))
+    names = {"s": "cls", "/s": "sep"}
+    spelled = {token: token.strip("[]<>").lower() for token in special}
+    assert found == {names.get(spelled[token], spelled[token]): vocabulary[token] for token in special}
+    del vocabulary[special[-1]]
+    with pytest.raises(DataError, match=r"the tokenizer has no \[MASK\]; name a checkpoint that was pre-trained"):
+        special_ids(Tokenizer(WordLevel(vocabulary, unk_token=special[1])))

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from src.evaluation.examples import Example, cell_width, draw_examples, examples_table, fit_cells, pad_cells, printable
+from src.evaluation.examples import Example, cell_width, draw_examples, examples_table, fit_cells, pad_cells
 
 NAMES = ("negative", "neutral", "positive")
 LOGITS = torch.tensor([[0.0, 0.0, math.log(2)], [5.0, 0.0, 0.0], [0.0, math.log(8), 0.0]])
@@ -60,10 +60,6 @@ def test_no_text_breaks_the_table(text: str) -> None:
     assert len(lines) == 2
     assert all(line.isprintable() and cell_width(line) <= 100 for line in lines)
     "\n".join(lines).encode("utf-8")
-
-
-def test_control_characters_are_escaped() -> None:
-    assert printable("tab\tbell\x07 \u200b\u202eé日") == "tab\\tbell\\x07 \\u200b\\u202eé日"
 
 
 def test_cells_count_columns_not_characters() -> None:

@@ -306,9 +306,7 @@ def test_dropout_rates_are_those_of_our_config(family: str, make: Make) -> None:
     assert {name: getattr(model.config, name) for name in rates} == rates
     assert model.dropout.p == 0.45 and model.bert.embedding.dropout.p == 0.3
     assert all(layer.get_submodule("attention").dropout == 0.15 for layer in model.bert.encoder.layers)
-    assert {
-        module.p for name, module in model.bert.encoder.named_modules() if isinstance(module, torch.nn.Dropout)
-    } >= {0.3}
+    assert {module.p for module in model.bert.encoder.modules() if isinstance(module, Dropout)} == {0.3}
     assert model.config.hidden_size == D  # all else is the checkpoint's
 
 
@@ -349,9 +347,9 @@ def test_an_encoder_tensor_that_is_missing_is_named_with_its_shape(family: str, 
     shape = tuple(load_file(folder / "model.safetensors")[missing].shape)
     edit(folder, lambda state: {name: tensor for name, tensor in state.items() if name != missing})
     message = refusal(folder)
-    assert f"{family}.{missing}" in message and "is missing" in message and str(folder) in message
+    assert f"{family}.{missing}" in message and "lacks" in message and str(folder) in message
     wanted = (3 * shape[0], *shape[1:]) if ".self." in missing else shape
-    assert f"config.json makes it {wanted}" in message
+    assert f"shape {wanted}" in message
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -359,7 +357,7 @@ def test_an_encoder_tensor_of_another_shape_is_named_with_both(family: str, make
     folder, name = make(family, "masked_lm"), f"{family}.embeddings.position_embeddings.weight"
     edit(folder, lambda state: state | {name: torch.zeros(17, D)})
     message = refusal(folder)
-    assert f"{name} is (17, {D}), config.json makes it (11, {D})" in message
+    assert f"{name} has shape (17, {D}), config.json makes it (11, {D})" in message
 
 
 def test_queries_that_do_not_match_their_keys_are_named_with_both_shapes(make: Make) -> None:

@@ -117,3 +117,17 @@ def test_returned_weights_are_those_before_dropout() -> None:
     module, x = attention(dropout=0.5), random_states()
     expected = module(x, None, return_weights=True)[1]
     assert torch.equal(module.train()(x, None, return_weights=True)[1], expected)
+
+
+@masked_or_not
+@pytest.mark.parametrize("return_weights", [True, False])
+def test_attending_from_the_first_token_alone_is_the_first_row_of_attending_from_all(
+    mask: Tensor | None, return_weights: bool
+) -> None:
+    module, x = attention(), random_states()
+    alone, weights = module(x, mask, return_weights, only_cls=True)
+    together, all_weights = module(x, mask, return_weights)
+    torch.testing.assert_close(alone, together[:, :1], rtol=0, atol=1e-6)
+    assert (weights is None) == (not return_weights)
+    if weights is not None:
+        torch.testing.assert_close(weights, all_weights[:, :, :1], rtol=0, atol=1e-6)

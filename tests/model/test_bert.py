@@ -5,12 +5,16 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from src.model.bert import Bert, BertForMaskedLM, BertForSequenceClassification, Pooler
 from src.utils.config import PRESETS, BertConfig
 from tests.model.tiny import (
+    CONFIG,
     LAYERS,
+    POSITIONS,
     B,
     C,
     D,
@@ -284,3 +288,53 @@ def test_a_classifier_computes_no_more_of_its_last_layer_than_cls() -> None:
         layer.feed_forward.register_forward_hook(lambda _, inputs, output: shapes.append(tuple(output.shape)))
     model(token_ids())
     assert shapes == [(B, T, D)] * (LAYERS - 1) + [(B, 1, D)]
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    lengths=st.lists(st.integers(1, T), min_size=1, max_size=5),
+    more=st.integers(0, POSITIONS - T),
+    seed=st.integers(0, 2**16),
+    pad=st.integers(0, V - 1),
+)
+def test_company_and_padding_of_any_kind_change_no_logits(lengths: list[int], more: int, seed: int, pad: int) -> None:
+    model = randomized(BertForSequenceClassification(CONFIG, C), seed % 7)
+    generator = torch.Generator().manual_seed(seed)
+    rows = [torch.randint(0, V, (length,), generator=generator) for length in lengths]
+    ids, mask = torch.full((len(rows), max(lengths) + more), pad), torch.zeros(len(rows), max(lengths) + more)
+    for number, row in enumerate(rows):
+        ids[number, : len(row)], mask[number, : len(row)] = row, 1
+    with torch.no_grad():
+        alone = torch.cat([model(row[None]) for row in rows])
+        torch.testing.assert_close(model(ids, mask), alone, rtol=0, atol=1e-5)
+
+
+def test_mask_and_segments_reach_the_encoder_of_both_heads() -> None:
+    ids, mask, types = token_ids(), padding_mask().squeeze(), segments()
+    classifier, masked_lm = (
+        randomized(model) for model in (BertForSequenceClassification(CONFIG, C), BertForMaskedLM(CONFIG))
+    )
+    encoded = masked_lm.bert(ids, mask, types)
+    torch.testing.assert_close(encoded.hidden_states[0], masked_lm.bert.embedding(ids, types), rtol=0, atol=0)
+    expected = masked_lm.masked_lm(encoded.last_hidden_state, masked_lm.bert.embedding.token.weight)
+    torch.testing.assert_close(masked_lm(ids, mask, types), expected, rtol=0, atol=0)
+    pooled = classifier.pooler(classifier.bert(ids, mask, types).last_hidden_state)
+    torch.testing.assert_close(classifier(ids, mask, types), classifier.classifier(pooled), rtol=0, atol=1e-6)
+    for model in (classifier, masked_lm):
+        assert not torch.allclose(model(ids, mask, types), model(ids, mask))
+        assert not torch.allclose(model(ids, mask, types), model(ids, None, types))
+
+
+def test_a_model_knows_its_shape_and_its_classes() -> None:
+    config = tiny_config(layer_norm_eps=0.5)
+    classifier, masked_lm = BertForSequenceClassification(config, C), BertForMaskedLM(config)
+    assert classifier.config is config is masked_lm.config
+    assert classifier.num_labels == C
+    assert {part.eps for part in masked_lm.modules() if isinstance(part, nn.LayerNorm)} == {0.5}
+
+
+@pytest.mark.parametrize("positional_encoding", ["learned", "sinusoidal"])
+def test_roberta_counts_positions_behind_its_padding(positional_encoding: str) -> None:
+    config = tiny_config(model_type="roberta", pad_token_id=3, positional_encoding=positional_encoding)
+    assert Bert(config).embedding.position.offset == 4
+    assert Bert(tiny_config(positional_encoding=positional_encoding)).embedding.position.offset == 0

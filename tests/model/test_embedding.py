@@ -65,7 +65,7 @@ def test_model_without_segments_has_no_segment_table_and_adds_nothing() -> None:
 @pytest.mark.parametrize("foreign", [V, -1])
 def test_id_beyond_the_vocabulary_is_an_error_that_names_it_and_the_size(foreign: int) -> None:
     ids = token_ids()
-    ids[5, 3] = foreign
+    ids[0, 0], ids[5, 3] = 0, foreign
     with pytest.raises(IndexError, match=f"id {foreign} .*vocab_size = {V}"):
         embedding()(ids)
 

@@ -116,3 +116,14 @@ def test_both_sublayers_drop_their_output_in_training_only() -> None:
     assert len(inputs) == 2
     for output in outputs:
         assert 0.4 < (output == 0).float().mean() < 0.6
+
+
+@masked_or_not
+def test_a_layer_of_cls_alone_has_the_first_row_of_a_layer_of_all(masked: bool) -> None:
+    module, x = randomized(layer()), random_states()
+    mask = padding_mask()[:, None, None, :] if masked else None
+    alone, weights = module(x, mask, True, True)
+    together, all_weights = module(x, mask, True, False)
+    assert alone.shape == (B, 1, D) and weights.shape == (B, H, 1, T)
+    torch.testing.assert_close(alone, together[:, :1], rtol=0, atol=1e-6)
+    torch.testing.assert_close(weights, all_weights[:, :, :1], rtol=0, atol=1e-6)

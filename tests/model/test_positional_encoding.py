@@ -74,3 +74,9 @@ def test_sentence_longer_than_the_table_is_an_error_in_the_whole_model() -> None
     model = Bert(tiny_config())
     with pytest.raises(IndexError, match="max_position_embeddings"):
         model(torch.full((1, POSITIONS + 1), V - 1))
+
+
+def test_sinusoidal_table_is_exact_far_out() -> None:
+    found = sinusoidal_table(5000, D)[-1].double()
+    for i in range(D // 2):
+        assert abs(found[2 * i].item() - math.sin(4999 / 10000 ** (2 * i / D))) < 1e-7

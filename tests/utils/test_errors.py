@@ -17,6 +17,7 @@ from src.utils.errors import (
     UsageError,
     UserError,
     notice,
+    printable,
     require_packages,
     run_program,
 )
@@ -169,3 +170,30 @@ def test_a_full_disk_under_standard_output_is_a_storage_error_in_one_line(lines:
 def test_another_error_of_the_system_is_not_taken_for_a_full_disk() -> None:
     with pytest.raises(FileNotFoundError):
         run_program(failing(FileNotFoundError(2, "No such file or directory")))
+
+
+def test_control_characters_are_escaped() -> None:
+    assert printable("tab\tbell\x07 \u200b\u202eé日") == "tab\\tbell\\x07 \\u200b\\u202eé日"
+
+
+def test_every_character_is_shown_or_escaped_alone_and_among_all() -> None:
+    every = [chr(code) for code in range(0x3000)] + ["\ud800", "\udfff", "\ue000", "\U000e0001", "\U0010ffff"]
+    assert [printable(c) for c in every] == [
+        c if c.isprintable() else c.encode("unicode_escape").decode() for c in every
+    ]
+    assert printable("".join(every)) == "".join(map(printable, every))
+
+
+def test_an_error_is_one_line_whatever_it_quotes() -> None:
+    assert str(DataError("a.csv: no column \x1b[2J\nx")) == "a.csv: no column \\x1b[2J\\nx"
+
+
+def test_the_middle_of_a_long_message_is_left_out() -> None:
+    message = str(DataError(f"a.csv:2: {'x' * 10_000}; mend the row"))
+    assert message.startswith("a.csv:2: xxx") and message.endswith("xxx; mend the row") and len(message) < 1100
+    assert str(DataError("x" * 1000)) == "x" * 1000
+
+
+def test_a_notice_may_have_lines_but_commands_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    notice("left unused: a\x1b[2J\nb\ud800\r")
+    assert capsys.readouterr().err == "left unused: a\\x1b[2J\nb\\ud800\\r\n"
