@@ -30,6 +30,7 @@ from src.evaluation.predictor import Predictor
 from src.interop.huggingface import Classifier, load_classifier, save_classifier
 from src.interop.pretrained import FILES, LoadReport, fetch, load_pretrained, load_pretrained_masked_lm
 from src.interop.tokenizer_files import read_tokenizer
+from src.model.dropout import Dropout
 from src.training.setup import set_up
 from src.utils.command_line import parse_pretraining
 from src.utils.config import SAMPLE, DataConfig, PretrainConfig, TrainConfig, with_options
