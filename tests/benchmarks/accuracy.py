@@ -74,6 +74,7 @@ ABLATIONS = {
     "AdamW with beta2 0.999, epsilon 1e-8": "--holdout 0.2 --adam-beta2 0.999 --adam-epsilon 1e-8",
     "both of these": "--holdout 0.2 --rare-word-dropout 0 --adam-beta2 0.999 --adam-epsilon 1e-8",
     "two layers": "--holdout 0.2 --preset tiny",
+    "two layers, larger batches": "--holdout 0.2 --preset tiny --batch-size 64 --learning-rate 7e-4",
     "one epoch at twice the rate": "--holdout 0.2 --recipe speedrun",
     "one epoch, rare words dropped no more often": "--holdout 0.2 --recipe speedrun --rare-word-dropout 0",
     "one epoch, two layers": "--holdout 0.2 --recipe speedrun --preset tiny",
