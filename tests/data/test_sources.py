@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from src.data import hub, sources
-from src.data.sources import Corpus, TextSplit, open_corpus
+from src.data.sources import Corpus, TextSplit, corpus_of_lists, open_corpus
 from src.utils.config import SAMPLE, SENTIMENT_LABELS, SST2, DataConfig
 from src.utils.errors import DataError
 
@@ -462,3 +462,72 @@ def test_sst2_has_its_known_size_and_balance(monkeypatch: pytest.MonkeyPatch) ->
     assert (len(train.texts), len(validation.texts)) == (67_349, 872) and corpus.label_names == SENTIMENT_LABELS
     assert (sum(train.labels), sum(validation.labels)) == (37_569, 444)
     assert "split test has no labels" in refusal(DataConfig(), ("test",))
+
+
+# Python lists
+
+
+def test_lists_become_a_corpus_that_validates_on_itself() -> None:
+    corpus = corpus_of_lists(["x", "y", "z"], ["b", "a", "b"])
+    train = corpus.splits["train"]
+    assert (corpus.name, corpus.label_names, corpus.is_fallback) == ("lists", ("a", "b"), False)
+    assert (train.texts, train.labels, train.pairs) == (["x", "y", "z"], [1, 0, 1], None)
+    assert train.origin == "the training texts themselves"
+    assert corpus.splits == {"train": train, "validation": train}
+    assert corpus.source == DataConfig()
+
+
+@pytest.mark.parametrize("labels", [[0, 1], ["0", "1"], ["negative", "positive"]])
+def test_lists_of_zeros_and_ones_are_sentiment(labels: list[str | int]) -> None:
+    corpus = corpus_of_lists(["x", "y"], labels)
+    assert (corpus.label_names, corpus.splits["train"].labels) == (("negative", "positive"), [0, 1])
+
+
+@pytest.mark.parametrize(
+    "texts, labels, message",
+    [
+        (["x", "y"], ["a"], "2 texts and 1 labels; give one label for each text"),
+        (["x", " "], ["a", "b"], "text 2: empty text; remove the row"),
+        (["x", "y"], ["a", ""], "text 2: no label; give the row one of a"),
+        (["x", "y"], ["a", "\ud800"], "text 2: NUL or half a surrogate pair in the label; remove it"),
+        (["x", "y"], ["a", "a"], "all labels are the same; give texts of at least two classes"),
+        (["x", "y"], [0, 0], "all labels are the same; give texts of at least two classes"),
+    ],
+)
+def test_lists_that_teach_nothing_are_refused(texts: list[str], labels: list[str | int], message: str) -> None:
+    with pytest.raises(DataError) as caught:
+        corpus_of_lists(texts, labels)
+    assert str(caught.value) == message
+
+
+# The same corpus again
+
+
+def test_a_corpus_names_itself_wherever_the_program_runs_next(
+    write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = "text,label\nx,a\ny,b\nx,a\ny,b\n"
+    train, validation = write("train.csv", rows), write("validation.csv", rows)
+    monkeypatch.chdir(tmp_path)
+    named = DataConfig(train_file=Path(train.name), validation_file=Path(validation.name), label_column="label")
+    source = open_corpus(named).source
+    assert (source.train_file, source.validation_file) == (train.resolve(), validation.resolve())
+    assert (source.label_column, source.dataset) == ("label", None)
+    alone = open_corpus(DataConfig(train_file=Path(train.name))).source
+    assert (alone.train_file, alone.validation_file) == (train.resolve(), None)
+    as_dataset = open_corpus(DataConfig(dataset=train.name)).source
+    assert (as_dataset.train_file, as_dataset.dataset) == (train.resolve(), None)
+
+
+def test_a_folder_names_itself_by_its_full_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: Write) -> None:
+    (tmp_path / "corpus").mkdir()
+    for split in ("train", "validation"):
+        (tmp_path / "corpus" / f"{split}.csv").write_text("text,label\nx,a\ny,b\n")
+    monkeypatch.chdir(tmp_path)
+    assert open_corpus(DataConfig(dataset="corpus")).source == DataConfig(dataset=str(tmp_path / "corpus"))
+    monkeypatch.setenv("SST2_DIR", "corpus")
+    assert open_corpus(DataConfig()).source == DataConfig(dataset=str(tmp_path / "corpus"))
+
+
+def test_the_sample_names_itself(sample: Path) -> None:
+    assert open_corpus(DataConfig(dataset="sample")).source == DataConfig(dataset="sample")
