@@ -7,7 +7,7 @@ The map, and an order to read it in:
                   holdout; for pre-training documents, packing, masking
     training/     setup, pretrain_setup, objectives (the losses), loop (the training step), optimizer, session (epochs,
                   logging), state (exact resume), rehearsal (--dry-run), perseverance (failing disks); subjects,
-                  run, start, run_folder, metrics_file, tracking
+                  run, start, run_folder, metrics_file, tracking; informed_start (of pre-training)
     evaluation/   predictor (the Python API), metrics, split, prediction_lines, examples; masked_lm, fill_mask;
                   plots, page; for a report run_report, answers, curves, calibration, groups; charts, curve_charts,
                   answer_charts, report_page; why an answer: attribution, words, coloured, attention_maps

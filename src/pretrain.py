@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 from src.data.documents import settled
 from src.utils.command_line import parse_pretraining
-from src.utils.config import CACHE_DIR, PretrainConfig, changed_options, saved_config, with_options
-from src.utils.errors import run_program
-from src.utils.runs import settled_model
+from src.utils.config import CACHE_DIR, PretrainConfig, changed_options, with_options
+from src.utils.errors import UsageError, run_program
+from src.utils.runs import config_of, settled_model
 
 if TYPE_CHECKING:
     from src.data.packing import TokenizedCorpus
@@ -42,9 +42,13 @@ def _run(arguments: list[str], config: PretrainConfig) -> "RunFolder | None":
     if (found := find_checkpoint(config.run, config.task)) is not None:
         folder, checkpoint = found
         # How the run began says nothing about how it goes on.
-        saved = saved_config(PretrainConfig(), folder.read_run()["config"])
-        saved = with_options(saved, {"overwrite": False, "resume": "never", "allow_config_change": False})
+        saved = with_options(
+            config_of(folder.path, PretrainConfig()),
+            {"overwrite": False, "resume": "never", "allow_config_change": False},
+        )
         config = _parsed(arguments, saved)
+        if config.optimization.minutes != saved.optimization.minutes:
+            raise UsageError("--minutes became --max-steps when the run began; change that, with --allow-config-change")
         refuse_changes(saved, config)
     else:
         model = config.preset if config.model_name_or_path is None else Path(config.model_name_or_path).name
@@ -54,7 +58,7 @@ def _run(arguments: list[str], config: PretrainConfig) -> "RunFolder | None":
     setup = set_up_pretraining(config, corpus, begins=checkpoint is None)
     describe(setup)
     if config.run.dry_run:
-        told = dry_run(setup, changed_options(config))
+        told = dry_run(setup, changed_options(with_options(config, {"dry_run": False})))
         if is_first():
             print(told)
         return None

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from src.utils.command_line import parse_training
-from src.utils.config import SAMPLE, TrainConfig, changed_options, resolve, saved_config, with_options
+from src.utils.config import SAMPLE, TrainConfig, changed_options, resolve, with_options
 from src.utils.errors import notice, run_program
-from src.utils.runs import settled_model
+from src.utils.runs import config_of, settled_model
 
 if TYPE_CHECKING:
     from src.data.sources import Corpus
@@ -40,7 +40,7 @@ def _run(arguments: list[str], config: TrainConfig) -> "RunFolder | None":
     if (found := find_checkpoint(config.run, config.task)) is not None:
         folder, checkpoint = found
         # How the run began says nothing about how it goes on.
-        saved = saved_config(TrainConfig(), folder.read_run()["config"])
+        saved = config_of(folder.path, TrainConfig())
         saved = with_options(saved, {"overwrite": False, "resume": "never", "allow_config_change": False})
         config = _resumed(arguments, saved)
         corpus = open_corpus(config.data, seed=config.run.seed)
@@ -66,7 +66,7 @@ def _tell(config: TrainConfig, corpus: "Corpus") -> None:
     from src.training.setup import set_up
     from src.utils.distributed import is_first
 
-    told = dry_run(set_up(config, corpus), changed_options(config))
+    told = dry_run(set_up(config, corpus), changed_options(with_options(config, {"dry_run": False})))
     if is_first():
         print(told)
 

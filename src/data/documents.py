@@ -8,6 +8,7 @@ from typing import Any
 from src.data import hub
 from src.data.readers import SUFFIXES, TEXT_COLUMNS, TEXT_SUFFIX, choose_column, read_rows
 from src.utils.errors import DataError, notice
+from src.utils.runs import local_path
 
 TABLE_SUFFIXES = (*SUFFIXES, ".parquet", ".arrow")
 REMEDY = "check the network, or name folders or files with --corpus"
@@ -72,8 +73,9 @@ def chain(sources: Iterable[Documents]) -> Documents:
 def settled(source: str) -> str:
     """Names a local source by its full path, so that a resumed run finds it from any folder; hub ids stay."""
     name, split = _divide(source)
-    path = str(Path(name).resolve()) if Path(name).exists() else name
-    return path if split is None else f"{path}:{split}"
+    path = local_path(name)
+    place = name if path is None else str(path.resolve())
+    return place if split is None else f"{place}:{split}"
 
 
 def pieces(document: str) -> Iterator[str]:
@@ -89,7 +91,7 @@ def pieces(document: str) -> Iterator[str]:
 
 
 def _divide(source: str) -> tuple[str, str | None]:
-    if Path(source).exists() or ":" not in source:
+    if ":" not in source or local_path(source) is not None:
         return source, None
     name, _, split = source.rpartition(":")
     return name, split

@@ -12,12 +12,13 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from src.data.readers import SUFFIXES, TEXT_SUFFIX, RawSplit, Row, read_rows
 from src.utils.errors import DataError, notice
+from src.utils.runs import local_path
 
 PROBE_SECONDS = 4.0
 REMEDY = "check the network, or name a folder (--dataset FOLDER, SST2_DIR), or take --dataset sample"
@@ -37,11 +38,9 @@ def existing_path(source: str) -> Path | None:
     Raises:
         DataError: neither.
     """
-    path = Path(source).expanduser() if source.startswith("~/") else Path(source)
-    with suppress(OSError):  # too long for a file name, or behind a door that is closed to us
-        if source and path.exists():
-            return path
-    if HUB_ID.fullmatch(source) and path.suffix.lower() not in (*SUFFIXES, TEXT_SUFFIX):
+    if (path := local_path(source)) is not None:
+        return path
+    if HUB_ID.fullmatch(source) and Path(source).suffix.lower() not in (*SUFFIXES, TEXT_SUFFIX):
         return None
     raise DataError(f"{source!r} does not exist, and is no hub id like stanfordnlp/sst2; check the spelling")
 

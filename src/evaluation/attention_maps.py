@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from src.data.encoding import Place, locate, tokenized_part
+from src.data.tokenizer import roles
 from src.evaluation.page import FONT, Page
 from src.evaluation.predictor import Predictor
 
@@ -50,12 +51,13 @@ def attention_maps(predictor: Predictor, text: str, pair: str | None = None) -> 
     places = locate(classifier.tokenizer, text, classifier.seq_len, pair, classifier.long_text)[0]
     texts = [tokenized_part(one, classifier.seq_len, classifier.long_text) for one in (text, pair) if one is not None]
     spellings = [str(classifier.tokenizer.id_to_token(index)) for index in ids[0].tolist()]
-    tokens = [_name(place, texts, spelling) for place, spelling in zip(places, spellings, strict=True)]
+    unknown = roles(classifier.tokenizer).get("unk")
+    tokens = [_name(place, texts, spelling, unknown) for place, spelling in zip(places, spellings, strict=True)]
     return AttentionMaps(tokens, torch.cat(attentions).float().cpu())
 
 
-def _name(place: Place | None, texts: list[str], spelling: str) -> str:
-    if place is None or spelling in ("[UNK]", "<unk>"):
+def _name(place: Place | None, texts: list[str], spelling: str, unknown: str | None) -> str:
+    if place is None or spelling == unknown:
         return spelling
     return texts[place.text][place.start : place.end].strip() or spelling
 

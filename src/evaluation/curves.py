@@ -1,13 +1,12 @@
 """What metrics.jsonl holds, as curves over the steps of a training."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import nan
 from pathlib import Path
 from typing import Any
 
-from src.utils.errors import CheckpointError
+from src.utils.runs import read_rows
 
 
 @dataclass(frozen=True)
@@ -37,20 +36,7 @@ def read_history(path: Path) -> History:
     Raises:
         CheckpointError: the file cannot be read.
     """
-    try:
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError as error:
-        raise CheckpointError(f"{path} cannot be read ({error.strerror or error}); restore it") from None
-    rows = [row for line in lines if (row := _row(line)) is not None]
-    return History(rows, len(lines) - len(rows))
-
-
-def _row(line: str) -> dict[str, Any] | None:
-    try:
-        row = json.loads(line)
-    except (ValueError, RecursionError):
-        return None
-    return row if isinstance(row, dict) and type(row.get("step")) is int else None
+    return History(*read_rows(path))
 
 
 def _number(row: Mapping[str, Any], name: str) -> float:

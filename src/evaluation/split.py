@@ -1,7 +1,7 @@
 """Evaluates a model folder on a split of a corpus, and leaves the numbers beside the model."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +91,8 @@ def open_split(
         )
         return open_corpus(data, (config.split,), label_names, allow_unlabelled=allow_unlabelled)
     trained = config_of(folder, TrainConfig())
-    data = trained.data
+    columns = {name: getattr(config, name) for name in ("text_column", "label_column", "text_pair_column")}
+    data = replace(trained.data, **{name: column for name, column in columns.items() if column is not None})
     if data.train_file is None and data.dataset is None:
         raise DataError(
             f"{folder} was trained on Python lists, which are gone; name data to evaluate on with --dataset"

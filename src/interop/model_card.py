@@ -25,8 +25,6 @@ from transformers import pipeline
 classify = pipeline("text-classification", model="{PLACE}")
 print(classify("a gripping film"))
 ```
-
-Every setting is in `run.json`, the training curve in `metrics.jsonl` where they were kept.
 """
 
 
@@ -141,6 +139,4 @@ from transformers import pipeline
 fill = pipeline("fill-mask", model="{PLACE}")
 print(fill("a [MASK] film"))
 ```
-
-Every setting is in `run.json`, the training curve in `metrics.jsonl`.
 """

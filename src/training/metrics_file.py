@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from src.utils.folder import replace_text, storage_errors
+from src.utils.runs import read_rows
 
 
 class MetricsFile:
@@ -51,15 +52,12 @@ class MetricsFile:
         Raises:
             StorageError: the disk refused; the file is as it was.
         """
-        lines = self.path.read_text(encoding="utf-8").splitlines() if self.path.exists() else []
-        kept = [line for line in lines if _is_before(line, step, without_evaluation)]
+        rows = read_rows(self.path)[0] if self.path.exists() else []
+        kept = [json.dumps(row) for row in rows if _is_before(row, step, without_evaluation)]
         replace_text(self.path, "".join(f"{line}\n" for line in kept))
 
 
-def _is_before(line: str, step: int, without_evaluation: bool) -> bool:
-    try:
-        row = json.loads(line)
-    except ValueError:
-        return False
+def _is_before(row: Mapping[str, Any], step: int, without_evaluation: bool) -> bool:
     is_evaluation = any(name.startswith("validation/") for name in row)
-    return row["step"] < step or (row["step"] == step and not (is_evaluation and without_evaluation))
+    at: int = row["step"]
+    return at < step or (at == step and not (is_evaluation and without_evaluation))

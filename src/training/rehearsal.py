@@ -44,7 +44,7 @@ def seconds_per_step(trainer: Trainer[Any, Any]) -> float:
 
 
 def dry_run(setup: "Setup", changed: Mapping[str, Any]) -> str:
-    """Rehearses a run and says what it would be; nothing is written.
+    """Rehearses a run and says what it would be; no run is written.
 
     Args:
         setup: what the settings were turned into; of no use afterwards, since its model is a few steps on.

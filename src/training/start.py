@@ -7,7 +7,7 @@ from src.training.run_folder import RunFolder
 from src.utils.config import SAMPLE, WEIGHTS_DIR, PretrainConfig, RunConfig, TrainConfig, options_of
 from src.utils.errors import CheckpointError, UsageError, notice
 from src.utils.folder import UNFINISHED, read_json, verify
-from src.utils.runs import CHECKPOINTS, RUN, newest_unfinished_run, task_of
+from src.utils.runs import CHECKPOINTS, RUN, newest_unfinished_run, task_of, whole_run
 
 # A resumed run may change these: where it runs and what it reports. On another device or number of threads it goes on
 # just as well, but no longer bit for bit.
@@ -88,8 +88,11 @@ def refuse_changes(saved: TrainConfig | PretrainConfig, config: TrainConfig | Pr
 
 
 def _refuse_sample_over_other_data(path: Path, data_name: str) -> None:
-    before = read_json(path / RUN)["data"]["name"] if (path / RUN).exists() else data_name
-    if data_name == SAMPLE and before != SAMPLE:
+    if data_name != SAMPLE or not (path / RUN).exists():
+        return
+    with whole_run(path):
+        before = read_json(path / RUN)["data"]["name"]
+    if before != SAMPLE:
         raise UsageError(f"{path} holds a run on {before}, which a run on the sample never overwrites; rename one")
 
 

@@ -1,7 +1,8 @@
 """Which runs there are under weights/, newest first, and which of them delivered a model."""
 
+import json
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -53,14 +54,50 @@ def newest_masked_lm() -> Path:
     return folder
 
 
+def local_path(name: str) -> Path | None:
+    """Returns the path that a user's name is, "~" expanded, or None where there is none (a hub id, a mistake)."""
+    path = Path(name).expanduser() if name.startswith("~/") else Path(name)
+    with suppress(OSError):  # too long for a file name, or behind a door that is closed to us
+        return path if name and path.exists() else None
+    return None
+
+
 def settled_model(name: str | None) -> str | None:
     """Names a model folder by its full path, so that a resumed run finds it from any folder; hub ids stay."""
-    return str(Path(name).resolve()) if name is not None and Path(name).is_dir() else name
+    return name if name is None or (path := local_path(name)) is None or not path.is_dir() else str(path.resolve())
 
 
 def _delivered(task: str) -> Iterator[Path]:
     found = (folder for folder in run_folders() if (folder / "model.safetensors").exists())
     return (folder for folder in found if task_of(read_json(folder / RUN)) == task)
+
+
+def read_rows(path: Path) -> tuple[list[dict[str, Any]], int]:
+    """Reads metrics.jsonl, also where a crash left half a line.
+
+    Args:
+        path: of the file.
+
+    Returns:
+        The rows, each with its "step", and how many lines are none.
+
+    Raises:
+        CheckpointError: the file cannot be read.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read ({error.strerror or error}); restore it") from None
+    rows = [row for line in lines if (row := _row(line)) is not None]
+    return rows, len(lines) - len(rows)
+
+
+def _row(line: str) -> dict[str, Any] | None:
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return row if isinstance(row, dict) and type(row.get("step")) is int else None
 
 
 def config_of(folder: Path, default: Config) -> Config:

@@ -95,12 +95,16 @@ class Contender:
 
 
 class OursInTraining(Contender):
-    """The trainer of `src.train` at `--recipe finetune`: batches of equal length under a budget of tokens."""
+    """The trainer of `src.train` at `--recipe finetune`: batches of equal length under a budget of tokens.
 
-    batch_size = 32
+    Args:
+        work: what a round is made of.
+        batch_size: sentences of mean length in a batch.
+    """
 
-    def __init__(self, work: Work):
+    def __init__(self, work: Work, batch_size: int = 32):
         super().__init__(work)
+        self.batch_size = batch_size
         set_up_arithmetic(torch.device("cpu"), 0)
         split = {"sentence": self.train.texts, "label": self.train.labels}
         self.dataset = DSCreator(split, self.classifier.tokenizer, LONGEST)
@@ -150,7 +154,10 @@ class PaddedInTraining(OursInTraining):
     shortest there is: no clipping, no average of weights, PyTorch's AdamW as it comes.
     """
 
-    batch_size, width = 16, 80
+    width = 80
+
+    def __init__(self, work: Work):
+        super().__init__(work, batch_size=16)
 
     def build(self) -> Any:
         model = TextbookBert(with_dropout(self.classifier.model, attention=0.1))

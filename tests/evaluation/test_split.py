@@ -104,3 +104,8 @@ def test_truncated_texts_are_counted_and_the_seed_fixes_the_examples(
     first, second = (evaluate_split(Predictor.load(folder, "cpu"), folder, config(examples=4)) for _ in range(2))
     assert " texts are longer than 10 tokens" in capsys.readouterr().err
     assert first.examples == second.examples and len(first.examples) == 4
+
+
+def test_a_column_that_is_named_is_read_in_place_of_the_trained_one(folder: Path) -> None:
+    with pytest.raises(DataError, match="colour"):
+        evaluate_split(Predictor.load(folder, "cpu"), folder, config(text_column="colour"))

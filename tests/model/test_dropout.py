@@ -45,3 +45,9 @@ def test_the_generator_decides() -> None:
         torch.manual_seed(seed)
         draws.append(Dropout(0.5).train()(torch.ones(64)))
     assert torch.equal(draws[0], draws[1]) and not torch.equal(draws[0], draws[2])
+
+
+def test_a_probability_that_rounds_to_one_drops_all_but_a_few() -> None:
+    torch.manual_seed(0)
+    y = Dropout(0.999999).train()(torch.ones(2**20))
+    assert 0 < int((y != 0).sum()) < 50 and y.isfinite().all()

@@ -59,3 +59,10 @@ def test_what_was_logged_after_a_checkpoint_is_forgotten(file: MetricsFile) -> N
     assert rows(file) == [{"step": 1}, {"step": 2}, {"step": 2, "validation/loss": 0.1}]
     file.forget_after(2, without_evaluation=True)
     assert rows(file) == [{"step": 1}, {"step": 2}]
+
+
+@pytest.mark.parametrize("line", ["123", "[]", '{"loss": 1}', '{"step": "7"}', '{"step": 1', "\xff", "[" * 100_000])
+def test_lines_that_are_no_rows_are_forgotten(line: str, file: MetricsFile) -> None:
+    file.path.write_bytes(b'{"step": 1}\n' + line.encode("latin-1") + b'\n{"step": 9}\n')
+    file.forget_after(5, without_evaluation=False)
+    assert rows(file) == [{"step": 1}]
