@@ -105,13 +105,16 @@ class OursInTraining(Contender):
     def __init__(self, work: Work, batch_size: int = 32):
         super().__init__(work)
         self.batch_size = batch_size
-        set_up_arithmetic(torch.device("cpu"), 0)
+        self.set_up()
         split = {"sentence": self.train.texts, "label": self.train.labels}
         self.dataset = DSCreator(split, self.classifier.tokenizer, LONGEST)
         self.model = self.build()
         config = with_options(TrainConfig(), resolve("finetune", None)).optimization
         self.trainer = Trainer(self.model, self.dataset, Classification(None, 0, 0.0), config, seed=work.seed)
         self.plan = self.batches()
+
+    def set_up(self) -> None:
+        set_up_arithmetic(torch.device("cpu"), 0)
 
     def build(self) -> Any:
         return with_dropout(self.classifier.model)
@@ -158,6 +161,9 @@ class PaddedInTraining(OursInTraining):
 
     def __init__(self, work: Work):
         super().__init__(work, batch_size=16)
+
+    def set_up(self) -> None:
+        """Leaves memory to the C library, as a textbook does."""
 
     def build(self) -> Any:
         model = TextbookBert(with_dropout(self.classifier.model, attention=0.1))

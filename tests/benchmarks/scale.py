@@ -43,8 +43,8 @@ def main() -> None:
         if options.only in name:
             with tempfile.TemporaryDirectory() as folder:
                 found[name] = measure(options.dataset, Path(folder))
-    found["machine"] = f"{platform.machine()}, {os.cpu_count()} CPUs"
-    RESULTS.write_text(json.dumps(found, indent=1) + "\n")
+            found["machine"] = f"{platform.machine()}, {os.cpu_count()} CPUs"
+            RESULTS.write_text(json.dumps(found, indent=1) + "\n")
     before, rest = README.read_text().split("<!-- scale -->")
     _, after = rest.split("<!-- /scale -->")
     text = table(found)
@@ -64,15 +64,16 @@ def more_data(dataset: str, folder: Path) -> dict[str, list[float]]:
 
 def more_processes(dataset: str, folder: Path) -> dict[str, list[float]]:
     """Trains mini with one process of two threads and two of one thread, in turn; returns real tokens a second."""
-    rates: dict[str, list[float]] = {"one process, two threads": [], "two processes, one thread each": []}
-    base = ["--preset", "mini", "--dataset", dataset, "--epochs", "1", "--max-train-samples", "8000", "--batch-size"]
+    base = ["--preset", "mini", "--dataset", dataset, "--max-train-samples", "8000", "--batch-size"]
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    ways: dict[str, tuple[list[str], str]] = {"one process of two threads": ([], "2"), "two of one": (torchrun, "1")}
+    rates: dict[str, list[float]] = {f"{way}, batches of {size}": [] for size in (32, 128) for way in ways}
     for _ in range(ROUNDS):
-        for size in ("32", "128"):
-            for name, start, threads in zip(rates, ([], torchrun), ("2", "1"), strict=True):
-                run = _train(start, folder, [*base, size, "--num-threads", threads])
-                rates.setdefault(f"{name}, batches of {size}", []).append(run["tokens_per_second"])
-    return {name: found for name, found in rates.items() if found}
+        for size in (32, 128):
+            for way, (start, threads) in ways.items():
+                run = _train(start, folder, [*base, str(size), "--num-threads", threads])
+                rates[f"{way}, batches of {size}"].append(run["tokens_per_second"])
+    return rates
 
 
 def _train(start: Sequence[str], folder: Path, options: Sequence[str]) -> dict[str, float]:
@@ -95,7 +96,9 @@ def long_file(dataset: str, folder: Path) -> dict[str, float]:
             stream.write(texts[row].strip() + "\n")
     command = [sys.executable, "-m", "src.inference", "--checkpoint", str(folder / "run"), "--file", str(file)]
     started = time.perf_counter()
-    process = subprocess.Popen([*command, "--output", str(output)], cwd=REPOSITORY, env=_quiet())
+    process = subprocess.Popen(
+        [*command, "--output", str(output)], cwd=REPOSITORY, env=_quiet(), stderr=subprocess.DEVNULL
+    )
     _, status, usage = os.wait4(process.pid, 0)
     seconds = time.perf_counter() - started
     with output.open(encoding="utf-8") as stream:
@@ -116,22 +119,22 @@ def _quiet() -> dict[str, str]:
 def table(found: Mapping[str, Any]) -> str:
     """Formats the results as a Markdown table."""
     lines = ["| what | measured |", "|---|---|"]
-    medians = {size: statistics.median(seconds) for size, seconds in found["data"].items()}
-    smallest = min(medians, key=int)
+    medians = {size: statistics.median(seconds) for size, seconds in found.get("data", {}).items()}
     for size, seconds in medians.items():
+        smallest = min(medians, key=int)
         growth = (seconds / medians[smallest]) / (int(size) / int(smallest))
         lines.append(f"| tiny, an epoch of {int(size):,} phrases | {seconds:.2f} s, {growth:.2f} of proportional |")
-    file = found["file"]
-    rate = file["sentences"] / file["seconds"]
-    lines.append(
-        f"| tiny, a file of {file['sentences']:,} sentences | {file['seconds']:.0f} s ({rate:,.0f} a second), "
-        f"peak memory {file['megabytes']:,.0f} MB |"
-    )
-    for name, rates in found["processes"].items():
+    if (file := found.get("file")) is not None:
+        rate = file["sentences"] / file["seconds"]
+        lines.append(
+            f"| tiny, a file of {file['sentences']:,} sentences | {file['seconds']:.0f} s ({rate:,.0f} a second), "
+            f"peak memory {file['megabytes']:,.0f} MB |"
+        )
+    for name, rates in found.get("processes", {}).items():
         lines.append(
             f"| mini, {name} | {statistics.median(rates):,.0f} real tokens/s ({min(rates):,.0f}-{max(rates):,.0f}) |"
         )
-    return "\n".join([*lines, "", f"({found['machine']}; medians of {ROUNDS} runs.)", ""])
+    return "\n".join([*lines, "", f"({found['machine']}; of the trainings medians of {ROUNDS} runs.)", ""])
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ def test_growth_is_that_of_medians_against_the_smallest() -> None:
         "| tiny, a file of 2,000 sentences | 4 s (500 a second), peak memory 700 MB |",
         "| mini, one process | 20 real tokens/s (10-30) |",
         "",
-        "(an abacus; medians of 3 runs.)",
+        "(an abacus; of the trainings medians of 3 runs.)",
     ]
 
 
