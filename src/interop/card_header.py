@@ -4,6 +4,9 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+# Here and not where it is used: W&B watches imports, and one whose service was killed breaks any that come later.
+from huggingface_hub import EvalResult, ModelCardData
+
 from src.data.hub import HUB_ID
 from src.utils.config import IMDB, SAMPLE, SST2
 
@@ -28,8 +31,6 @@ def card_header(run: Mapping[str, Any], task: str, model_name: str, results: Map
     Returns:
         YAML between two lines of three dashes.
     """
-    from huggingface_hub import ModelCardData
-
     corpora = [corpus for stage in _stages(run) for corpus in _corpora(stage)]
     on_hub = list(dict.fromkeys(corpus for corpus in corpora if HUB_ID.fullmatch(corpus)))
     origins = [_origin(stage) for stage in _stages(run)]
@@ -68,8 +69,6 @@ def _corpora(stage: Mapping[str, Any]) -> list[str]:
 
 
 def _result(run: Mapping[str, Any], task: str, metric: str, value: float) -> Any:
-    from huggingface_hub import EvalResult
-
     corpora = _corpora(run)
     origin = run["data"].get("validation_origin", f"{run['data']['name']}, held-out documents")
     split = re.search(r", split ([\w-]+)", origin)
