@@ -7,8 +7,8 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from src.utils.command_line import parse
-from src.utils.config import DemoConfig
 from src.utils.errors import UsageError, notice, require_packages, run_program
+from src.utils.programs import DemoConfig
 
 if TYPE_CHECKING:
     from src.evaluation.predictor import Predictor
@@ -56,9 +56,9 @@ def serve(config: DemoConfig, predictor: "Predictor", name: str, files: Path) ->
     # gradio reads them when it is imported and when it builds the page; it asks its own server whether it is there,
     # which is no matter of a proxy.
     os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_DISABLE_TELEMETRY": "1", "GRADIO_TEMP_DIR": str(files)}
-    for name in ("no_proxy", "NO_PROXY"):  # some programs read the one, some the other
-        others = [part for part in os.environ.get(name, "").split(",") if part]
-        os.environ[name] = ",".join([*others, "127.0.0.1", "localhost", config.host])
+    for variable in ("no_proxy", "NO_PROXY"):  # some programs read the one, some the other
+        others = [part for part in os.environ.get(variable, "").split(",") if part]
+        os.environ[variable] = ",".join([*others, "127.0.0.1", "localhost", config.host])
     from src.web.limits import RateLimit
     from src.web.page import Visit, build, launch
 

@@ -4,9 +4,9 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, TextIO
 
 from src.utils.command_line import parse
-from src.utils.config import ExplainConfig
 from src.utils.errors import UsageError, notice, require_packages, run_program
 from src.utils.output import results, writing
+from src.utils.programs import ExplainConfig
 
 if TYPE_CHECKING:
     from pathlib import Path

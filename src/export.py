@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from src.utils.command_line import parse
-from src.utils.config import ExportConfig, InferenceConfig
 from src.utils.errors import UsageError, notice, run_program
+from src.utils.programs import ExportConfig
 
 if TYPE_CHECKING:
     from src.data.dataset import DSCreator
@@ -78,9 +78,7 @@ def _measured(config: ExportConfig, folder: Path, classifier: "Classifier") -> t
     from src.evaluation.predictor import labelled_dataset
     from src.evaluation.split import open_split
 
-    named = {name: getattr(config, name) for name in ("dataset", "split", "text_column", "label_column")}
-    wanted = InferenceConfig(texts=(), text_pair_column=config.text_pair_column, **named)
-    split = open_split(folder, wanted, classifier.label_names).splits[config.split]
+    split = open_split(folder, config, classifier.label_names).splits[config.split]
     return split.origin, labelled_dataset(classifier, split.texts, split.labels, split.pairs)
 
 

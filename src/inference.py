@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from src.utils.command_line import parse
-from src.utils.config import InferenceConfig
 from src.utils.errors import UsageError, notice, run_program
 from src.utils.output import results, writing
+from src.utils.programs import InferenceConfig
 
 if TYPE_CHECKING:
     from src.evaluation.predictor import Predictor

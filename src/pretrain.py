@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING
 
 from src.data.documents import settled
 from src.utils.command_line import parse_pretraining
-from src.utils.config import CACHE_DIR, PretrainConfig, changed_options, with_options
+from src.utils.config import CACHE_DIR, PretrainConfig
 from src.utils.errors import UsageError, run_program
-from src.utils.runs import config_of, settled_model
+from src.utils.names import settled_model
+from src.utils.options import changed_options, with_options
+from src.utils.runs import config_of
 
 if TYPE_CHECKING:
     from src.data.packing import TokenizedCorpus

@@ -1,8 +1,8 @@
 """Show a run in one page and in pictures: `python -m src.report --help` lists every option."""
 
 from src.utils.command_line import parse
-from src.utils.config import ReportConfig
 from src.utils.errors import notice, run_program
+from src.utils.programs import ReportConfig
 
 PROGRAM = "python -m src.report"
 

@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from src.utils.command_line import parse_training
-from src.utils.config import SAMPLE, TrainConfig, changed_options, resolve, with_options
+from src.utils.config import SAMPLE, TrainConfig, resolve
 from src.utils.errors import notice, run_program
-from src.utils.runs import config_of, settled_model
+from src.utils.names import settled_model
+from src.utils.options import changed_options, with_options
+from src.utils.runs import config_of
 
 if TYPE_CHECKING:
     from src.data.sources import Corpus

@@ -4,8 +4,9 @@ import sys
 import pytest
 
 from src.utils.command_line import parse
-from src.utils.config import REPOSITORY, DemoConfig
+from src.utils.config import REPOSITORY
 from src.utils.errors import UsageError
+from src.utils.programs import DemoConfig
 from src.web.limits import CSV_BYTES, CSV_ROWS, REQUESTS, SENTENCES, TEXT_CHARACTERS
 
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8").replace("\n", " ")

@@ -9,7 +9,8 @@ import pytest
 
 from src.utils.command_line import parse, parse_pretraining, parse_training
 from src.utils.completion import PROGRAMS
-from src.utils.config import REPOSITORY, SHIPPED_CHECKPOINT, InferenceConfig
+from src.utils.config import REPOSITORY, SHIPPED_CHECKPOINT
+from src.utils.programs import InferenceConfig
 
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 COMMANDS = [line.split("#")[0].strip() for line in README.splitlines() if re.match(r"\S*python -m src\.", line)]

@@ -1,6 +1,6 @@
 """An explanation to look at: coloured words for a terminal and for HTML, signed numbers for everything else.
 
-Blue speaks for the predicted class, vermillion against it, which colour-blind readers tell apart (Okabe & Ito 2008).
+Blue speaks for the predicted class, orange against it, which colour-blind readers tell apart (Okabe & Ito 2008).
 """
 
 import os
@@ -13,7 +13,7 @@ from src.evaluation.prediction_lines import as_line
 from src.evaluation.words import Word
 from src.utils.errors import printable
 
-FOR, AGAINST = (0x56, 0xB4, 0xE9), (0xE6, 0x7E, 0x22)
+FOR, AGAINST = (0x56, 0xB4, 0xE9), (0xE6, 0x9F, 0x00)
 INK = (0x1A, 0x1A, 0x1A)
 STRONGEST = 5
 

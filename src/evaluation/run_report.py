@@ -17,9 +17,10 @@ from src.evaluation.predictor import Predictor
 from src.evaluation.report_page import report_page
 from src.evaluation.split import open_split
 from src.interop.huggingface import WEIGHTS
-from src.utils.config import WEIGHTS_DIR, InferenceConfig, PretrainConfig, ReportConfig
+from src.utils.config import WEIGHTS_DIR, PretrainConfig
 from src.utils.errors import CheckpointError, DataError
 from src.utils.folder import read_json, storage_errors
+from src.utils.programs import ReportConfig
 from src.utils.runs import METRICS, RUN, task_of
 
 PAGE, PREDICTIONS = "report.html", "predictions.jsonl"
@@ -123,9 +124,7 @@ def _answers(config: ReportConfig, run: Mapping[str, Any], has_history: bool) ->
 
 def _predict(config: ReportConfig) -> Answers:
     predictor = Predictor.load(config.folder, config.device)
-    names = ("dataset", "split", "text_column", "label_column", "text_pair_column")
-    data = InferenceConfig(texts=(), **{name: getattr(config, name) for name in names})
-    corpus = open_split(config.folder, data, predictor.classifier.label_names, allow_unlabelled=True)
+    corpus = open_split(config.folder, config, predictor.classifier.label_names, allow_unlabelled=True)
     return answer_split(predictor, corpus.splits[config.split])
 
 

@@ -9,9 +9,10 @@ from src.data.sources import Corpus, open_corpus
 from src.evaluation.examples import Example, draw_examples
 from src.evaluation.metrics import Evaluation, evaluate
 from src.evaluation.predictor import Predictor
-from src.utils.config import DataConfig, InferenceConfig, TrainConfig
+from src.utils.config import DataConfig, TrainConfig
 from src.utils.errors import DataError, StorageError, notice
 from src.utils.folder import replace_json
+from src.utils.programs import EvaluatedData, InferenceConfig
 from src.utils.runs import RUN, config_of
 
 
@@ -65,7 +66,7 @@ def evaluate_split(predictor: Predictor, folder: Path, config: InferenceConfig) 
 
 
 def open_split(
-    folder: Path, config: InferenceConfig, label_names: tuple[str, ...], allow_unlabelled: bool = False
+    folder: Path, config: EvaluatedData, label_names: tuple[str, ...], allow_unlabelled: bool = False
 ) -> Corpus:
     """Opens the split to evaluate on, without data named that of the corpus the model was trained on.
 

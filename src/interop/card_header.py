@@ -1,7 +1,7 @@
 """The YAML header of a model card: what the Hugging Face hub sorts, links and plots models by."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 # Here and not where it is used: W&B watches imports, and one whose service was killed breaks any that come later.
@@ -9,6 +9,7 @@ from huggingface_hub import EvalResult, ModelCardData
 
 from src.data.hub import HUB_ID
 from src.utils.config import IMDB, SAMPLE, SST2
+from src.utils.runs import stages
 
 # A folder in the hub's layout goes by its last name.
 HUB_NAMES = {"sst2": SST2, "imdb": IMDB}
@@ -31,9 +32,9 @@ def card_header(run: Mapping[str, Any], task: str, model_name: str, results: Map
     Returns:
         YAML between two lines of three dashes.
     """
-    corpora = [corpus for stage in _stages(run) for corpus in _corpora(stage)]
+    corpora = [corpus for stage in stages(run) for corpus in _corpora(stage)]
     on_hub = list(dict.fromkeys(corpus for corpus in corpora if HUB_ID.fullmatch(corpus)))
-    origins = [_origin(stage) for stage in _stages(run)]
+    origins = [_origin(stage) for stage in stages(run)]
     data = ModelCardData(
         language="en" if set(corpora) <= ENGLISH else None,
         license=OWN_LICENSE if origins[-1] is None else "unknown",
@@ -47,14 +48,6 @@ def card_header(run: Mapping[str, Any], task: str, model_name: str, results: Map
         eval_results=[_result(run, task, metric, value) for metric, value in results.items()],
     )
     return f"---\n{data.to_yaml()}\n---"
-
-
-def _stages(run: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    """Yields a training and the pre-trainings before it, the last one first."""
-    stage: Mapping[str, Any] | None = run
-    while stage is not None:
-        yield stage
-        stage = stage["model"].get("pretraining")
 
 
 def _origin(stage: Mapping[str, Any]) -> str | None:

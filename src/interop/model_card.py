@@ -7,6 +7,7 @@ from typing import Any
 from src.data.hub import HUB_ID
 from src.interop.card_header import card_header
 from src.utils.config import EVALUATED_MASK_RATE, SAMPLE
+from src.utils.runs import stages
 
 FAMILIES = {"bert": "BERT", "distilbert": "DistilBERT", "roberta": "RoBERTa"}
 
@@ -77,20 +78,16 @@ def _beginning(run: Mapping[str, Any]) -> str:
 
 def _history(run: Mapping[str, Any]) -> str:
     """Tells of the pre-trainings before a training, the first one first; nothing if there were none here."""
-    stages: list[Mapping[str, Any]] = []
-    past = run["model"].get("pretraining")
-    while past is not None:
-        stages.insert(0, past)
-        past = past["model"].get("pretraining")
-    if not stages:
+    earlier = list(stages(run))[:0:-1]
+    if not earlier:
         return ""
     lines = [
         f"{number}. {stage['config']['optimization']['max_steps']:,} steps of "
         f"{stage['config']['optimization']['batch_size']} rows of {stage['config']['tokenization']['seq_len']} tokens "
         f"of {stage['data']['name']} ({stage['data']['documents']:,} documents, {stage['data']['train']:,} tokens)"
-        for number, stage in enumerate(stages, start=1)
+        for number, stage in enumerate(earlier, start=1)
     ]
-    start = f"Pre-trained before, without labels, to predict masked tokens, from {_beginning(stages[0])}:"
+    start = f"Pre-trained before, without labels, to predict masked tokens, from {_beginning(earlier[0])}:"
     return "\n".join(["", start, "", *lines, ""])
 
 

@@ -17,10 +17,11 @@ from src.interop.key_tables import from_hugging_face, their_names
 from src.interop.tokenizer_files import read_tokenizer
 from src.interop.weights import Model, finite, refuse_what_does_not_fit
 from src.model.bert import BertForMaskedLM, BertForSequenceClassification
-from src.utils.config import BertConfig, PretrainConfig, TrainConfig, options_of
+from src.utils.config import BertConfig, PretrainConfig, TrainConfig
 from src.utils.errors import CheckpointError, UsageError, notice
 from src.utils.folder import read_json, verify
-from src.utils.runs import CHECKPOINTS, RUN, task_of, whole_run
+from src.utils.options import options_of
+from src.utils.runs import CHECKPOINTS, RUN, stages, task_of, whole_run
 
 # What a checkpoint leaves open: regularisation, and how texts are read.
 RATES = ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout")
@@ -179,15 +180,14 @@ def _shape_and_labels(folder: Path, config: TrainConfig | PretrainConfig) -> tup
 
 def _trained_length(folder: Path, shape: BertConfig) -> int:
     """Finds how many positions a checkpoint was trained on: those of the longest rows of its pre-trainings here."""
-    lengths, past, from_scratch = [], pretraining_of(folder), False
+    last = pretraining_of(folder)
     with whole_run(folder):
-        while past is not None:
-            lengths.append(int(past["config"]["tokenization"]["seq_len"]))
-            from_scratch = past["config"].get("model_name_or_path") is None
-            past = past["model"].get("pretraining")
+        settings = [] if last is None else [stage["config"] for stage in stages(last)]
+        lengths = [int(setting["tokenization"]["seq_len"]) for setting in settings]
         if min(lengths, default=SHORTEST) < SHORTEST:
             raise ValueError(f"rows of {min(lengths)} tokens")
-    # What began elsewhere knows its whole table; the tokenizer's own limit is often set far below that.
+        # What began elsewhere knows its whole table; the tokenizer's own limit is often set far below that.
+        from_scratch = bool(settings) and settings[-1].get("model_name_or_path") is None
     return max(lengths) if from_scratch else shape.longest_sequence
 
 

@@ -11,8 +11,8 @@ VALUES = 2**16
 class Dropout(nn.Module):
     """Sets elements to 0 at random in training, and scales the others so that the mean stays (Srivastava et al. 2014).
 
-    On a CPU, PyTorch's own draws a number for every element, one after the other: up to a tenth of a training step.
-    Here the probability is rounded to a multiple of 1 / 65536, and the scale is that of the rounded one.
+    On a CPU, PyTorch's own draws a number for every element, one after the other, which small models feel. Here the
+    probability is rounded to a multiple of 1 / 65536, and the scale is that of the rounded one.
 
     Args:
         p: probability of an element to become 0.

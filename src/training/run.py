@@ -14,9 +14,10 @@ from src.training.run_folder import RunFolder, SilentRunFolder
 from src.training.session import Session
 from src.training.subjects import Subject
 from src.training.tracking import open_tracker
-from src.utils.config import PretrainConfig, TrainConfig, options_of
+from src.utils.config import PretrainConfig, TrainConfig
 from src.utils.distributed import begin_alike, draw_apart, is_first, wait_for_all
 from src.utils.errors import UserError
+from src.utils.options import options_of
 
 
 class Setup(Protocol):

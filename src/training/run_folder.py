@@ -151,7 +151,7 @@ class RunFolder:
         """
         random_states = gather_random_states()
         target = self.path / CHECKPOINTS / f"step-{state.progress.step}"
-        with storage_errors(target), new_folder(target) as folder:
+        with new_folder(target) as folder:
             with state.as_delivered():
                 subject.save(folder)
             state.save(folder, random_states)
@@ -167,13 +167,12 @@ class RunFolder:
             StorageError: the disk refused.
         """
         run = self.read_run()
-        with storage_errors(self.path):
-            with refreshed_folder(self.path) as folder:
-                with state.as_delivered():
-                    subject.save(folder)
-                (folder / "README.md").write_text(subject.card(run, numbers), encoding="utf-8")
-            # Outside the manifest: evaluating again may write it anew.
-            replace_json(self.path / EVALUATION, {**numbers, "dataset": run["data"]["name"]})
+        with refreshed_folder(self.path) as folder:
+            with state.as_delivered():
+                subject.save(folder)
+            (folder / "README.md").write_text(subject.card(run, numbers), encoding="utf-8")
+        # Outside the manifest: evaluating again may write it anew.
+        replace_json(self.path / EVALUATION, {**numbers, "dataset": run["data"]["name"]})
 
     def _refuse_other_data(self, data: Mapping[str, Any]) -> None:
         before, now = self.read_run()["data"], json.loads(json.dumps(dict(data)))

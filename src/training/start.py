@@ -4,9 +4,10 @@ import time
 from pathlib import Path
 
 from src.training.run_folder import RunFolder
-from src.utils.config import SAMPLE, WEIGHTS_DIR, PretrainConfig, RunConfig, TrainConfig, options_of
+from src.utils.config import SAMPLE, WEIGHTS_DIR, PretrainConfig, RunConfig, TrainConfig
 from src.utils.errors import CheckpointError, UsageError, notice
 from src.utils.folder import UNFINISHED, read_json, verify
+from src.utils.options import options_of
 from src.utils.runs import CHECKPOINTS, RUN, newest_unfinished_run, task_of, whole_run
 
 # A resumed run may change these: where it runs and what it reports. On another device or number of threads it goes on

@@ -4,7 +4,8 @@ import argparse
 from collections.abc import Sequence
 from typing import Any, TypeVar, cast
 
-from src.utils.config import CONTINUED_PRETRAINING, PretrainConfig, TrainConfig, resolve, with_options
+from src.utils.config import CONTINUED_PRETRAINING, PretrainConfig, TrainConfig, resolve
+from src.utils.options import with_options
 
 Config = TypeVar("Config")
 

@@ -4,15 +4,8 @@ from collections.abc import Iterator
 from dataclasses import MISSING, fields, is_dataclass
 from typing import Any, get_type_hints
 
-from src.utils.config import (
-    DemoConfig,
-    ExplainConfig,
-    ExportConfig,
-    InferenceConfig,
-    PretrainConfig,
-    ReportConfig,
-    TrainConfig,
-)
+from src.utils.config import PretrainConfig, TrainConfig
+from src.utils.programs import DemoConfig, ExplainConfig, ExportConfig, InferenceConfig, ReportConfig
 
 PROGRAMS: dict[str, type] = {
     "src.train": TrainConfig,

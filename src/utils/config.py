@@ -4,12 +4,13 @@ The groups below become the sections of `--help`; `src/utils/command_line.py` tu
 command line wins over `--recipe` and `--preset`, which win over the defaults here.
 """
 
-from dataclasses import dataclass, field, fields, is_dataclass, replace
+from dataclasses import dataclass, field, replace
 from math import inf
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 from src.utils.errors import UsageError
+from src.utils.options import require
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 WEIGHTS_DIR = REPOSITORY / "weights"
@@ -73,34 +74,34 @@ class BertConfig:
 
     def __post_init__(self) -> None:
         for name in ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size"):
-            _require(getattr(self, name) >= 1, name, getattr(self, name), "must be at least 1")
+            require(getattr(self, name) >= 1, name, getattr(self, name), "must be at least 1")
         for name in ("type_vocab_size", "initializer_range"):
-            _require(getattr(self, name) >= 0, name, getattr(self, name), "must not be negative")
-        _require(self.layer_norm_eps > 0, "layer_norm_eps", self.layer_norm_eps, "must be above 0")
-        _require(
+            require(getattr(self, name) >= 0, name, getattr(self, name), "must not be negative")
+        require(self.layer_norm_eps > 0, "layer_norm_eps", self.layer_norm_eps, "must be above 0")
+        require(
             self.hidden_size % self.num_attention_heads == 0,
             "num_attention_heads",
             self.num_attention_heads,
             f"must divide hidden_size = {self.hidden_size}",
         )
         for name in ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout"):
-            _require(0 <= getattr(self, name) < 1, name, getattr(self, name), "must lie in [0, 1)")
-        _require(
+            require(0 <= getattr(self, name) < 1, name, getattr(self, name), "must lie in [0, 1)")
+        require(
             0 <= self.pad_token_id < self.vocab_size,
             "pad_token_id",
             self.pad_token_id,
             f"must be an id below vocab_size = {self.vocab_size}",
         )
-        _require(
+        require(
             self.max_position_embeddings >= 3, "max_position_embeddings", self.max_position_embeddings, "is below 3"
         )
-        _require(
+        require(
             self.positional_encoding == "learned" or self.hidden_size % 2 == 0,
             "hidden_size",
             self.hidden_size,
             "must be even for sinusoidal positions",
         )
-        _require(
+        require(
             self.model_type != "distilbert" or self.type_vocab_size == 0,
             "type_vocab_size",
             self.type_vocab_size,
@@ -151,9 +152,9 @@ class DataConfig:
     """Set this fraction of the maximal training phrases aside and evaluate on them instead of the validation split."""
 
     def __post_init__(self) -> None:
-        _require(0 <= self.holdout < 1, "holdout", self.holdout, "must lie in [0, 1)")
+        require(0 <= self.holdout < 1, "holdout", self.holdout, "must lie in [0, 1)")
         if self.max_train_samples is not None:
-            _require(self.max_train_samples >= 1, "max_train_samples", self.max_train_samples, "must be at least 1")
+            require(self.max_train_samples >= 1, "max_train_samples", self.max_train_samples, "must be at least 1")
         if self.dataset is not None and self.train_file is not None:
             raise UsageError("--dataset and --train-file name two sources; give one of them")
         if self.validation_file is not None and self.train_file is None:
@@ -178,8 +179,8 @@ class VocabularyConfig:
     """Most tokens that are read at once, [CLS] and [SEP] included: of a text, or in a row of pre-training."""
 
     def __post_init__(self) -> None:
-        _require(self.seq_len >= 3, "seq_len", self.seq_len, "must be at least 3: [CLS], one token, [SEP]")
-        _require(self.min_frequency >= 1, "min_frequency", self.min_frequency, "must be at least 1")
+        require(self.seq_len >= 3, "seq_len", self.seq_len, "must be at least 3: [CLS], one token, [SEP]")
+        require(self.min_frequency >= 1, "min_frequency", self.min_frequency, "must be at least 1")
 
 
 @dataclass(frozen=True)
@@ -221,13 +222,13 @@ class OptimizerConfig:
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "gradient_accumulation_steps"):
-            _require(getattr(self, name) >= 1, name, getattr(self, name), "must be at least 1")
-        _require(0 < self.layer_decay <= 1, "layer_decay", self.layer_decay, "must lie in (0, 1]")
+            require(getattr(self, name) >= 1, name, getattr(self, name), "must be at least 1")
+        require(0 < self.layer_decay <= 1, "layer_decay", self.layer_decay, "must lie in (0, 1]")
         for name in ("learning_rate", "adam_epsilon", "max_grad_norm"):
-            _require(getattr(self, name) > 0, name, getattr(self, name), "must be above 0")
-        _require(self.weight_decay >= 0, "weight_decay", self.weight_decay, "must not be negative")
+            require(getattr(self, name) > 0, name, getattr(self, name), "must be above 0")
+        require(self.weight_decay >= 0, "weight_decay", self.weight_decay, "must not be negative")
         for name in ("warmup_ratio", "ema_decay", "adam_beta1", "adam_beta2"):
-            _require(0 <= getattr(self, name) < 1, name, getattr(self, name), "must lie in [0, 1)")
+            require(0 <= getattr(self, name) < 1, name, getattr(self, name), "must lie in [0, 1)")
 
     def total_steps(self, steps_per_epoch: int) -> int:
         """Says after how many optimiser steps the training ends."""
@@ -251,12 +252,12 @@ class OptimizationConfig(OptimizerConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _require(self.epochs >= 1, "epochs", self.epochs, "must be at least 1")
+        require(self.epochs >= 1, "epochs", self.epochs, "must be at least 1")
         if isinstance(self.freeze_layers, int):
-            _require(self.freeze_layers >= 0, "freeze_layers", self.freeze_layers, "must not be negative")
-        _require(self.rare_word_dropout >= 0, "rare_word_dropout", self.rare_word_dropout, "must not be negative")
+            require(self.freeze_layers >= 0, "freeze_layers", self.freeze_layers, "must not be negative")
+        require(self.rare_word_dropout >= 0, "rare_word_dropout", self.rare_word_dropout, "must not be negative")
         for name in ("label_smoothing", "word_dropout"):
-            _require(0 <= getattr(self, name) < 1, name, getattr(self, name), "must lie in [0, 1)")
+            require(0 <= getattr(self, name) < 1, name, getattr(self, name), "must lie in [0, 1)")
 
     def total_steps(self, steps_per_epoch: int) -> int:
         """Says after how many optimiser steps the training ends: after all epochs."""
@@ -280,9 +281,9 @@ class PretrainingConfig(OptimizerConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _require(self.max_steps is None or self.max_steps >= 1, "max_steps", self.max_steps, "must be at least 1")
-        _require(0 < self.minutes < inf, "minutes", self.minutes, "must be above 0 and finite")
-        _require(0 < self.mask_rate < 1, "mask_rate", self.mask_rate, "must lie in (0, 1)")
+        require(self.max_steps is None or self.max_steps >= 1, "max_steps", self.max_steps, "must be at least 1")
+        require(0 < self.minutes < inf, "minutes", self.minutes, "must be above 0 and finite")
+        require(0 < self.mask_rate < 1, "mask_rate", self.mask_rate, "must lie in (0, 1)")
 
     def total_steps(self, steps_per_epoch: int) -> int:
         """Says after how many optimiser steps the training ends: --max-steps, which --minutes have become by then."""
@@ -331,11 +332,11 @@ class RunConfig:
     """Show the traceback of an error."""
 
     def __post_init__(self) -> None:
-        _require(self.num_threads >= 0, "num_threads", self.num_threads, "must not be negative")
-        _require(self.keep_last >= 1, "keep_last", self.keep_last, "must be at least 1")
+        require(self.num_threads >= 0, "num_threads", self.num_threads, "must not be negative")
+        require(self.keep_last >= 1, "keep_last", self.keep_last, "must be at least 1")
         for name in ("save_every", "evaluate_every", "patience"):
-            _require(getattr(self, name) >= 0, name, getattr(self, name), "must not be negative")
-        _require(0 <= self.seed < 2**63, "seed", self.seed, "must lie in [0, 2^63)")
+            require(getattr(self, name) >= 0, name, getattr(self, name), "must not be negative")
+        require(0 <= self.seed < 2**63, "seed", self.seed, "must lie in [0, 2^63)")
         if self.overwrite and self.resume != "never":
             raise UsageError("--overwrite deletes what --resume would continue; give one of them")
         if self.dry_run and self.resume != "never":
@@ -470,281 +471,8 @@ class PretrainConfig:
 CONTINUED_PRETRAINING: dict[str, Any] = {"learning_rate": 1e-4}
 
 
-@dataclass(frozen=True)
-class InferenceConfig:
-    """Evaluate a checkpoint on a data split, classify texts, or fill the gaps of one."""
-
-    texts: tuple[str, ...]
-    """Texts to classify; with none, and no --file, the checkpoint is evaluated."""
-    checkpoint: Path | None = None
-    """Folder this project or transformers wrote; unset: the newest run under weights/ of the kind that is needed, else (but for --fill-mask) the shipped one."""
-    dataset: str | None = None
-    """Data to evaluate on, named as for training; unset: the data the checkpoint was trained on."""
-    split: str = "validation"
-    """Split to evaluate on."""
-    text_column: str | None = None
-    """Column that holds the text; unset: the one named sentence, text, review or content."""
-    label_column: str | None = None
-    """Column that holds the label; unset: the one named label, labels, sentiment or class."""
-    text_pair_column: str | None = None
-    """Column that holds a second text, for models that compare two."""
-    fill_mask: str | None = None
-    """Name the tokens that would fit each [MASK] of this text, with a pre-trained checkpoint."""
-    file: Path | None = None
-    """Classify this file, one text a line; - is standard input."""
-    pairs: bool = False
-    """Each text is two, separated by a tab, for models that compare two."""
-    output: Path | None = None
-    """Write the results to this file instead of standard output."""
-    json: bool = False
-    """Print JSON: one object for an evaluation, one line a text for predictions."""
-    device: str = "auto"
-    """auto (CUDA when there, else CPU), cpu, cuda or cuda:N."""
-    num_threads: int = 0
-    """CPU threads for PyTorch; 0 leaves PyTorch's own choice."""
-    examples: int = 10
-    """Rows in the table of examples that an evaluation prints."""
-    examples_from: str | None = None
-    """Draw the examples from the validation split of this data instead, for instance where texts may not be shown."""
-    picture: Path | None = None
-    """Draw the results of an evaluation, with examples, into this PNG."""
-    debug: bool = False
-    """Show the traceback of an error."""
-
-    def __post_init__(self) -> None:
-        for name in ("num_threads", "examples"):
-            _require(getattr(self, name) >= 0, name, getattr(self, name), "must not be negative")
-        if self.texts and self.file is not None:
-            raise UsageError("texts on the command line and --file are two inputs; give one of them")
-        others = (
-            self.file,
-            self.dataset,
-            self.text_column,
-            self.label_column,
-            self.text_pair_column,
-            self.examples_from,
-        )
-        if self.fill_mask is not None and (self.texts or any(other is not None for other in others)):
-            raise UsageError("--fill-mask takes one text of its own; drop the other texts and all options of data")
-        if self.pairs and not self.texts and self.file is None:
-            raise UsageError("--pairs goes with texts or --file; an evaluation takes --text-pair-column")
-        if self.dataset is not None and (self.texts or self.file is not None):
-            raise UsageError("--dataset is evaluated, texts and --file are classified; give one of them")
-
-
-@dataclass(frozen=True)
-class ReportConfig:
-    """Show a run in one HTML page and in pictures: its curves, and how right and how sure its model is."""
-
-    folder: Path
-    """Folder of a run, or of any classifier."""
-    predictions: Path | None = None
-    """Show these predictions instead of the model's: JSONL of an earlier report or of python -m src.inference --json."""
-    dataset: str | None = None
-    """Data to predict, named as for training; unset: the data the model was trained on."""
-    split: str = "validation"
-    """Split to predict."""
-    text_column: str | None = None
-    """Column that holds the text; unset: the one named sentence, text, review or content."""
-    label_column: str | None = None
-    """Column that holds the label; unset: the one named label, labels, sentiment or class."""
-    text_pair_column: str | None = None
-    """Column that holds a second text, for models that compare two."""
-    output_dir: Path | None = None
-    """Folder for report.html, the pictures and predictions.jsonl; unset: report/ in the run's folder."""
-    picture: Path | None = None
-    """Draw all charts, without any text of the data, into this PNG, too."""
-    device: str = "auto"
-    """auto (CUDA when there, else CPU), cpu, cuda or cuda:N."""
-    num_threads: int = 0
-    """CPU threads for PyTorch; 0 leaves PyTorch's own choice."""
-    debug: bool = False
-    """Show the traceback of an error."""
-
-    def __post_init__(self) -> None:
-        _require(self.num_threads >= 0, "num_threads", self.num_threads, "must not be negative")
-        if self.predictions is not None and self.dataset is not None:
-            raise UsageError("--predictions are shown, --dataset is predicted; give one of them")
-
-
-@dataclass(frozen=True)
-class ExportConfig:
-    """Write a trained classifier as an ONNX graph that equals it, or upload a model folder to the Hugging Face hub."""
-
-    model_folder: tuple[Path, ...]
-    """Folder this project or transformers wrote; with none, the newest run under weights/ that trained a classifier, else the shipped one."""
-    output: Path | None = None
-    """Write the graph, config.json and the tokenizer to this new folder; it appears only when the graph's logits equal the model's."""
-    format: Literal["onnx"] = "onnx"
-    """What to write there."""
-    overwrite: bool = False
-    """Replace an export that --output holds."""
-    quantize: Literal["int8"] | None = None
-    """Also write the graph with 8-bit weights (dynamic quantization), and print the accuracy of both."""
-    dataset: str | None = None
-    """Data to measure that accuracy on, named as for training; unset: the data the model was trained on."""
-    split: str = "validation"
-    """Split to measure it on."""
-    text_column: str | None = None
-    """Column that holds the text; unset: the one named sentence, text, review or content."""
-    label_column: str | None = None
-    """Column that holds the label; unset: the one named label, labels, sentiment or class."""
-    text_pair_column: str | None = None
-    """Column that holds a second text, for models that compare two."""
-    push_to_hub: str | None = None
-    """Upload the model folder, with its card, to this repository of the hub, OWNER/NAME."""
-    private: bool = False
-    """Make a new repository private."""
-    license: str | None = None
-    """License that the uploaded card names, in the hub's spelling such as apache-2.0; unset: what the folder's card says."""
-    language: str | None = None
-    """Language that the uploaded card names, such as en; unset: what the folder's card says."""
-    num_threads: int = 0
-    """CPU threads for PyTorch and ONNX Runtime; 0 leaves PyTorch's own choice."""
-    debug: bool = False
-    """Show the traceback of an error."""
-
-    def __post_init__(self) -> None:
-        _require(self.num_threads >= 0, "num_threads", self.num_threads, "must not be negative")
-        if len(self.model_folder) > 1:
-            raise UsageError(f"{len(self.model_folder)} model folders are named; give one")
-        if (self.output is None) == (self.push_to_hub is None):
-            raise UsageError("--output writes an ONNX graph, --push-to-hub uploads the model; give one of them")
-        columns = (self.dataset, self.text_column, self.label_column, self.text_pair_column)
-        if self.quantize is None and (self.split != "validation" or any(name is not None for name in columns)):
-            raise UsageError("data is named to measure what --quantize int8 costs; add it, or drop the options of data")
-        if self.output is None and (self.quantize is not None or self.overwrite):
-            raise UsageError("--quantize and --overwrite go with --output; an upload takes the model folder as it is")
-        if self.push_to_hub is None and (self.private or self.license is not None or self.language is not None):
-            raise UsageError("--private, --license and --language go with --push-to-hub; drop them")
-
-
-@dataclass(frozen=True)
-class ExplainConfig:
-    """Say what each word of a text contributes to the class the model predicts, by integrated gradients."""
-
-    texts: tuple[str, ...]
-    """Texts to explain."""
-    checkpoint: Path | None = None
-    """Folder this project or transformers wrote; unset: the newest classifier under weights/, else the shipped one."""
-    file: Path | None = None
-    """Explain this file, one text a line; - is standard input."""
-    pairs: bool = False
-    """Each text is two, separated by a tab, for models that compare two."""
-    html: Path | None = None
-    """Also write the coloured words to this HTML page."""
-    attention: Path | None = None
-    """Also draw the attention weights of all heads, of the one text given, into this PNG; they are no explanation."""
-    device: str = "auto"
-    """auto (CUDA when there, else CPU), cpu, cuda or cuda:N."""
-    num_threads: int = 0
-    """CPU threads for PyTorch; 0 leaves PyTorch's own choice."""
-    debug: bool = False
-    """Show the traceback of an error."""
-
-    def __post_init__(self) -> None:
-        _require(self.num_threads >= 0, "num_threads", self.num_threads, "must not be negative")
-        if bool(self.texts) == (self.file is not None):
-            raise UsageError("give texts on the command line, or --file, one of them")
-        if self.attention is not None and len(self.texts) != 1:
-            raise UsageError("--attention draws one text; give exactly one, on the command line")
-        if self.html is not None and self.attention is not None and self.html.resolve() == self.attention.resolve():
-            raise UsageError("--html and --attention name the same file; give them two")
-        if self.html is not None and self.file is not None and self.html.resolve() == self.file.resolve():
-            raise UsageError(f"--html {self.html} would overwrite --file; choose another")
-
-
-@dataclass(frozen=True)
-class DemoConfig:
-    """Serve a page to try a classifier on: sentences with reasons for the answers, and tables."""
-
-    checkpoint: Path | None = None
-    """Folder this project or transformers wrote; unset: the newest classifier under weights/, else the shipped one."""
-    host: str = "127.0.0.1"
-    """Address to listen at; 127.0.0.1 is this machine alone, 0.0.0.0 all that reach it."""
-    port: int = 7860
-    """Port to listen at."""
-    share: bool = False
-    """Also get a public link from gradio's servers, through which anybody who knows it may use the page."""
-    device: str = "auto"
-    """auto (CUDA when there, else CPU), cpu, cuda or cuda:N."""
-    num_threads: int = 0
-    """CPU threads for PyTorch; 0 leaves PyTorch's own choice."""
-    debug: bool = False
-    """Show the traceback of an error."""
-
-    def __post_init__(self) -> None:
-        _require(self.num_threads >= 0, "num_threads", self.num_threads, "must not be negative")
-        _require(0 < self.port < 65536, "port", self.port, "must lie in 1 to 65535")
-
-
-Config = TypeVar("Config")
-
-
-def with_options(config: Config, options: dict[str, Any]) -> Config:
-    """Replaces fields of a config and of the groups nested in it.
-
-    Args:
-        config: any dataclass of this file.
-        options: field name to value; names are unique across groups.
-
-    Returns:
-        A new config of the same type, checked again.
-
-    Raises:
-        UsageError: a value contradicts another one, or no group has a field of that name.
-    """
-    remaining = dict(options)
-    changed: Config = _replace_nested(config, remaining)
-    if remaining:
-        raise UsageError(f"there is no setting named {', '.join(remaining)}; see python -m src.train --help")
-    return changed
-
-
-def options_of(config: Any) -> dict[str, Any]:
-    """Flattens a config into option name to value, the inverse of `with_options`."""
-    options: dict[str, Any] = {}
-    for f in fields(config):
-        value = getattr(config, f.name)
-        options |= options_of(value) if is_dataclass(value) else {f.name: value}
-    return options
-
-
-def changed_options(config: Any) -> dict[str, Any]:
-    """Picks, by name, the options that are not the defaults of the config's class."""
-    defaults = options_of(type(config)())
-    return {name: value for name, value in options_of(config).items() if value != defaults[name]}
-
-
-def saved_config(default: Config, saved: dict[str, Any]) -> Config:
-    """Rebuilds the config of a run from what `dataclasses.asdict` and JSON made of it.
-
-    Args:
-        default: a config of the same type, for what is not saved.
-        saved: the nested dictionary; paths are strings, tuples are lists.
-
-    Returns:
-        The config; settings that are unknown by now are left out, new ones have their default.
-    """
-    groups = {name: group for name, group in saved.items() if isinstance(group, dict)}
-    flat = {name: value for group in (saved, *groups.values()) for name, value in group.items()}
-    options = {name: flat[name] for name in options_of(default) if name in flat}
-    paths = ("output_dir", "train_file", "validation_file")
-    options |= {name: Path(options[name]) for name in paths if options.get(name) is not None}
-    return with_options(
-        default, {name: tuple(value) if isinstance(value, list) else value for name, value in options.items()}
-    )
-
-
-def _replace_nested(config: Any, remaining: dict[str, Any]) -> Any:
-    own = {f.name: remaining.pop(f.name) for f in fields(config) if f.name in remaining}
-    groups = {f.name: getattr(config, f.name) for f in fields(config) if f.name not in own}
-    nested = {name: _replace_nested(group, remaining) for name, group in groups.items() if is_dataclass(group)}
-    return replace(config, **own, **nested)
-
-
 def _require_room(tokenization: VocabularyConfig, model: BertConfig) -> None:
-    _require(
+    require(
         tokenization.seq_len <= model.longest_sequence,
         "seq_len",
         tokenization.seq_len,
@@ -755,8 +483,3 @@ def _require_room(tokenization: VocabularyConfig, model: BertConfig) -> None:
 def _require_another_folder(model: str | None, run: RunConfig) -> None:
     if model is not None and run.output_dir is not None and Path(model).resolve() == run.output_dir.resolve():
         raise UsageError(f"--output-dir {run.output_dir} would replace the model to begin with; choose another")
-
-
-def _require(holds: bool, name: str, value: object, rule: str) -> None:
-    if not holds:
-        raise UsageError(f"{name} = {value} {rule}")

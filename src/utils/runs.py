@@ -2,13 +2,14 @@
 
 import json
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from src.utils.config import SHIPPED_CHECKPOINT, WEIGHTS_DIR, PretrainConfig, TrainConfig, options_of, saved_config
+from src.utils.config import SHIPPED_CHECKPOINT, WEIGHTS_DIR, PretrainConfig, TrainConfig
 from src.utils.errors import CheckpointError, UsageError
 from src.utils.folder import read_json
+from src.utils.options import options_of, saved_config
 
 RUN, METRICS, CHECKPOINTS = "run.json", "metrics.jsonl", "checkpoints"
 TEXTS = ("dataset", "train_file", "validation_file", "text_column", "label_column", "text_pair_column")
@@ -54,22 +55,17 @@ def newest_masked_lm() -> Path:
     return folder
 
 
-def local_path(name: str) -> Path | None:
-    """Returns the path that a user's name is, "~" expanded, or None where there is none (a hub id, a mistake)."""
-    path = Path(name).expanduser() if name.startswith("~/") else Path(name)
-    with suppress(OSError):  # too long for a file name, or behind a door that is closed to us
-        return path if name and path.exists() else None
-    return None
-
-
-def settled_model(name: str | None) -> str | None:
-    """Names a model folder by its full path, so that a resumed run finds it from any folder; hub ids stay."""
-    return name if name is None or (path := local_path(name)) is None or not path.is_dir() else str(path.resolve())
-
-
 def _delivered(task: str) -> Iterator[Path]:
     found = (folder for folder in run_folders() if (folder / "model.safetensors").exists())
     return (folder for folder in found if task_of(read_json(folder / RUN)) == task)
+
+
+def stages(run: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """Yields what run.json says of a training and of the pre-trainings before it, the last one first."""
+    stage: Mapping[str, Any] | None = run
+    while stage is not None:
+        yield stage
+        stage = stage["model"].get("pretraining")
 
 
 def read_rows(path: Path) -> tuple[list[dict[str, Any]], int]:

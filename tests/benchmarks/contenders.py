@@ -22,12 +22,14 @@ from src.data.batching import Batch, collate
 from src.data.dataset import DSCreator
 from src.data.sources import open_corpus
 from src.evaluation.predictor import Predictor
-from src.interop.huggingface import Classifier, load_classifier
+from src.interop.huggingface import load_classifier
+from src.interop.onnx import GRAPH, OnnxModel, save_onnx
 from src.model.bert import BertForSequenceClassification
 from src.training.loop import Trainer
 from src.training.objectives import Classification
-from src.utils.config import TrainConfig, resolve, with_options
+from src.utils.config import TrainConfig, resolve
 from src.utils.device import set_up_arithmetic
+from src.utils.options import with_options
 
 # Of the very first batches PyTorch and its kernels have to warm up.
 WARM_UP = 3
@@ -336,21 +338,19 @@ class Sorted(OursInInference):
 
 
 class OnnxInInference(Sorted):
-    """ONNX Runtime in float32 on the graph that `torch.onnx` makes of our model."""
+    """ONNX Runtime in float32 on the graph that `src.export` makes of our model."""
 
     def __init__(self, work: Work):
         super().__init__(work)
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = torch.get_num_threads()
-        self.session = onnxruntime.InferenceSession(str(to_onnx(self.classifier, work.folder)), options)
+        folder = work.folder / "onnx"
+        folder.mkdir()
+        save_onnx(folder, self.classifier)
+        self.graph = OnnxModel(folder / GRAPH)
 
     def run(self, ids: list[list[int]]) -> Any:
-        width = max(map(len, ids))
-        mask = np.arange(width) < np.array([[len(row)] for row in ids])
-        padded = np.array([row + [0] * (width - len(row)) for row in ids])
-        return self.session.run(None, {"input_ids": padded, "attention_mask": mask})[0]
+        lengths = torch.tensor([len(row) for row in ids])
+        padded = nn.utils.rnn.pad_sequence([torch.tensor(row) for row in ids], batch_first=True)
+        return self.graph(padded, torch.arange(padded.shape[1]) < lengths[:, None])
 
 
 class CTranslate2InInference(Sorted):
@@ -446,22 +446,6 @@ def with_dropout(model: BertForSequenceClassification, attention: float = 0.0) -
     found = BertForSequenceClassification(replace(model.config, **rates), model.num_labels)
     found.load_state_dict(model.state_dict())
     return found.train()
-
-
-def to_onnx(classifier: Classifier, folder: Path) -> Path:
-    """Exports a classifier with dynamic batch and length."""
-    path, ids = folder / "model.onnx", torch.randint(5, 99, (2, 9))
-    axes = {0: "batch", 1: "length"}
-    torch.onnx.export(
-        classifier.model.eval(),
-        (ids, torch.ones_like(ids, dtype=torch.bool)),
-        str(path),
-        input_names=["input_ids", "attention_mask"],
-        output_names=["logits"],
-        dynamic_axes={"input_ids": axes, "attention_mask": axes, "logits": {0: "batch"}},
-        dynamo=False,
-    )
-    return path
 
 
 def encoder_only(folder: Path, target: Path) -> None:

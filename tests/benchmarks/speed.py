@@ -28,7 +28,8 @@ import torch
 from src.interop.huggingface import Classifier, load_classifier, save_classifier
 from src.interop.pretrained import load_pretrained
 from src.model.bert import BertForSequenceClassification
-from src.utils.config import PRESETS, REPOSITORY, SENTIMENT_LABELS, SHIPPED_CHECKPOINT, SST2, TrainConfig, with_options
+from src.utils.config import PRESETS, REPOSITORY, SENTIMENT_LABELS, SHIPPED_CHECKPOINT, SST2, TrainConfig
+from src.utils.options import with_options
 from tests.benchmarks import contenders
 from tests.benchmarks.contenders import Work, matrix_peak
 from tests.benchmarks.pictures import speed_picture

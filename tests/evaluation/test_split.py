@@ -7,8 +7,9 @@ import pytest
 
 from src.evaluation.predictor import Predictor
 from src.evaluation.split import evaluate_split
-from src.utils.config import SAMPLE_DIR, InferenceConfig
+from src.utils.config import SAMPLE_DIR
 from src.utils.errors import DataError
+from src.utils.programs import InferenceConfig
 from tests.conftest import TrainedRun
 
 

@@ -33,9 +33,10 @@ from src.interop.tokenizer_files import read_tokenizer
 from src.model.dropout import Dropout
 from src.training.setup import set_up
 from src.utils.command_line import parse_pretraining
-from src.utils.config import SAMPLE, DataConfig, PretrainConfig, TrainConfig, with_options
+from src.utils.config import SAMPLE, DataConfig, PretrainConfig, TrainConfig
 from src.utils.errors import CheckpointError, UsageError
 from src.utils.folder import read_json
+from src.utils.options import with_options
 from tests.conftest import Answer, Programs
 from tests.interop.peers import FAMILIES, LABELS, POSITIONS, D, randomized, their_config, tokenizer
 

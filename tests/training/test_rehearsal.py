@@ -4,7 +4,8 @@ from typing import Any
 import pytest
 
 from src.training.rehearsal import dry_run, seconds_per_step
-from src.utils.config import TrainConfig, changed_options, with_options
+from src.utils.config import TrainConfig
+from src.utils.options import changed_options, with_options
 from tests.training import tiny_training
 
 

@@ -14,9 +14,10 @@ from src.interop.huggingface import load_classifier
 from src.training import session, subjects
 from src.training.run_folder import RunFolder
 from src.training.state import TENSORS
-from src.utils.config import TrainConfig, saved_config
+from src.utils.config import TrainConfig
 from src.utils.errors import StorageError, UsageError
 from src.utils.folder import MANIFEST, verify
+from src.utils.options import saved_config
 from tests.training.tiny_training import begin, go_on
 
 

@@ -11,8 +11,9 @@ from src.training.run_folder import RunFolder
 from src.training.start import FREE_TO_CHANGE, find_checkpoint, new_run, refuse_changes
 from src.training.state import TENSORS
 from src.utils import runs
-from src.utils.config import PretrainConfig, RunConfig, TrainConfig, options_of, with_options
+from src.utils.config import PretrainConfig, RunConfig, TrainConfig
 from src.utils.errors import CheckpointError, UsageError
+from src.utils.options import options_of, with_options
 from tests.training.tiny_training import begin, settings
 
 

@@ -14,7 +14,8 @@ from src.data.documents import Documents
 from src.data.masking import Masking
 from src.data.packing import PackedRows, TokenizedCorpus, tokenized_corpus
 from src.training.pretrain_setup import PretrainSetup, set_up_pretraining
-from src.utils.config import PretrainConfig, with_options
+from src.utils.config import PretrainConfig
+from src.utils.options import with_options
 
 WORDS = ("red", "green", "blue", "black", "white", "pink", "brown", "grey")
 

@@ -15,7 +15,8 @@ from src.training.run_folder import RunFolder
 from src.training.session import Session
 from src.training.setup import Setup, set_up
 from src.training.tracking import Tracker
-from src.utils.config import DataConfig, TrainConfig, with_options
+from src.utils.config import DataConfig, TrainConfig
+from src.utils.options import with_options
 
 ClassifierTrainer = Trainer[BertForSequenceClassification, DSCreator]
 

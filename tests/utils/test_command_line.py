@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 
 from src.utils.command_line import parse, parse_pretraining, parse_training
-from src.utils.config import PRESETS, RECIPES, REPOSITORY, InferenceConfig, PretrainConfig, TrainConfig, with_options
+from src.utils.config import PRESETS, RECIPES, REPOSITORY, PretrainConfig, TrainConfig
 from src.utils.errors import UsageError
+from src.utils.options import with_options
+from src.utils.programs import InferenceConfig
 
 TRAIN, PRETRAIN, INFERENCE = (f"python -m src.{name}" for name in ("train", "pretrain", "inference"))
 HEAVY = ("torch", "numpy", "tokenizers", "datasets", "wandb", "matplotlib", "sklearn", "transformers")

@@ -8,33 +8,32 @@ from typing import Any, get_type_hints
 import pytest
 
 import src.utils.config as config_module
+import src.utils.programs as programs_module
 from src.utils.config import (
     PRESETS,
     RECIPES,
     BertConfig,
     DataConfig,
-    DemoConfig,
-    ExplainConfig,
-    ExportConfig,
-    InferenceConfig,
     OptimizationConfig,
     OptimizerConfig,
     PretrainConfig,
     PretrainingConfig,
-    ReportConfig,
     RunConfig,
     TrainConfig,
     VocabularyConfig,
-    options_of,
-    saved_config,
-    with_options,
 )
 from src.utils.errors import UsageError
+from src.utils.options import options_of, saved_config, with_options
+from src.utils.programs import DemoConfig, ExplainConfig, ExportConfig, InferenceConfig, ReportConfig, Running
 
+MODULES = (config_module, programs_module)
 CLASSES: dict[str, Any] = {
-    name: value for name, value in vars(config_module).items() if isinstance(value, type) and is_dataclass(value)
+    name: value
+    for module in MODULES
+    for name, value in vars(module).items()
+    if isinstance(value, type) and is_dataclass(value)
 }
-SOURCE = Path(config_module.__file__)
+SOURCES = [Path(str(module.__file__)) for module in MODULES]
 NAN = float("nan")
 
 REFUSED: list[tuple[Any, str, list[Any]]] = [
@@ -79,13 +78,14 @@ REFUSED: list[tuple[Any, str, list[Any]]] = [
     (RunConfig, "keep_last", [0, -1]),
     (RunConfig, "evaluate_every", [-1]),
     (RunConfig, "seed", [-1, 2**63]),
-    (InferenceConfig, "num_threads", [-1]),
     (InferenceConfig, "examples", [-1]),
-    (ReportConfig, "num_threads", [-1]),
-    (ExportConfig, "num_threads", [-1]),
-    (ExplainConfig, "num_threads", [-1]),
-    (DemoConfig, "num_threads", [-1]),
+    (Running, "num_threads", [-1]),
     (DemoConfig, "port", [0, 65536]),
+]
+
+INHERITED: list[tuple[Any, str, list[Any]]] = [
+    (config_class, "num_threads", [-1])
+    for config_class in (InferenceConfig, ReportConfig, ExportConfig, ExplainConfig, DemoConfig)
 ]
 
 # What the command line always gives.
@@ -103,7 +103,7 @@ def make(config_class: Any, **options: Any) -> Any:
 
 @pytest.mark.parametrize(
     "config_class, name, value",
-    [(config_class, name, value) for config_class, name, values in REFUSED for value in values],
+    [(config_class, name, value) for config_class, name, values in REFUSED + INHERITED for value in values],
 )
 def test_a_value_out_of_range_is_refused_by_name(config_class: Any, name: str, value: Any) -> None:
     with pytest.raises(UsageError, match=f"^{name} = {value} .*"):
@@ -259,7 +259,8 @@ def test_settings_unknown_by_now_are_left_out_and_new_ones_have_their_default() 
 
 
 def config_classes_in_source() -> list[ast.ClassDef]:
-    return [node for node in ast.parse(SOURCE.read_text(encoding="utf-8")).body if isinstance(node, ast.ClassDef)]
+    statements = [node for source in SOURCES for node in ast.parse(source.read_text(encoding="utf-8")).body]
+    return [node for node in statements if isinstance(node, ast.ClassDef)]
 
 
 @pytest.mark.parametrize("node", config_classes_in_source(), ids=lambda node: node.name)

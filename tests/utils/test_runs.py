@@ -13,7 +13,6 @@ from src.utils.runs import (
     newest_masked_lm,
     newest_unfinished_run,
     run_folders,
-    settled_model,
     task_of,
 )
 
@@ -103,9 +102,3 @@ def test_without_any_pretrained_model_the_user_is_told_to_make_one(weights: Path
 def test_a_run_of_before_there_were_tasks_is_one_of_classification() -> None:
     assert task_of({"finished": None}) == TrainConfig.task
     assert task_of({"task": PretrainConfig.task}) == PretrainConfig.task
-
-
-def test_a_name_that_is_no_path_stays(weights: Path) -> None:
-    for name in ("google-bert/bert-base-uncased", "x" * 300, "~nobody-of-this-name/model"):
-        assert settled_model(name) == name
-    assert settled_model(str(weights / ".." / weights.name)) == str(weights.resolve())
