@@ -123,7 +123,8 @@ def keep_picture(browser: Any, path: Path) -> None:
 
 def test_sentences_are_typed_and_answers_read(server: Server, browser: Any, tmp_path: Path) -> None:
     browser.get(server.url)
-    assert browser.title == one(browser, "h1").text == "bert-sst2"
+    assert one(browser, "h1").text == "bert-sst2"
+    wait_for(lambda: browser.title == "bert-sst2", "the page has no title")
     type_and_classify(browser, "A charming film, from its first scene to its last.\nTwo hours I will never get back.")
     wait_for(lambda: len(all_of(browser, "#answers .explained")) == 2, "answers")
     first, second = all_of(browser, "#answers .explained")
