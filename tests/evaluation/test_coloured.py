@@ -52,7 +52,7 @@ def test_a_terminal_shows_the_text_in_colours_and_the_strongest_words() -> None:
     assert first == "positive  75.0 %"
     assert re.sub(r"\x1b\[[\d;]*m", "", text) == "A dull film!"
     papers = re.findall(r"48;2;(\d+);(\d+);(\d+)m", text)
-    assert papers[1] == ("230", "126", "34")  # the strongest word has the full colour, here that against
+    assert papers[1] == ("230", "159", "0")  # the strongest word has the full colour, here the orange against
     assert int(papers[0][0]) < int(papers[0][2]) and len(papers) == 3  # blue for; not one for what is unread
     assert strongest == "dull -2.0000, A +0.5000, film +0.2500"
 
