@@ -1,5 +1,7 @@
+import gzip
 import http.server
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -140,13 +142,34 @@ def test_the_hub_is_asked_through_the_proxy(online: pytest.MonkeyPatch) -> None:
             assert connection.recv(100).startswith(b"GET http://hub.invalid/api/datasets/owner/name ")
 
 
-def test_under_hf_hub_offline_nothing_is_asked(online: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("switch", ["1", "on", "Yes", "TRUE"])
+def test_under_hf_hub_offline_nothing_is_asked(online: pytest.MonkeyPatch, switch: str) -> None:
     with server(200) as url:
         online.setenv("HF_ENDPOINT", url)
-        online.setenv("HF_HUB_OFFLINE", "1")
+        online.setenv("HF_HUB_OFFLINE", switch)
         assert not hub.hub_answers("owner/name")
         online.setenv("HF_HUB_OFFLINE", "0")
         assert hub.hub_answers("owner/name")
+
+
+@pytest.mark.parametrize(
+    "environment, said",
+    [
+        ({"HF_ENDPOINT": CLOSED + "/"}, f"{CLOSED} does not answer and owner/name is not cached here; {hub.REMEDY}"),
+        (
+            {"HF_HUB_OFFLINE": "1"},
+            "https://huggingface.co is switched off by HF_HUB_OFFLINE and owner/name is not cached",
+        ),
+    ],
+    ids=["closed", "switched_off"],
+)
+def test_the_message_names_hub_and_reason(online: pytest.MonkeyPatch, environment: dict[str, str], said: str) -> None:
+    online.delenv("HF_ENDPOINT", raising=False)
+    for name, value in environment.items():
+        online.setenv(name, value)
+    with pytest.raises(DataError) as caught:
+        hub.load_hub("owner/name")
+    assert str(caught.value).startswith(said)
 
 
 @pytest.mark.parametrize("before", ["", "import datasets, huggingface_hub"], ids=["fresh", "already_imported"])
@@ -246,6 +269,63 @@ def test_a_folder_without_data_is_refused(tmp_path: Path) -> None:
         hub.load_folder(tmp_path)
 
 
+def test_a_folder_that_cannot_be_read_is_named_with_a_remedy(tmp_path: Path) -> None:
+    folder = write_corpus(tmp_path / "corpus", train=[0, 1])
+    file = folder / "data" / "train-00000-of-00001.parquet"
+    file.write_bytes(file.read_bytes()[:100])
+    with pytest.raises(DataError) as caught:
+        hub.load_folder(folder)
+    assert str(caught.value).startswith(f"cannot load {folder}: ")
+    assert str(caught.value).endswith(f"; name a folder in the hub's layout instead of {folder}")
+
+
+def test_a_folder_of_texts_is_read_as_it_is_written(tmp_path: Path) -> None:
+    (tmp_path / "train-1.csv").write_text("text,label\n007,NA\n")
+    (tmp_path / "train-2.csv").write_text("text,source\n1e5,b\n")
+    (tmp_path / "test.csv").write_text("text,label\nfine,1\n")
+    corpus = hub.load_folder(tmp_path)
+    assert corpus["train"].to_list() == [
+        {"text": "007", "label": "NA", "source": None},
+        {"text": "1e5", "label": None, "source": "b"},
+    ]
+    assert corpus["test"].to_list() == [{"text": "fine", "label": "1"}]
+
+
+def test_a_column_of_several_kinds_of_values_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "train.jsonl"
+    file.write_text('{"text": "a", "label": 1}\n{"text": "b", "label": {"of": "another kind"}}\n')
+    with pytest.raises(DataError) as caught:
+        hub.load_folder(tmp_path)
+    assert re.fullmatch(rf"{file}: \S+( \S+)+; give a column one kind of values", str(caught.value))
+
+
+@pytest.mark.parametrize("elsewhere", [False, True], ids=["archive", "link"])
+def test_archives_and_files_from_elsewhere_are_refused(tmp_path: Path, elsewhere: bool) -> None:
+    outside, folder = tmp_path / "outside.csv", tmp_path / "corpus"
+    folder.mkdir()
+    outside.write_text("text,label\nfine,1\n")
+    file = folder / ("train.csv" if elsewhere else "train.csv.gz")
+    if elsewhere:
+        file.symlink_to(outside)
+    else:
+        file.write_bytes(gzip.compress(outside.read_bytes()))
+    with pytest.raises(DataError) as caught:
+        hub.load_folder(folder)
+    kinds = ".parquet, .arrow, .txt, .csv, .tsv, .jsonl, .json"
+    assert str(caught.value) == f"{file} is none of {kinds} inside {folder}; unpack it, or put the file itself there"
+
+
+@pytest.mark.parametrize("index", [2, 9])
+def test_a_class_that_is_not_declared_is_refused_with_its_row(tmp_path: Path, index: int) -> None:
+    import datasets
+
+    corpus = hub.load_folder(write_corpus(tmp_path / "corpus", train=[0, 1]))
+    table = corpus["train"].data.table.set_column(1, "label", [[0, index]])
+    lying = {"train": datasets.Dataset(datasets.table.InMemoryTable(table), info=corpus["train"].info)}
+    with pytest.raises(DataError, match=f"^owner/name, split train, row 2: label {index} is none of 2 classes$"):
+        hub.read_split(lying, "owner/name", "train")
+
+
 def test_a_split_is_read_with_numbered_rows_and_names_for_class_ids(tmp_path: Path) -> None:
     corpus = hub.load_folder(write_corpus(tmp_path / "corpus", train=[1, 0], test=[-1, -1]))
     train, test = hub.read_split(corpus, "owner/name", "train"), hub.read_split(corpus, "owner/name", "test")
@@ -268,8 +348,8 @@ def test_the_test_split_stands_in_for_validation_only_where_there_is_none(tmp_pa
 
 def test_an_unknown_split_is_refused_with_those_there_are(tmp_path: Path) -> None:
     corpus = hub.load_folder(write_corpus(tmp_path / "corpus", train=[0, 1]))
-    with pytest.raises(DataError, match=r"name has no split validation .*; it has train: name one of these"):
-        hub.read_split(corpus, "name", "validation")
+    with pytest.raises(DataError, match=r"name has no split validation .*; it has train, other: name one of these"):
+        hub.read_split({**corpus, "other": corpus["train"]}, "name", "validation")
 
 
 @pytest.mark.parametrize("source", ["stanfordnlp/sst2", "a.b/c-d_e"])

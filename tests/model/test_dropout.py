@@ -22,6 +22,16 @@ def test_elements_are_dropped_as_often_as_pytorch_drops_them(probability: float)
     assert found.mean().item() == pytest.approx(1, abs=5 * deviation / (1 - probability))
 
 
+def test_on_a_cpu_the_scale_is_that_of_the_rounded_probability() -> None:
+    y = Dropout(0.1).train()(torch.ones(1000))
+    assert torch.equal(y[y != 0].unique(), torch.tensor([65536 / (65536 - 6554)]))  # 6554 = round(0.1 * 65536)
+
+
+def test_elsewhere_pytorch_drops() -> None:
+    x = torch.ones(13, 7, device="meta")
+    assert Dropout(0.1).train()(x).device.type == "meta"
+
+
 def test_the_four_elements_that_share_a_random_number_are_dropped_apart() -> None:
     torch.manual_seed(0)
     dropped = (Dropout(0.5).train()(torch.ones(250_000, 4)) == 0).double()
