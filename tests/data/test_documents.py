@@ -7,8 +7,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from src.data import documents
-from src.data.documents import LONGEST_PIECE, Documents, chain, open_documents, pieces
+from src.data import documents, hub
+from src.data.documents import LONGEST_PIECE, Documents, chain, open_documents, pieces, settled
 from src.utils.errors import DataError
 
 
@@ -103,6 +103,16 @@ def test_a_folder_that_holds_tables_is_a_corpus_whatever_else_it_holds(tmp_path:
     assert read(tmp_path) == ["a row"]
 
 
+def test_a_text_file_from_elsewhere_is_refused(tmp_path: Path) -> None:
+    folder, elsewhere = tmp_path / "notes", write(tmp_path, "elsewhere.txt", "one")
+    write(folder, "a.txt", "two\nlines")
+    (folder / "b.txt").symlink_to(elsewhere)
+    expected = f"{folder / 'b.txt'} links to a file outside {folder}; put the file itself there, or name it"
+    assert refusal(folder) == expected
+    (folder / "b.txt").unlink()
+    assert read(folder) == ["two\nlines"]
+
+
 def test_a_mistyped_text_file_is_no_hub_id() -> None:
     assert "does not exist" in refusal(Path("data/absent.txt"))
 
@@ -177,6 +187,11 @@ def test_what_a_corpus_lacks_is_a_data_error_that_names_it(corpus: Path) -> None
     assert refusal(corpus, text_column="stars").startswith("films:train, row 1: the text is 0, not a string")
 
 
+def test_a_row_of_a_corpus_without_text_is_named_by_its_number(tmp_path: Path) -> None:
+    write(tmp_path, "train.jsonl", '{"text": "one"}\n{"text": "two"}\n{"text": null}\n')
+    assert refusal(tmp_path).startswith(f"{tmp_path.name}:train, row 3: the text is None, not a string")
+
+
 # Where sources are
 
 
@@ -186,6 +201,28 @@ def test_a_source_that_does_not_exist_is_a_data_error_that_names_it(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert repr(source.removesuffix(":train")) in refusal(source)
+
+
+def test_a_hub_that_is_out_of_reach_is_a_data_error_with_a_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert "is switched off by HF_HUB_OFFLINE and owner/name is not cached here" in refusal("owner/name:test")
+    assert refusal("owner/name").endswith("; check the network, or name folders or files with --corpus")
+
+
+def test_a_corpus_of_the_hub_is_called_by_its_id_and_split(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hub, "load_hub", lambda name, remedy: hub.load_folder(corpus))
+    assert open_documents("owner/name").name == "owner/name:train"
+    assert open_documents("owner/name:unsupervised").name == "owner/name:unsupervised"
+
+
+@pytest.mark.parametrize("split", ["", ":test"])
+def test_a_resumed_run_finds_its_sources_from_any_folder(
+    split: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path, "films/a.txt", "one")
+    monkeypatch.chdir(tmp_path)
+    assert settled(f"films{split}") == f"{tmp_path / 'films'}{split}"
+    assert settled(f"owner/name{split}") == f"owner/name{split}"
 
 
 def test_a_path_that_holds_a_colon_is_a_path(tmp_path: Path) -> None:
@@ -230,6 +267,9 @@ def test_long_documents_are_cut_between_words(texts: list[str], longest: int) ->
     assert [word for piece in found for word in piece.split()] == texts
     assert "".join(found) == text
     assert all(len(piece) <= longest for piece in found)
+    # Each piece takes as many words as there is room for.
+    nexts = [piece.split()[0] for piece in found[1:]]
+    assert all(len(piece) + len(f" {word}") >= longest for piece, word in zip(found, nexts, strict=False))
 
 
 @settings(deadline=None)

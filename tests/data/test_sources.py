@@ -120,6 +120,8 @@ def test_with_nothing_named_the_hub_is_asked_for_sst2(tmp_path: Path, monkeypatc
     monkeypatch.setattr(hub, "load_hub", load)
     corpus = open_corpus(DataConfig())
     assert asked == [SST2] == [corpus.name] and not corpus.is_fallback
+    assert corpus.source == DataConfig(dataset=SST2)
+    assert open_named("owner/name").source == DataConfig(dataset="owner/name")
     assert corpus.splits["validation"].origin == "stanfordnlp/sst2, split validation"
 
 
@@ -301,8 +303,8 @@ def test_declared_classes_keep_their_order_and_others_are_sorted(tmp_path: Path)
     assert declared.label_names == ("world", "art", "sport") and declared.splits["train"].labels == [0, 2]
     found = open_named(write_folder(tmp_path / "b", train=["world", "art"]), ("train",))
     assert found.label_names == ("art", "world") and found.splits["train"].labels == [1, 0]
-    numbers = open_named(write_folder(tmp_path / "n", train=[2, 0, 1]), ("train",))
-    assert numbers.label_names == ("0", "1", "2") and numbers.splits["train"].labels == [2, 0, 1]
+    numbers = open_named(write_folder(tmp_path / "n", train=[10, 1, 2]), ("train",))
+    assert numbers.label_names == ("1", "2", "10") and numbers.splits["train"].labels == [2, 0, 1]
 
 
 def test_the_training_split_decides_the_labels_in_whatever_order_splits_are_asked_for(tmp_path: Path) -> None:
