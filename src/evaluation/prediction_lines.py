@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from itertools import islice, zip_longest
@@ -14,6 +15,8 @@ from src.utils.errors import DataError, notice, printable
 
 # Enough lines to find many of equal length, few enough to hold in memory.
 LINES_AT_ONCE = 8192
+# A file of a million lines would hide what matters behind as many remarks.
+REMARKS_OF_A_KIND = 10
 
 
 def read_lines(path: Path) -> Iterator[str]:
@@ -45,7 +48,7 @@ def _decode(line: bytes, path: Path, number: int) -> str:
 
 
 def predict_all(predictor: Predictor, texts: Iterable[str], in_pairs: bool = False) -> Iterator[Prediction]:
-    """Classifies any number of texts, and tells on standard error what was odd about some.
+    """Classifies any number of texts, and tells on standard error what is odd about some (`Remarks`).
 
     Args:
         predictor: the model.
@@ -58,8 +61,10 @@ def predict_all(predictor: Predictor, texts: Iterable[str], in_pairs: bool = Fal
     Raises:
         DataError: a text that should be two holds no tab, or more than one.
     """
+    remarks = Remarks(predictor.classifier.seq_len)
     for before, chunk in _chunks(texts):
-        yield from _predict_chunk(predictor, chunk, before, in_pairs)
+        yield from _predict_chunk(predictor, chunk, before, in_pairs, remarks)
+    remarks.tell_rest()
 
 
 def write_share(
@@ -81,11 +86,13 @@ def write_share(
         DataError: as `predict_all`.
     """
     sizes: list[int] = []
+    remarks = Remarks(predictor.classifier.seq_len)
     with path.open("wb") as stream:
         for number, (before, chunk) in enumerate(_chunks(texts)):
             if number % world_size() == rank():
-                predictions = _predict_chunk(predictor, chunk, before, in_pairs)
+                predictions = _predict_chunk(predictor, chunk, before, in_pairs, remarks)
                 sizes.append(stream.write("".join(f"{line(one)}\n" for one in predictions).encode()))
+    remarks.tell_rest()
     return sizes
 
 
@@ -112,12 +119,13 @@ def _chunks(texts: Iterable[str]) -> Iterator[tuple[int, list[str]]]:
         before += len(chunk)
 
 
-def _predict_chunk(predictor: Predictor, chunk: list[str], before: int, in_pairs: bool) -> Iterator[Prediction]:
+def _predict_chunk(
+    predictor: Predictor, chunk: list[str], before: int, in_pairs: bool, remarks: "Remarks"
+) -> Iterator[Prediction]:
     pairs = _divided(chunk, before) if in_pairs else None
     predictions = predictor.predict(chunk) if pairs is None else predictor.predict(*pairs)
     for number, prediction in enumerate(predictions, start=before + 1):
-        if odd := remark(prediction, predictor.classifier.seq_len):
-            notice(f"text {number}: {odd}", from_all=True)
+        remarks.tell(number, prediction)
         yield prediction
 
 
@@ -128,6 +136,31 @@ def _divided(texts: list[str], before: int) -> tuple[list[str], list[str]]:
         if len(both) != 2:
             raise DataError(f"text {number}: {len(both) - 1} tabs; write two texts with one tab between them")
     return [first for first, _ in parts], [second for _, second in parts]
+
+
+class Remarks:
+    """Tells on standard error what is odd about predictions: the first few of a kind one by one, the rest as a count.
+
+    Args:
+        seq_len: the most tokens the model reads.
+    """
+
+    def __init__(self, seq_len: int):
+        self.seq_len = seq_len
+        self.seen: Counter[str] = Counter()
+
+    def tell(self, number: int, prediction: Prediction) -> None:
+        """Tells about one text, given its number, unless enough of its kind have been told."""
+        if odd := remark(prediction, self.seq_len):
+            self.seen[odd] += 1
+            if self.seen[odd] <= REMARKS_OF_A_KIND:
+                notice(f"text {number}: {odd}", from_all=True)
+
+    def tell_rest(self) -> None:
+        """Counts those that were not told."""
+        for odd, times in self.seen.items():
+            if times > REMARKS_OF_A_KIND:
+                notice(f"{times - REMARKS_OF_A_KIND:,} more: {odd}", from_all=True)
 
 
 def remark(prediction: Prediction, seq_len: int) -> str | None:

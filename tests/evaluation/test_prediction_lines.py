@@ -3,11 +3,12 @@ import json
 import sys
 import time
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from src.evaluation.prediction_lines import LINES_AT_ONCE, as_json, as_line, predict_all, read_lines
+from src.evaluation.prediction_lines import LINES_AT_ONCE, as_json, as_line, predict_all, read_lines, write_share
 from src.evaluation.predictor import Prediction, Predictor
 from src.utils.errors import DataError
 from tests.conftest import TrainedRun
@@ -95,6 +96,18 @@ def test_odd_texts_are_remarked_on_by_number(
     printed = capsys.readouterr()
     assert printed.err == ("" if remark is None else f"text 2: {remark}\n")
     assert printed.out == ""
+
+
+def test_of_many_odd_texts_of_a_kind_most_are_only_counted(
+    predictor: Predictor, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("src.evaluation.prediction_lines.LINES_AT_ONCE", 4)  # counts run through all chunks
+    texts = ["qwxyz", ""] * 10 + ["qwxyz"] * 1234
+    told = [f"text {number}: " for number in range(1, 21)] + ["1,234 more: the model knows none of its words"]
+    for go in (predict_all, partial(write_share, in_pairs=False, line=as_line, path=tmp_path / "share")):
+        list(go(predictor, texts))
+        lines = capsys.readouterr().err.splitlines()
+        assert len(lines) == len(told) and all(map(str.startswith, lines, told)), lines
 
 
 def test_pairs_are_divided_at_their_tab(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
