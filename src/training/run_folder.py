@@ -18,6 +18,7 @@ from src.training.subjects import Subject
 from src.utils.config import PretrainConfig, TrainConfig
 from src.utils.errors import CheckpointError, UsageError, notice
 from src.utils.folder import (
+    CARD,
     REPLACED,
     discard,
     discard_unfinished,
@@ -170,7 +171,7 @@ class RunFolder:
         with refreshed_folder(self.path) as folder:
             with state.as_delivered():
                 subject.save(folder)
-            (folder / "README.md").write_text(subject.card(run, numbers), encoding="utf-8")
+            (folder / CARD).write_text(subject.card(run, numbers), encoding="utf-8")
         # Outside the manifest: evaluating again may write it anew.
         replace_json(self.path / EVALUATION, {**numbers, "dataset": run["data"]["name"]})
 

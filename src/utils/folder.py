@@ -17,6 +17,7 @@ from src.utils.errors import CheckpointError, StorageError
 from src.utils.foreign import refuse_strange_file, without_duplicates
 
 MANIFEST = "manifest.json"
+CARD = "README.md"  # the model card, in no manifest: people edit it
 UNFINISHED, REPLACED = ".unfinished-", ".replaced"
 # As Python objects, JSON may take thirty times its size. A list of tens of thousands of classes stays below this.
 LARGEST_JSON = 3_000_000
@@ -69,7 +70,7 @@ def refreshed_folder(target: Path) -> Iterator[Path]:
 
 
 def verify(folder: Path, has_manifest: bool = False) -> None:
-    """Compares a folder with its manifest.
+    """Compares a folder with its manifest, but for the model card.
 
     Args:
         folder: to look at.
@@ -82,6 +83,8 @@ def verify(folder: Path, has_manifest: bool = False) -> None:
     if not has_manifest and not (folder / MANIFEST).exists():
         return
     for name, expected in read_json(folder / MANIFEST).items():
+        if name == CARD:  # earlier versions listed it
+            continue
         if name != Path(name).name:
             raise CheckpointError(f"{folder / MANIFEST} lists {name!r}, no file of this folder; restore the manifest")
         file = folder / name
@@ -196,7 +199,7 @@ def storage_errors(where: Path) -> Iterator[None]:
 
 def _write_manifest(folder: Path) -> None:
     files = sorted(file for file in folder.iterdir() if file.name != MANIFEST)
-    write_json(folder / MANIFEST, {file.name: _sum(file) for file in files})
+    write_json(folder / MANIFEST, {file.name: _sum(file) for file in files if file.name != CARD})
     for file in [*files, folder / MANIFEST]:
         file.chmod(0o644)  # safetensors writes for the owner alone
         _flush(file)

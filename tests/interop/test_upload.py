@@ -128,17 +128,15 @@ def test_a_missing_package_is_named(programs: Programs, monkeypatch: pytest.Monk
     assert answer.code == 2 and answer.error.endswith("needs huggingface_hub; pip install huggingface_hub")
 
 
-def edited_card(folder: Path) -> None:
-    (folder / "README.md").write_text("# Mine\n")
+def edited_settings(folder: Path) -> None:
+    (folder / "config.json").write_text((folder / "config.json").read_text() + "\n")
 
 
 def no_card(folder: Path) -> None:
-    (folder / MANIFEST).unlink()
     (folder / "README.md").unlink()
 
 
 def broken_card(folder: Path) -> None:
-    (folder / MANIFEST).unlink()
     (folder / "README.md").write_text("---\nlicense: [\n---\n# Mine\n")
 
 
@@ -151,7 +149,7 @@ def cut_weights(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (edited_card, "README.md is damaged: it differs from manifest.json"),
+        (edited_settings, "config.json is damaged: it differs from manifest.json"),
         (no_card, "README.md is missing; write this model card"),
         (broken_card, "README.md is no model card"),
         (cut_weights, "model.safetensors cannot be read"),
@@ -171,9 +169,8 @@ def test_a_folder_that_is_damaged_is_refused(
 # The card
 
 
-def test_a_card_of_another_program_is_completed_but_keeps_what_it_says(tmp_path: Path) -> None:
+def test_an_edited_card_is_completed_but_keeps_what_it_says(tmp_path: Path) -> None:
     shutil.copytree(SHIPPED_CHECKPOINT, tmp_path / "model")
-    (tmp_path / "model" / MANIFEST).unlink()
     (tmp_path / "model" / "README.md").write_text("---\nlicense: cc0-1.0\ncolour: red\n---\n# Mine\n")
     card: Any = ModelCard(completed_card(tmp_path / "model", "me/mine", None, "de"))
     assert card.text.strip() == "# Mine"

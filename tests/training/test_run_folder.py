@@ -131,7 +131,7 @@ def test_without_a_whole_checkpoint_there_is_no_newest_one(run: RunFolder) -> No
 def test_delivered_folder_is_listed_in_its_manifest(run: RunFolder) -> None:
     verify(run.path)
     listed = json.loads((run.path / MANIFEST).read_text())
-    assert {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "README.md"} <= set(listed)
+    assert {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"} <= set(listed)
     assert "run.json" not in listed and "evaluation-validation.json" not in listed  # these change later
 
 

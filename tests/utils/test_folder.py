@@ -8,6 +8,7 @@ import pytest
 
 from src.utils.errors import CheckpointError, StorageError
 from src.utils.folder import (
+    CARD,
     MANIFEST,
     REPLACED,
     UNFINISHED,
@@ -175,6 +176,20 @@ def test_our_own_folder_without_a_manifest_is_refused(saved: Path) -> None:
 def test_files_the_manifest_does_not_list_pass(saved: Path) -> None:
     (saved / "notes").write_text("mine")
     verify(saved)
+
+
+def test_a_model_card_may_be_edited_even_if_an_older_manifest_lists_it(saved: Path, tmp_path: Path) -> None:
+    with new_folder(tmp_path / "model") as folder:
+        write(folder, weights="0123456789", **{CARD: "a card"})
+    listed = read_json(saved / MANIFEST)
+    assert list(listed) == ["weights"]
+    (saved / CARD).write_text("a better card")
+    verify(saved)
+    write_json(saved / MANIFEST, listed | {CARD: {"bytes": 6, "sha256": "0"}})
+    verify(saved)
+    write_json(saved / MANIFEST, listed | {"weights": {"bytes": 10, "sha256": "0"}})
+    with pytest.raises(CheckpointError, match="damaged"):
+        verify(saved)
 
 
 def test_any_flipped_bit_of_a_file_is_found(saved: Path) -> None:
