@@ -12,6 +12,7 @@ import pytest
 from src.data.hub import existing_path
 from src.utils import runs
 from src.utils.config import REPOSITORY, SAMPLE_DIR
+from src.utils.folder import held
 from tests.conftest import Answer, Programs, TrainedRun
 
 ROWS = [
@@ -206,6 +207,15 @@ def test_a_damaged_newest_checkpoint_falls_back_with_a_notice(programs: Programs
     assert f"warning: {newest / 'training_state.json'} is damaged" in answer.err
     assert f"resuming    {older}" in answer.err
     assert (path / "model.safetensors").read_bytes() == model
+
+
+def test_a_run_that_another_process_trains_is_left_alone(programs: Programs, one_epoch: Path) -> None:
+    before = {path: path.read_bytes() for path in one_epoch.rglob("*") if path.is_file()}
+    with held(one_epoch):
+        answer = programs.train("--resume", one_epoch)
+    assert answer.code == 2 and f"another process trains in {one_epoch}" in answer.error
+    assert {path: path.read_bytes() for path in one_epoch.rglob("*") if path.is_file()} == before
+    succeed(programs.train("--resume", one_epoch))
 
 
 def test_auto_resumes_the_newest_unfinished_run_under_weights(

@@ -17,6 +17,7 @@ from src.training.tracking import open_tracker
 from src.utils.config import PretrainConfig, TrainConfig
 from src.utils.distributed import begin_alike, draw_apart, is_first, wait_for_all
 from src.utils.errors import UserError
+from src.utils.folder import held
 from src.utils.options import options_of
 
 
@@ -50,12 +51,19 @@ def run(config: TrainConfig | PretrainConfig, setup: Setup, folder: RunFolder, c
         checkpoint: where to go on; None: begin anew.
 
     Raises:
+        UsageError: another process trains in the folder.
         Interrupted: SIGINT or SIGTERM came; a checkpoint was saved.
         DivergedError: loss or gradient was not finite three times in a row.
         StorageError: something could not be written; training went on to its end nevertheless.
     """
-    if not is_first():
-        folder = SilentRunFolder(folder.path)
+    if is_first():
+        with held(folder.path):
+            _run(config, setup, folder, checkpoint)
+    else:
+        _run(config, setup, SilentRunFolder(folder.path), checkpoint)
+
+
+def _run(config: TrainConfig | PretrainConfig, setup: Setup, folder: RunFolder, checkpoint: Path | None) -> None:
     wait_for_all()  # until none is about to look whether the folder is taken, or what it holds
     begin_alike(setup.trainer.model.parameters(), (options_of(config), dict(setup.data)))
     draw_apart(config.run.seed)
