@@ -127,3 +127,24 @@ def test_a_layer_of_cls_alone_has_the_first_row_of_a_layer_of_all(masked: bool) 
     assert alone.shape == (B, 1, D) and weights.shape == (B, H, 1, T)
     torch.testing.assert_close(alone, together[:, :1], rtol=0, atol=1e-6)
     torch.testing.assert_close(weights, all_weights[:, :, :1], rtol=0, atol=1e-6)
+
+
+@masked_or_not
+def test_gradient_checkpointing_computes_each_layer_again_on_the_way_back(masked: bool) -> None:
+    mask = padding_mask()[:, None, None, :] if masked else None
+    gradients = []
+    for checkpointing, training, times in ((False, True, 1), (True, True, 2), (True, False, 1)):
+        ours, x = randomized(Encoder([layer() for _ in range(LAYERS)])), random_states().requires_grad_()
+        assert not ours.gradient_checkpointing
+        ours.train(training).gradient_checkpointing = checkpointing
+        calls: list[nn.Module] = []
+        for one in ours.layers:
+            one.register_forward_pre_hook(lambda module, _, calls=calls: calls.append(module))
+        states, _ = ours(x, mask, only_cls=True)
+        assert [len(state[0]) for state in states] == [T] * LAYERS + [1]
+        states[-1].square().sum().backward()
+        assert sorted(map(calls.count, ours.layers)) == [times] * LAYERS
+        assert x.grad is not None
+        gradients.append(torch.cat([parameter.grad.flatten() for parameter in (x, *ours.parameters())]))
+    for found in gradients[1:]:
+        torch.testing.assert_close(found, gradients[0], rtol=0, atol=1e-6)
