@@ -41,6 +41,8 @@ def _run(arguments: list[str], config: PretrainConfig) -> "RunFolder | None":
     from src.training.start import find_checkpoint, new_run, refuse_changes
     from src.utils.distributed import is_first
 
+    folder: RunFolder | None = None
+    checkpoint: Path | None = None
     if (found := find_checkpoint(config.run, config.task)) is not None:
         folder, checkpoint = found
         # How the run began says nothing about how it goes on.
@@ -52,14 +54,14 @@ def _run(arguments: list[str], config: PretrainConfig) -> "RunFolder | None":
         if config.optimization.minutes != saved.optimization.minutes:
             raise UsageError("--minutes became --max-steps when the run began; change that, with --allow-config-change")
         refuse_changes(saved, config)
-    else:
+    elif not config.run.dry_run:
         model = config.preset if config.model_name_or_path is None else Path(config.model_name_or_path).name
-        folder, checkpoint = new_run(config.run, model, "pretrained"), None
+        folder = new_run(config.run, model, "pretrained")
     corpus = _corpus(config)
     config = with_steps(config, corpus)
     setup = set_up_pretraining(config, corpus, begins=checkpoint is None)
     describe(setup)
-    if config.run.dry_run:
+    if folder is None:
         told = dry_run(setup, changed_options(with_options(config, {"dry_run": False})))
         if is_first():
             print(told)

@@ -601,3 +601,6 @@ def test_a_dry_run_tells_and_writes_no_run(programs: Programs, cache: Path, text
     answer = succeed(programs.pretrain(cache, *options))
     assert re.search(r"^run +40 steps, about \d+ seconds without evaluations$", answer.out, re.MULTILINE)
     assert not (tmp_path / "run").exists()
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "thesis.txt").touch()  # a folder that a run could not have
+    succeed(programs.pretrain(cache, *options))

@@ -197,6 +197,20 @@ def test_a_data_file_that_changed_since_is_refused(programs: Programs, data: Pat
     assert answer.code == 2 and "other training size (36, now 45); restore the data" in answer.error
 
 
+def test_as_many_other_texts_are_refused_too(programs: Programs, data: Path, one_epoch: Path) -> None:
+    data.write_text(CSV.replace("warm", "cold", 1))
+    answer = programs.train("--resume", one_epoch)
+    assert answer.code == 2 and "was begun on data with other content" in answer.error
+
+
+def test_an_average_of_weights_may_begin_in_the_middle(programs: Programs, data: Path, tmp_path: Path) -> None:
+    path = tmp_path / "run"
+    succeed(programs.train_small("--dataset", data, "--epochs", 1, "--ema-decay", 0, "--output-dir", path))
+    more = ("--resume", path, "--epochs", 2, "--ema-decay", 0.9, "--allow-config-change")
+    answer = succeed(programs.train(*more))
+    assert "ema_decay 0.0 -> 0.9" in answer.err
+
+
 def test_a_damaged_newest_checkpoint_falls_back_with_a_notice(programs: Programs, data: Path, tmp_path: Path) -> None:
     path = tmp_path / "run"
     succeed(programs.train_small("--dataset", data, "--epochs", 3, "--output-dir", path))

@@ -79,7 +79,7 @@ def settled(source: str) -> str:
 
 
 def pieces(document: str) -> Iterator[str]:
-    """Cuts a document between words into parts that are tokenized in reasonable time; none is blank."""
+    """Cuts a document, at blanks if it has any, into parts that are tokenized in reasonable time; none is blank."""
     while len(document) > LONGEST_PIECE:
         end = document.rfind(" ", 1, LONGEST_PIECE)
         end = LONGEST_PIECE if end < 0 else end

@@ -88,7 +88,7 @@ def _is_whole(folder: Path) -> bool:
     if not folder.exists():
         return False
     try:
-        verify(folder)
+        verify(folder, has_manifest=True)
         return True
     except CheckpointError as error:
         notice(f"warning: {error}; tokenizing again")

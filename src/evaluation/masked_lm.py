@@ -57,7 +57,7 @@ class MaskedEvaluation:
 def evaluate_masked_lm(
     model: BertForMaskedLM, rows: PackedRows, counts: Tensor, device: torch.device
 ) -> MaskedEvaluation:
-    """Predicts masked tokens of held-out rows; rows and masks are the same in every evaluation.
+    """Predicts masked tokens of held-out rows, the same 2,048 at most, masked alike in every evaluation.
 
     Each process of a group predicts its share; all get the numbers of all.
 

@@ -62,9 +62,11 @@ def predict_all(predictor: Predictor, texts: Iterable[str], in_pairs: bool = Fal
         DataError: a text that should be two holds no tab, or more than one.
     """
     remarks = Remarks(predictor.classifier.seq_len)
-    for before, chunk in _chunks(texts):
-        yield from _predict_chunk(predictor, chunk, before, in_pairs, remarks)
-    remarks.tell_rest()
+    try:
+        for before, chunk in _chunks(texts):
+            yield from _predict_chunk(predictor, chunk, before, in_pairs, remarks)
+    finally:
+        remarks.tell_rest()
 
 
 def write_share(

@@ -80,7 +80,8 @@ class Predictor:
         if isinstance(texts, str):
             raise TypeError("predict takes a list of texts; wrap a single one: predict([text])")
         known = [index for index, text in enumerate(texts) if text.strip()]
-        predictions = [Prediction(text, None, None) for text in texts]
+        seconds = [None] * len(texts) if pairs is None else pairs
+        predictions = [Prediction(text, None, None, pair=pair) for text, pair in zip(texts, seconds, strict=True)]
         dataset = self.dataset(
             [texts[index] for index in known], pairs=None if pairs is None else [pairs[index] for index in known]
         )

@@ -95,8 +95,9 @@ def completed_card(folder: Path, repository: str, license: str | None, language:
 
 def _task_of_whole(folder: Path) -> str:
     """Loads a model, so that no broken one is uploaded; says what it is for."""
-    architectures = read_json(folder / CONFIG).get("architectures") or [""]
-    if str(architectures[0]).endswith("MaskedLM"):
+    architectures = read_json(folder / CONFIG).get("architectures")
+    first = str(architectures[0]) if isinstance(architectures, list) and architectures else ""
+    if first.endswith("MaskedLM"):
         load_masked_lm(folder)
         return "fill-mask"
     load_classifier(folder)

@@ -46,6 +46,11 @@ class Perseverance:
         """Saves a checkpoint unless a delivery is owed; returns whether it was saved."""
         return not self.owes_delivery and self.attempt(save)
 
+    @property
+    def reason(self) -> str:
+        """Why something is not written; only the first process knows."""
+        return str(self.error or "the first process could not write")
+
     def admit(self, path: Path) -> None:
         """Ends a run that has come to its end.
 
@@ -57,7 +62,7 @@ class Perseverance:
         """
         if self.owes_delivery:
             raise StorageError(
-                f"{self.error}; training went on to its end, but its model is not delivered: make room, then go on "
+                f"{self.reason}; training went on to its end, but its model is not delivered: make room, then go on "
                 f"with --resume {path}"
             )
         if self.error is not None:
@@ -70,5 +75,5 @@ class Perseverance:
             StorageError: always.
         """
         raise StorageError(
-            f"{self.error}; stopped in step {step}, which is not saved: make room, then go on with --resume {path}"
+            f"{self.reason}; stopped in step {step}, which is not saved: make room, then go on with --resume {path}"
         )

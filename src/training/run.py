@@ -6,16 +6,18 @@ Who does what: a `Setup` is what the settings were turned into. Its `Trainer` do
 """
 
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Protocol
 
 from src.training.loop import Trainer
 from src.training.run_folder import RunFolder, SilentRunFolder
 from src.training.session import Session
+from src.training.start import look_again
 from src.training.subjects import Subject
 from src.training.tracking import open_tracker
 from src.utils.config import PretrainConfig, TrainConfig
-from src.utils.distributed import begin_alike, draw_apart, is_first, wait_for_all
+from src.utils.distributed import begin_alike, draw_apart, gather, is_first
 from src.utils.errors import UserError
 from src.utils.folder import held
 from src.utils.options import options_of
@@ -51,20 +53,25 @@ def run(config: TrainConfig | PretrainConfig, setup: Setup, folder: RunFolder, c
         checkpoint: where to go on; None: begin anew.
 
     Raises:
-        UsageError: another process trains in the folder.
+        UsageError: another process trains in the folder, or has done so since it was found.
         Interrupted: SIGINT or SIGTERM came; a checkpoint was saved.
         DivergedError: loss or gradient was not finite three times in a row.
         StorageError: something could not be written; training went on to its end nevertheless.
     """
-    if is_first():
-        with held(folder.path):
-            _run(config, setup, folder, checkpoint)
-    else:
-        _run(config, setup, SilentRunFolder(folder.path), checkpoint)
+    with ExitStack() as stack:
+        refusal = None
+        if is_first():
+            try:
+                stack.enter_context(held(folder.path))
+                look_again(config, folder, checkpoint)
+            except UserError as error:
+                refusal = error
+        if (refusal := gather(refusal)[0]) is not None:  # all wait here until none is about to look into the folder
+            raise refusal
+        _run(config, setup, folder if is_first() else SilentRunFolder(folder.path), checkpoint)
 
 
 def _run(config: TrainConfig | PretrainConfig, setup: Setup, folder: RunFolder, checkpoint: Path | None) -> None:
-    wait_for_all()  # until none is about to look whether the folder is taken, or what it holds
     begin_alike(setup.trainer.model.parameters(), (options_of(config), dict(setup.data)))
     draw_apart(config.run.seed)
     if checkpoint is None:

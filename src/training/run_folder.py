@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import re
 import sys
 import time
 from collections.abc import Mapping
@@ -34,6 +35,8 @@ from src.utils.runs import CHECKPOINTS, METRICS, RUN
 
 EVALUATION = "evaluation-validation.json"
 
+CHECKPOINT = re.compile(rf"step-\d+({re.escape(REPLACED)})?")
+
 
 class RunFolder:
     """Reads and writes the folder of one run.
@@ -51,8 +54,11 @@ class RunFolder:
 
         Args:
             config: all settings.
-            data: name, origins and sizes of the data.
+            data: name, origins, sizes and content's sum of the data.
             model: its shape and number of parameters.
+
+        Raises:
+            StorageError: the disk refused.
         """
         with storage_errors(self.path):
             # What tells that this is a run goes last: a crash on the way leaves one that may be overwritten as well.
@@ -126,7 +132,7 @@ class RunFolder:
 
     def checkpoints(self) -> list[Path]:
         """Returns the checkpoints, newest first; one that was about to be replaced when the run died comes second."""
-        found = (self.path / CHECKPOINTS).glob("step-*")
+        found = (path for path in (self.path / CHECKPOINTS).glob("step-*") if CHECKPOINT.fullmatch(path.name))
         return sorted(found, key=lambda path: (_step_of(path), not path.name.endswith(REPLACED)), reverse=True)
 
     def newest_checkpoint(self) -> Path | None:
@@ -180,9 +186,9 @@ class RunFolder:
         facts = {"labels": "label_names", "training size": "train", "validation size": "validation"}
         facts |= {"content": "sha256"}
         for fact, key in facts.items():
-            if before.get(key) != now.get(key):
+            if key in before and before[key] != now.get(key):  # earlier versions noted no content of classifiers' data
                 raise UsageError(
-                    f"{self.path} was begun on data with other {fact} ({before.get(key)}, now {now.get(key)}); "
+                    f"{self.path} was begun on data with other {fact} ({before[key]}, now {now.get(key)}); "
                     "restore the data"
                 )
 

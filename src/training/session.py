@@ -162,7 +162,7 @@ class Session:
             if self.signal is not None and world_size() == 1:
                 raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
             self.signal = number
-            notice("stopping after this step; once more stops at once")
+            notice("stopping after this step" + ("; once more stops at once" if world_size() == 1 else ""))
 
         before = {number: signal.signal(number, remember) for number in (signal.SIGINT, signal.SIGTERM)}
         try:

@@ -1,5 +1,7 @@
 """From a config and a corpus to everything a training needs: tokenizer, datasets, model, trainer."""
 
+import hashlib
+import json
 import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -31,7 +33,7 @@ class Setup:
     trainer: Trainer[BertForSequenceClassification, DSCreator]
     classifier: Classifier
     validation: DSCreator
-    data: dict[str, Any]  # name, origins, sizes and labels, for run.json
+    data: dict[str, Any]  # name, origins, sizes, labels and content's sum, for run.json
     pretraining: dict[str, Any] | None  # run.json of the pre-training, if this project did it
 
     @property
@@ -81,7 +83,8 @@ def set_up(config: TrainConfig, corpus: Corpus) -> Setup:
     trainer = Trainer(classifier.model, train, objective, config.optimization, config.run.seed, bf16)
     trainer.state.progress.training_seconds = tokenizing
     pretraining = None if folder is None else pretraining_of(folder)
-    setup = Setup(trainer, classifier, validation, _data(corpus, train, validation), pretraining)
+    data = _data(corpus, train, validation, _digest(train_split, corpus.splits["validation"]))
+    setup = Setup(trainer, classifier, validation, data, pretraining)
     _describe(setup, config.optimization.epochs)
     return setup
 
@@ -138,7 +141,7 @@ def _from_checkpoint(config: TrainConfig, folder: Path, label_names: tuple[str, 
     return classifier
 
 
-def _data(corpus: Corpus, train: DSCreator, validation: DSCreator) -> dict[str, Any]:
+def _data(corpus: Corpus, train: DSCreator, validation: DSCreator, sha256: str) -> dict[str, Any]:
     return {
         "name": corpus.name,
         "label_names": corpus.label_names,
@@ -146,7 +149,17 @@ def _data(corpus: Corpus, train: DSCreator, validation: DSCreator) -> dict[str, 
         "train": len(train.text_labels),
         "validation_origin": corpus.splits["validation"].origin,
         "validation": len(validation.text_labels),
+        "sha256": sha256,
     }
+
+
+def _digest(*splits: TextSplit) -> str:
+    """Sums up texts and labels, to tell whether a resumed run finds those it began with."""
+    content = hashlib.sha256()
+    for split in splits:
+        for part in (split.texts, split.labels, split.pairs):
+            content.update(json.dumps(part).encode())
+    return content.hexdigest()
 
 
 def draw(split: TextSplit, count: int | None, seed: int) -> TextSplit:

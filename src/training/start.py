@@ -69,6 +69,28 @@ def new_run(run: RunConfig, model: str, data_name: str) -> RunFolder:
     return RunFolder(run.output_dir)
 
 
+def look_again(config: TrainConfig | PretrainConfig, folder: RunFolder, checkpoint: Path | None) -> None:
+    """Makes sure that a folder is as it was found, now that no other process can change it.
+
+    Args:
+        config: all settings.
+        folder: what `find_checkpoint` or `new_run` found; held by this process.
+        checkpoint: to go on from; None: begin anew.
+
+    Raises:
+        UsageError: the folder was free and is taken by now, or its run has gone on.
+    """
+    if checkpoint is None:
+        _refuse_taken(config.run, folder.path)
+        gone_on = bool(folder.checkpoints()) and not config.run.overwrite
+    elif Path(config.run.resume).name == checkpoint.name:  # named by the user, be it the newest or not
+        gone_on = not checkpoint.exists()
+    else:
+        gone_on = folder.newest_checkpoint() != checkpoint
+    if gone_on:
+        raise UsageError(f"another process has just trained in {folder.path}; start again to go on from where it is")
+
+
 def refuse_changes(saved: TrainConfig | PretrainConfig, config: TrainConfig | PretrainConfig) -> None:
     """Refuses to resume a run under settings that would make it another run, unless that is what is wanted.
 

@@ -82,7 +82,8 @@ class TrainingState:
                 self._load_moments(name, parameter, tensors)
             if self.average is not None:
                 for name, average in zip(parameters, self.average.averages, strict=True):
-                    average.copy_(tensors[f"average.{name}"])
+                    # A run that kept no average so far begins one with its weights.
+                    average.copy_(tensors.get(f"average.{name}", tensors[f"model.{name}"]))
         progress = read_json(folder / PROGRESS)
         for kind, now in _computed_by().items():
             if (before := progress.pop(kind, now)) != now:

@@ -1,4 +1,4 @@
-"""Weights & Biases behind four methods, with a tracker that does nothing in place of `if wandb`.
+"""Weights & Biases behind three methods, with a tracker that does nothing in place of `if wandb`.
 
 Tracking may never end, block or litter a training run: whatever fails becomes one notice, and training goes on.
 """

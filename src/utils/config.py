@@ -266,7 +266,10 @@ class OptimizationConfig(OptimizerConfig):
 
 @dataclass(frozen=True)
 class PretrainingConfig(OptimizerConfig):
-    """The pre-training loop: how long, and which tokens are masked (Devlin et al. 2019, section 3.1)."""
+    """The pre-training loop: how long, and which tokens are masked (Devlin et al. 2019, section 3.1).
+
+    The defaults here are BERT's; `PretrainConfig` below replaces some of them for small models.
+    """
 
     max_steps: int | None = None
     """Optimiser steps; unset: as many as --minutes allow."""

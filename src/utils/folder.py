@@ -119,7 +119,13 @@ def verify(folder: Path, has_manifest: bool = False) -> None:
         refuse_strange_file(file, most_bytes=sys.maxsize)
         if not file.is_file():
             raise CheckpointError(f"{file} is missing though {MANIFEST} lists it; restore the folder or train again")
-        if _sum(file) != expected:
+        try:
+            found = _sum(file)
+        except OSError as error:
+            raise CheckpointError(
+                f"{file} cannot be read ({error.strerror}); restore the folder or train again"
+            ) from None
+        if found != expected:
             raise CheckpointError(f"{file} is damaged: it differs from {MANIFEST}; restore the folder or train again")
 
 

@@ -24,8 +24,8 @@ def run_folders() -> list[Path]:
 
 
 def newest_unfinished_run(task: str) -> Path | None:
-    """Returns the newest run of a task that has not come to its end, or None."""
-    runs = ((folder, read_json(folder / RUN)) for folder in run_folders())
+    """Returns the newest run of a task that has not come to its end and left a checkpoint to go on from, or None."""
+    runs = ((folder, read_json(folder / RUN)) for folder in run_folders() if any((folder / CHECKPOINTS).glob("step-*")))
     return next((folder for folder, run in runs if task_of(run) == task and run.get("finished") is None), None)
 
 

@@ -110,6 +110,15 @@ def test_of_many_odd_texts_of_a_kind_most_are_only_counted(
         assert len(lines) == len(told) and all(map(str.startswith, lines, told)), lines
 
 
+def test_odd_texts_are_counted_also_where_a_later_one_ends_it_all(
+    predictor: Predictor, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("src.evaluation.prediction_lines.LINES_AT_ONCE", 4)
+    with pytest.raises(DataError, match="text 13: 0 tabs"):
+        list(predict_all(predictor, [""] * 12 + ["no pair"], in_pairs=True))
+    assert capsys.readouterr().err.endswith("text 10: blank, no label\n2 more: blank, no label\n")
+
+
 def test_pairs_are_divided_at_their_tab(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("src.evaluation.prediction_lines.LINES_AT_ONCE", 2)
     found = list(predict_all(predictor, ["a film\tdull", "", "dull\ta film"], in_pairs=True))

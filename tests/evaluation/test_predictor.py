@@ -187,5 +187,5 @@ def test_a_pair_is_read_in_two_segments(predictor: Predictor) -> None:
 
 def test_a_blank_first_text_leaves_the_pairs_of_the_others_in_place(predictor: Predictor) -> None:
     blank, known = predictor.predict([" ", "good"], ["dull", "a film"])
-    assert blank == Prediction(" ", None, None)
+    assert blank == Prediction(" ", None, None, pair="dull")
     assert known == predictor.predict(["good"], ["a film"])[0]

@@ -183,6 +183,16 @@ def test_an_edited_card_is_completed_but_keeps_what_it_says(tmp_path: Path) -> N
     }
 
 
+@pytest.mark.parametrize("architectures", [None, [], {"of": "another kind"}, 7])
+def test_a_model_that_names_no_architecture_counts_as_a_classifier(architectures: Any, tmp_path: Path) -> None:
+    shutil.copytree(SHIPPED_CHECKPOINT, tmp_path / "model")
+    (tmp_path / "model" / MANIFEST).unlink()
+    settings = json.loads((tmp_path / "model" / "config.json").read_text())
+    (tmp_path / "model" / "config.json").write_text(json.dumps(settings | {"architectures": architectures}))
+    card: Any = ModelCard(completed_card(tmp_path / "model", "me/mine", None, None))
+    assert card.data.pipeline_tag == "text-classification"
+
+
 def test_a_masked_language_model_has_a_task_of_its_own(pretrained_run: TrainedRun) -> None:
     card: Any = ModelCard(completed_card(pretrained_run.path, "me/words", None, None))
     assert card.data.pipeline_tag == "fill-mask" and 'pipeline("fill-mask", model="me/words")' in card.text

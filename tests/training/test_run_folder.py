@@ -96,6 +96,13 @@ def test_what_a_crash_left_is_gone_once_the_run_goes_on(run: RunFolder) -> None:
     assert not list(run.path.glob(".unfinished*"))
 
 
+def test_what_only_resembles_a_checkpoint_is_left_alone(run: RunFolder) -> None:
+    (run.path / "checkpoints" / "step-8-copy").mkdir()
+    assert steps(run) == ["step-12", "step-8"]
+    go_on(run.path, run.path / "checkpoints" / "step-8", save_every=4).run()
+    assert (run.path / "checkpoints" / "step-8-copy").is_dir()
+
+
 def test_checkpoints_are_ordered_by_number_not_by_name(tmp_path: Path) -> None:
     for step in (9, 100, 20):
         (tmp_path / "checkpoints" / f"step-{step}").mkdir(parents=True)

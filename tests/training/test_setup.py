@@ -2,6 +2,7 @@ import re
 import time
 from dataclasses import replace
 from typing import Any
+from unittest.mock import ANY
 
 import pytest
 import torch
@@ -43,7 +44,21 @@ def test_data_is_described_for_run_json() -> None:
         "train": 20,
         "validation_origin": "made up",
         "validation": 12,
+        "sha256": ANY,
     }
+
+
+def test_another_text_label_or_order_is_other_data() -> None:
+    split = sentences(36, 1)
+    others = [
+        replace(split, texts=[*split.texts[:-1], split.texts[-1] + " x"]),
+        replace(split, labels=[1 - split.labels[0], *split.labels[1:]]),
+        replace(split, texts=split.texts[::-1], labels=split.labels[::-1]),
+    ]
+    corpora = [corpus_of(train, validation) for train in (split, *others) for validation in (split, others[0])]
+    found = [set_up(settings(), corpus).data["sha256"] for corpus in corpora]
+    assert len(set(found)) == len(found)
+    assert set_up(settings(), corpus_of(sentences(36, 1), split)).data["sha256"] == found[0]
 
 
 def test_vocabulary_comes_from_the_training_split_alone() -> None:

@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 from unittest.mock import ANY
@@ -8,7 +9,7 @@ import pytest
 
 from src.training import start
 from src.training.run_folder import RunFolder
-from src.training.start import FREE_TO_CHANGE, find_checkpoint, new_run, refuse_changes
+from src.training.start import FREE_TO_CHANGE, find_checkpoint, look_again, new_run, refuse_changes
 from src.training.state import TENSORS
 from src.utils import runs
 from src.utils.config import PretrainConfig, RunConfig, TrainConfig
@@ -73,6 +74,34 @@ def test_what_is_no_run_is_never_deleted(kind: str, options: dict[str, Any], tmp
     (path / "chapter.txt" if kind == "folder" else path).write_text("years of work")
     with pytest.raises(UsageError, match="holds no run, so it is never deleted"):
         fresh(path, **options)
+
+
+JUST_TRAINED = "another process has just trained in .*; start again to go on from where it is"
+
+
+@pytest.mark.parametrize("options", [{}, {"resume": "auto"}])
+def test_a_folder_that_was_free_and_is_taken_by_now_is_refused(options: dict[str, Any], tmp_path: Path) -> None:
+    folder, config = fresh(tmp_path / "run", **options), settings(output_dir=tmp_path / "run", **options)
+    look_again(config, folder, None)
+    (finished if not options else unfinished)(tmp_path / "run")
+    with pytest.raises(UsageError, match=JUST_TRAINED if options else "exists; choose another --output-dir"):
+        look_again(config, folder, None)
+    look_again(with_options(config, {"resume": "never", "overwrite": True}), folder, None)
+
+
+@pytest.mark.parametrize("named", [False, True], ids=["run", "checkpoint"])
+def test_a_run_that_has_gone_on_by_now_is_refused_unless_its_checkpoint_is_named(named: bool, tmp_path: Path) -> None:
+    folder = unfinished(tmp_path / "run")
+    newest, checkpoint, *_ = folder.checkpoints()
+    config = settings(resume=str(checkpoint if named else folder.path))
+    aside = newest.rename(tmp_path / "later")
+    look_again(config, folder, checkpoint)
+    aside.rename(newest)
+    if named:
+        look_again(config, folder, checkpoint)
+        shutil.rmtree(checkpoint)
+    with pytest.raises(UsageError, match=JUST_TRAINED):
+        look_again(config, folder, checkpoint)
 
 
 def test_a_sample_run_never_overwrites_a_run_on_other_data(tmp_path: Path) -> None:

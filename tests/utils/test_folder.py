@@ -1,3 +1,5 @@
+import errno
+import hashlib
 import json
 import shutil
 import subprocess
@@ -245,6 +247,15 @@ def test_any_flipped_bit_of_a_file_is_found(saved: Path) -> None:
 def test_a_file_of_another_length_is_found(content: str, saved: Path) -> None:
     (saved / "weights").write_text(content)
     with pytest.raises(CheckpointError, match="weights is damaged"):
+        verify(saved)
+
+
+def test_a_file_that_cannot_be_read_is_damaged_as_well(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(hashlib, "file_digest", fail)
+    with pytest.raises(CheckpointError, match=r"config cannot be read \(Input/output error\); restore the folder"):
         verify(saved)
 
 

@@ -25,7 +25,7 @@ def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def add(folder: Path, age: int, finished: str | None = None, delivered: bool = False, task: str | None = None) -> Path:
-    folder.mkdir()
+    (folder / "checkpoints" / "step-1").mkdir(parents=True)
     write_json(folder / RUN, {"finished": finished} | ({} if task is None else {"task": task}))
     os.utime(folder / RUN, (1_000_000 - age, 1_000_000 - age))
     if delivered:
@@ -50,6 +50,7 @@ def test_the_newest_unfinished_run_is_the_one_to_resume(weights: Path) -> None:
     add(weights / "oldest", age=9)
     unfinished = add(weights / "older", age=5)
     add(weights / "newest", age=1, finished="2020-01-01T00:00:00+00:00")
+    (add(weights / "without a checkpoint", age=0) / "checkpoints" / "step-1").rmdir()
     assert newest_unfinished_run(TrainConfig.task) == unfinished
 
 
