@@ -72,6 +72,7 @@ def run(config: TrainConfig | PretrainConfig, setup: Setup, folder: RunFolder, c
 
 
 def _run(config: TrainConfig | PretrainConfig, setup: Setup, folder: RunFolder, checkpoint: Path | None) -> None:
+    """Trains in a folder that no other process can change."""
     begin_alike(setup.trainer.model.parameters(), (options_of(config), dict(setup.data)))
     draw_apart(config.run.seed)
     if checkpoint is None:

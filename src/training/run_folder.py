@@ -34,7 +34,6 @@ from src.utils.folder import (
 from src.utils.runs import CHECKPOINTS, METRICS, RUN
 
 EVALUATION = "evaluation-validation.json"
-
 CHECKPOINT = re.compile(rf"step-\d+({re.escape(REPLACED)})?")
 
 

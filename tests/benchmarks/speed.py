@@ -54,7 +54,7 @@ class Comparison:
 
 
 TRAINER = "transformers.Trainer"
-# From random weights batches of 128 teach as well as those of 32 (media/accuracy.md: "two layers"); MiniLM they do not.
+# From random weights batches of 128 teach as well as those of 32 (media/accuracy.md: "two layers").
 LARGER = {"batch_size": 128}
 COMPARISONS = [
     Comparison(
