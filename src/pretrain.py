@@ -10,7 +10,7 @@ from src.utils.config import CACHE_DIR, PretrainConfig
 from src.utils.errors import UsageError, run_program
 from src.utils.names import settled_model
 from src.utils.options import changed_options, with_options
-from src.utils.runs import config_of
+from src.utils.runs import begun_with
 
 if TYPE_CHECKING:
     from src.data.packing import TokenizedCorpus
@@ -45,11 +45,7 @@ def _run(arguments: list[str], config: PretrainConfig) -> "RunFolder | None":
     checkpoint: Path | None = None
     if (found := find_checkpoint(config.run, config.task)) is not None:
         folder, checkpoint = found
-        # How the run began says nothing about how it goes on.
-        saved = with_options(
-            config_of(folder.path, PretrainConfig()),
-            {"overwrite": False, "resume": "never", "allow_config_change": False},
-        )
+        saved = begun_with(folder.path, PretrainConfig())
         config = _parsed(arguments, saved)
         if config.optimization.minutes != saved.optimization.minutes:
             raise UsageError("--minutes became --max-steps when the run began; change that, with --allow-config-change")

@@ -10,7 +10,7 @@ from src.utils.config import SAMPLE, TrainConfig, resolve
 from src.utils.errors import notice, run_program
 from src.utils.names import settled_model
 from src.utils.options import changed_options, with_options
-from src.utils.runs import config_of
+from src.utils.runs import begun_with
 
 if TYPE_CHECKING:
     from src.data.sources import Corpus
@@ -41,9 +41,7 @@ def _run(arguments: list[str], config: TrainConfig) -> "RunFolder | None":
 
     if (found := find_checkpoint(config.run, config.task)) is not None:
         folder, checkpoint = found
-        # How the run began says nothing about how it goes on.
-        saved = config_of(folder.path, TrainConfig())
-        saved = with_options(saved, {"overwrite": False, "resume": "never", "allow_config_change": False})
+        saved = begun_with(folder.path, TrainConfig())
         config = _resumed(arguments, saved)
         corpus = open_corpus(config.data, seed=config.run.seed)
         config = _settled(config, corpus)

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from src.utils.config import SHIPPED_CHECKPOINT, WEIGHTS_DIR, PretrainConfig, TrainConfig
 from src.utils.errors import CheckpointError, UsageError
 from src.utils.folder import read_json
-from src.utils.options import options_of, saved_config
+from src.utils.options import options_of, saved_config, with_options
 
 RUN, METRICS, CHECKPOINTS = "run.json", "metrics.jsonl", "checkpoints"
 TEXTS = ("dataset", "train_file", "validation_file", "text_column", "label_column", "text_pair_column")
@@ -117,6 +117,13 @@ def config_of(folder: Path, default: Config) -> Config:
             if value is not None and not isinstance(value, kinds or (object if usual is None else type(usual))):
                 raise TypeError(f"{name} is {value!r:.40}")
     return config
+
+
+def begun_with(folder: Path, default: Config) -> Config:
+    """Rebuilds the settings of a run to go on with: as `config_of`, but for those that say how it began."""
+    return with_options(
+        config_of(folder, default), {"overwrite": False, "resume": "never", "allow_config_change": False}
+    )
 
 
 @contextmanager

@@ -29,6 +29,7 @@ MEDIA = REPOSITORY / "media"
 RESULTS, README = MEDIA / "scale.json", REPOSITORY / "README.md"
 ROUNDS, SENTENCES = 3, 1_000_000
 SIZES = [8_000, 16_000, 32_000]  # phrases to train on
+BATCHES = (32, 128, 512)
 MEGABYTE = 2**20
 
 
@@ -67,9 +68,9 @@ def more_processes(dataset: str, folder: Path) -> dict[str, list[float]]:
     base = ["--preset", "mini", "--dataset", dataset, "--max-train-samples", "8000", "--batch-size"]
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     ways: dict[str, tuple[list[str], str]] = {"one process of two threads": ([], "2"), "two of one": (torchrun, "1")}
-    rates: dict[str, list[float]] = {f"{way}, batches of {size}": [] for size in (32, 128) for way in ways}
+    rates: dict[str, list[float]] = {f"{way}, batches of {size}": [] for size in BATCHES for way in ways}
     for _ in range(ROUNDS):
-        for size in (32, 128):
+        for size in BATCHES:
             for way, (start, threads) in ways.items():
                 run = _train(start, folder, [*base, str(size), "--num-threads", threads])
                 rates[f"{way}, batches of {size}"].append(run["tokens_per_second"])
