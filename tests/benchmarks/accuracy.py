@@ -65,8 +65,7 @@ FINE_TUNED = {
     "--layer-decay 1",
     "all-MiniLM-L6-v2": f"--model-name-or-path {MINILM}",
     "all-MiniLM-L6-v2, on IMDB first": f"--model-name-or-path {MINILM_IMDB}",
-    "all-MiniLM-L6-v2, on IMDB first, one epoch of larger batches": f"--model-name-or-path {MINILM_IMDB} --epochs 1 "
-    "--batch-size 64",
+    "all-MiniLM-L6-v2, on IMDB first, batches of 64": f"--model-name-or-path {MINILM_IMDB} --epochs 1 --batch-size 64",
 }
 
 # Trained without, and evaluated on, a fifth of the maximal training phrases.
