@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from src.data.hub import existing_path
+from src.training.start import held
 from src.utils import runs
 from src.utils.config import REPOSITORY, SAMPLE_DIR
-from src.utils.folder import held
 from tests.conftest import Answer, Programs, TrainedRun
 
 ROWS = [

@@ -13,13 +13,12 @@ from typing import Any, Protocol
 from src.training.loop import Trainer
 from src.training.run_folder import RunFolder, SilentRunFolder
 from src.training.session import Session
-from src.training.start import look_again
+from src.training.start import held, look_again
 from src.training.subjects import Subject
 from src.training.tracking import open_tracker
 from src.utils.config import PretrainConfig, TrainConfig
 from src.utils.distributed import begin_alike, draw_apart, gather, is_first
 from src.utils.errors import UserError
-from src.utils.folder import held
 from src.utils.options import options_of
 
 

@@ -1,12 +1,19 @@
-"""Where a run starts: in a new folder, which must not be taken, or from a checkpoint, under unchanged settings."""
+"""Where a run starts: in a new folder, which must not be taken, or from a checkpoint, under unchanged settings.
 
+Either way the folder is this process's alone from then on.
+"""
+
+import fcntl
+import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from src.training.run_folder import RunFolder
 from src.utils.config import SAMPLE, WEIGHTS_DIR, PretrainConfig, RunConfig, TrainConfig
 from src.utils.errors import CheckpointError, UsageError, notice
-from src.utils.folder import UNFINISHED, read_json, verify
+from src.utils.folder import UNFINISHED, read_json, storage_errors, verify
 from src.utils.options import options_of
 from src.utils.runs import CHECKPOINTS, RUN, newest_unfinished_run, task_of, whole_run
 
@@ -67,6 +74,33 @@ def new_run(run: RunConfig, model: str, data_name: str) -> RunFolder:
     _refuse_taken(run, run.output_dir)
     _refuse_sample_over_other_data(run.output_dir, data_name)
     return RunFolder(run.output_dir)
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Keeps a folder for this process while the context lasts; of one that was killed nothing stays held.
+
+    Args:
+        folder: made if it does not exist.
+
+    Raises:
+        UsageError: another process holds it.
+        StorageError: the disk refused.
+    """
+    with storage_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise UsageError(f"another process trains in {folder}; wait for its end, or stop it") from None
+    except OSError:
+        pass  # some network file systems lock no folders
+    try:
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def look_again(config: TrainConfig | PretrainConfig, folder: RunFolder, checkpoint: Path | None) -> None:

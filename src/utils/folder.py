@@ -1,6 +1,5 @@
 """Folders that are whole or not there: written aside, flushed, renamed, and listed in a manifest of SHA-256 sums."""
 
-import fcntl
 import hashlib
 import json
 import os
@@ -14,7 +13,7 @@ from typing import Any
 
 from safetensors import SafetensorError
 
-from src.utils.errors import CheckpointError, StorageError, UsageError
+from src.utils.errors import CheckpointError, StorageError
 from src.utils.foreign import refuse_strange_file, without_duplicates
 
 MANIFEST = "manifest.json"
@@ -68,33 +67,6 @@ def refreshed_folder(target: Path) -> Iterator[Path]:
             for file in sorted(temporary.iterdir(), key=lambda file: file.name == MANIFEST):
                 file.replace(target / file.name)
             _flush(target)
-
-
-@contextmanager
-def held(folder: Path) -> Iterator[None]:
-    """Keeps a folder for this process while the context lasts; of one that was killed nothing stays held.
-
-    Args:
-        folder: made if it does not exist.
-
-    Raises:
-        UsageError: another process holds it.
-        StorageError: the disk refused.
-    """
-    with storage_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        raise UsageError(f"another process trains in {folder}; wait for its end, or stop it") from None
-    except OSError:
-        pass  # some network file systems lock no folders
-    try:
-        yield
-    finally:
-        os.close(descriptor)
 
 
 def verify(folder: Path, has_manifest: bool = False) -> None:

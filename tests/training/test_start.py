@@ -1,6 +1,8 @@
 import json
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 from unittest.mock import ANY
@@ -9,10 +11,10 @@ import pytest
 
 from src.training import start
 from src.training.run_folder import RunFolder
-from src.training.start import FREE_TO_CHANGE, find_checkpoint, look_again, new_run, refuse_changes
+from src.training.start import FREE_TO_CHANGE, find_checkpoint, held, look_again, new_run, refuse_changes
 from src.training.state import TENSORS
 from src.utils import runs
-from src.utils.config import PretrainConfig, RunConfig, TrainConfig
+from src.utils.config import REPOSITORY, PretrainConfig, RunConfig, TrainConfig
 from src.utils.errors import CheckpointError, UsageError
 from src.utils.options import options_of, with_options
 from tests.training.tiny_training import begin, settings
@@ -74,6 +76,38 @@ def test_what_is_no_run_is_never_deleted(kind: str, options: dict[str, Any], tmp
     (path / "chapter.txt" if kind == "folder" else path).write_text("years of work")
     with pytest.raises(UsageError, match="holds no run, so it is never deleted"):
         fresh(path, **options)
+
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from src.training.start import held
+
+with held(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_folder_is_held_by_one_at_a_time(tmp_path: Path) -> None:
+    folder = tmp_path / "runs" / "mine"
+    complaint = f"^another process trains in {folder}; wait for its end"
+    for _ in range(2):
+        with held(folder), pytest.raises(UsageError, match=complaint), held(folder):
+            pass
+    with held(folder), held(tmp_path / "another"):
+        assert not list(folder.iterdir())
+
+
+def test_a_killed_process_holds_nothing(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", HOLD, str(tmp_path)]
+    with subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None and holder.stdout.readline() == "held\n"
+        with pytest.raises(UsageError), held(tmp_path):
+            pass
+        holder.kill()
+    with held(tmp_path):
+        pass
 
 
 JUST_TRAINED = "another process has just trained in .*; start again to go on from where it is"

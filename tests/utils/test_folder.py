@@ -2,16 +2,13 @@ import errno
 import hashlib
 import json
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 
-from src.utils.config import REPOSITORY
-from src.utils.errors import CheckpointError, StorageError, UsageError
+from src.utils.errors import CheckpointError, StorageError
 from src.utils.folder import (
     CARD,
     MANIFEST,
@@ -19,7 +16,6 @@ from src.utils.folder import (
     UNFINISHED,
     discard,
     discard_unfinished,
-    held,
     new_folder,
     read_json,
     refreshed_folder,
@@ -165,38 +161,6 @@ def test_a_file_is_not_replaced_by_a_folder(make: Maker, tmp_path: Path) -> None
     with pytest.raises(StorageError), make(tmp_path / "file") as folder:
         write(folder, a="1")
     assert contents(tmp_path) == {"file": "precious"}
-
-
-HOLD = """
-import sys, time
-from pathlib import Path
-from src.utils.folder import held
-
-with held(Path(sys.argv[1])):
-    print("held", flush=True)
-    time.sleep(60)
-"""
-
-
-def test_a_folder_is_held_by_one_at_a_time(tmp_path: Path) -> None:
-    folder = tmp_path / "runs" / "mine"
-    complaint = f"^another process trains in {folder}; wait for its end"
-    for _ in range(2):
-        with held(folder), pytest.raises(UsageError, match=complaint), held(folder):
-            pass
-    with held(folder), held(tmp_path / "another"):
-        assert not list(folder.iterdir())
-
-
-def test_a_killed_process_holds_nothing(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", HOLD, str(tmp_path)]
-    with subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True) as holder:
-        assert holder.stdout is not None and holder.stdout.readline() == "held\n"
-        with pytest.raises(UsageError), held(tmp_path):
-            pass
-        holder.kill()
-    with held(tmp_path):
-        pass
 
 
 def test_a_folder_without_a_manifest_passes(saved: Path) -> None:
