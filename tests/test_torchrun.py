@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
+from src.training.start import held
 from src.utils.config import REPOSITORY
 from tests.conftest import SMALL, Programs, TrainedRun
 
@@ -113,6 +114,14 @@ def test_a_signal_to_all_ends_them_in_the_same_step_after_saving(number: signal.
     _, _, err = finish(launcher)
     newest = max(int(folder.name[5:]) for folder in (path / "checkpoints").iterdir())
     assert err.count("stopped in step") == 1 and f"stopped in step {newest};" in err
+
+
+def test_all_leave_where_another_process_trains_in_the_folder(tmp_path: Path) -> None:
+    with held(tmp_path / "run"):
+        code, _, err = finish(start("src.train", *TRAIN, "--output-dir", tmp_path / "run"))
+    assert code == 1 and f"error: another process trains in {tmp_path / 'run'};" in err
+    assert "RuntimeError" not in err and "exitcode  : 2" in err  # torchrun may end the second before it has said so
+    assert not list((tmp_path / "run").iterdir())
 
 
 def test_pre_training_too(tmp_path: Path) -> None:
