@@ -15,6 +15,7 @@ from torch import Tensor
 
 from src.data.batching import Batch, halves, to_device
 from src.model.bert import BertForMaskedLM, BertForSequenceClassification
+from src.training.gradients import GradientSum
 from src.training.objectives import Objective, TrainingData
 from src.training.optimizer import (
     ExponentialMovingAverage,
@@ -25,7 +26,7 @@ from src.training.optimizer import (
 from src.training.state import Progress, TrainingState
 from src.utils.config import OptimizerConfig
 from src.utils.device import autocast
-from src.utils.distributed import add_up, add_up_gradients, share
+from src.utils.distributed import add_up, share
 from src.utils.errors import DivergedError, notice
 
 Model = TypeVar("Model", bound=BertForSequenceClassification | BertForMaskedLM)
@@ -70,6 +71,7 @@ class Trainer(Generic[Model, Data]):
         self.seed, self.bf16 = seed, bf16
         self.device = next(model.parameters()).device
         self.halvings = 0  # how often memory ran out, and batches were cut in two
+        self.add_up_gradients = GradientSum(model.parameters())
         average = ExponentialMovingAverage(model.parameters(), config.ema_decay) if config.ema_decay else None
         self.state = TrainingState(model, build_optimizer(model, config), average, Progress())
         self.steps_per_epoch = len(self._steps(epoch=0))
@@ -131,7 +133,7 @@ class Trainer(Generic[Model, Data]):
         predictions, tokens = add_up(
             sum(self.objective.predictions(batch) for batch in batches), sum(_real_tokens(batch) for batch in batches)
         )
-        loss = add_up_gradients(self.model.parameters(), self._gradients(batches, max(1, predictions)))
+        loss = self.add_up_gradients(self._gradients(batches, max(1, predictions)))
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.max_grad_norm)
 
         if self._is_finite(loss, norm):

@@ -110,30 +110,6 @@ def _reduced(numbers: Sequence[float], operation: dist.ReduceOp.RedOpType) -> li
     return found
 
 
-def add_up_gradients(parameters: Iterable[Tensor], loss: Tensor) -> Tensor:
-    """Adds up the gradients of all processes, in place and in one message.
-
-    Args:
-        parameters: those of the model; where one has no gradient here, another process may have one.
-        loss: this process's part of the loss, shape ().
-
-    Returns:
-        The whole loss, shape ().
-    """
-    if not dist.is_initialized():
-        return loss
-    trained = [parameter for parameter in parameters if parameter.requires_grad]
-    for parameter in trained:
-        if parameter.grad is None:
-            parameter.grad = torch.zeros_like(parameter)
-    gradients = [parameter.grad for parameter in trained if parameter.grad is not None]
-    message = torch.cat([loss.reshape(1), *(gradient.flatten() for gradient in gradients)])
-    dist.all_reduce(message)
-    total, *parts = torch.split(message, [1, *(gradient.numel() for gradient in gradients)])
-    torch._foreach_copy_(gradients, [part.view_as(to) for part, to in zip(parts, gradients, strict=True)])
-    return total.squeeze(0)
-
-
 def begin_alike(parameters: Iterable[Tensor], facts: object) -> None:
     """Makes sure that all processes train the same model on the same data: only gradients travel from here on.
 

@@ -1,0 +1,88 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from src.training import gradients
+from src.training.gradients import GradientSum, shared_memory
+from src.utils.distributed import rank, wait_for_all
+from tests.training.together import together
+
+SHAPES = [(3, 5), (7,), (2, 2)]
+
+
+def numbers_of(process: int, step: int) -> list[torch.Tensor]:
+    """The loss and gradients of a process in a step."""
+    torch.manual_seed(100 * process + step)
+    return [torch.rand(()), *(torch.randn(shape) for shape in SHAPES)]
+
+
+def summed(way: str) -> tuple[list[list[Any]], bool, bool]:
+    """Sums of three steps, whether shared memory made them, and whether the last parameter, frozen, stayed without."""
+    if way == "messages" and rank() == 1:  # as if it ran on another machine
+        gradients._mapped = lambda *_: None
+    parameters = [nn.Parameter(torch.zeros(shape)) for shape in SHAPES]
+    frozen = nn.Parameter(torch.zeros(4), requires_grad=False)
+    add_up = GradientSum([*parameters, frozen])
+    found = []
+    for step in range(3):
+        loss, *own = numbers_of(rank(), step)
+        for parameter, gradient in zip(parameters, own, strict=True):
+            parameter.grad = gradient
+        if rank() == 1:
+            parameters[1].grad = None
+        total = add_up(loss)
+        found.append([total.numpy().copy(), *(parameter.grad.numpy().copy() for parameter in parameters)])  # type: ignore[union-attr]
+    held = [link for link in Path("/proc/self/fd").iterdir() if link.is_symlink() and "memfd" in str(link.readlink())]
+    assert len(held) == (way == "memory")
+    return found, add_up._shared_rows is not None, frozen.grad is None
+
+
+@pytest.mark.parametrize("way", ["memory", "messages"])
+@pytest.mark.parametrize("count", [2, 3])
+def test_sums_are_those_of_all_processes_and_the_same_in_each(way: str, count: int) -> None:
+    expected = []
+    for step in range(3):
+        numbers = [numbers_of(process, step) for process in range(count)]
+        numbers[1][2] = torch.zeros(SHAPES[1])
+        expected.append([sum(parts) for parts in zip(*numbers, strict=True)])
+    everyone = together(count, summed, way)
+    for found, in_memory, frozen in everyone:
+        assert in_memory == (way == "memory") and frozen
+        for sums, first, wanted in zip(found, everyone[0][0], expected, strict=True):
+            for array, same, tensor in zip(sums, first, wanted, strict=True):
+                assert (array == same).all()
+                torch.testing.assert_close(torch.from_numpy(array), tensor, rtol=0, atol=1e-6)
+
+
+def test_alone_a_process_keeps_its_gradients() -> None:
+    weight = nn.Parameter(torch.zeros(3))
+    weight.grad = gradient = torch.randn(3)
+    loss = torch.rand(())
+    assert GradientSum([weight])(loss) is loss
+    assert weight.grad is gradient
+
+
+def written_by_the_other() -> list[float]:
+    memory = shared_memory(2, 3)
+    assert memory is not None and memory.shape == (2, 3) and not memory.any()
+    wait_for_all()
+    memory[rank()] = rank() + 1.0
+    wait_for_all()
+    return memory.flatten().tolist()
+
+
+def test_what_one_writes_all_read() -> None:
+    assert together(2, written_by_the_other) == [[1.0, 1.0, 1.0, 2.0, 2.0, 2.0]] * 2
+
+
+def test_other_files_under_that_path_are_left_alone(tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.write_bytes(b"abc")
+    link = tmp_path / "link"
+    link.symlink_to(other)
+    assert gradients._mapped(link, "gradients-of-somebody", 64) is None
+    assert gradients._mapped(tmp_path / "nothing", "gradients-of-somebody", 64) is None
+    assert other.read_bytes() == b"abc"
