@@ -14,7 +14,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from src.data.readers import SUFFIXES, TEXT_SUFFIX, RawSplit, Row, read_rows
 from src.utils.errors import DataError, notice
@@ -148,21 +148,22 @@ def split_of(corpus: dict[str, Any], name: str, split: str) -> Any:
     return corpus[split]
 
 
-def hub_answers(dataset_id: str, timeout: float = PROBE_SECONDS) -> bool:
-    """Asks the hub (environment variable HF_ENDPOINT) for a corpus, through the proxies the environment names.
+def hub_answers(hub_id: str, kind: Literal["datasets", "models"] = "datasets", timeout: float = PROBE_SECONDS) -> bool:
+    """Asks the hub (environment variable HF_ENDPOINT) for a corpus or model, by the proxies that the environment names.
 
     Args:
-        dataset_id: "owner/name".
+        hub_id: "owner/name".
+        kind: what it names.
         timeout: seconds until silence counts as no, name resolution included.
 
     Returns:
-        Whether the hub answered, be it that it knows no such corpus; always False under HF_HUB_OFFLINE.
+        Whether the hub answered, be it that it knows no such thing; always False under HF_HUB_OFFLINE.
     """
     if _switched_off():
         return False
     deadline = time.monotonic() + timeout
     answers: list[bool] = []
-    url = f"{_endpoint()}/api/datasets/{dataset_id}"
+    url = f"{_endpoint()}/api/{kind}/{hub_id}"
     # A thread, because no timeout of urllib covers name resolution.
     probe = threading.Thread(target=lambda: answers.append(_request_succeeds(url, timeout)), daemon=True)
     probe.start()
@@ -177,7 +178,7 @@ def _request_succeeds(url: str, timeout: float) -> bool:
         with urllib.request.urlopen(url, timeout=timeout):
             return True
     except urllib.error.HTTPError as error:
-        # So the hub answers for a corpus that is private or does not exist; `datasets` says it better than we can.
+        # So the hub answers for what is private or does not exist; `datasets` says it better than we can.
         with error:
             return error.code in (401, 404)
     except urllib.error.URLError as error:

@@ -29,7 +29,7 @@ MEDIA = REPOSITORY / "media"
 RESULTS, README = MEDIA / "scale.json", REPOSITORY / "README.md"
 ROUNDS, SENTENCES = 3, 1_000_000
 SIZES = [8_000, 16_000, 32_000]  # phrases to train on
-BATCHES = (32, 128)
+BATCHES = (32, 128, 256)
 MEGABYTE = 2**20
 
 

@@ -58,10 +58,10 @@ def write_corpus(folder: Path, **splits: list[int]) -> Path:
 
 
 @contextmanager
-def server(status: int) -> Iterator[str]:
+def server(status: int, path: str = "/api/datasets/owner/name") -> Iterator[str]:
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            self.send_response(status if self.path == "/api/datasets/owner/name" else 500)
+            self.send_response(status if self.path == path else 500)
             self.send_header("Content-Length", "0")
             self.end_headers()
 
@@ -98,6 +98,12 @@ def test_the_hub_answers_when_it_knows_or_denies_the_corpus(
     with server(status) as url:
         online.setenv("HF_ENDPOINT", url + "/")
         assert hub.hub_answers("owner/name") is expected
+
+
+def test_of_a_model_it_is_asked_for_a_model(online: pytest.MonkeyPatch) -> None:
+    with server(200, "/api/models/owner/name") as url:
+        online.setenv("HF_ENDPOINT", url)
+        assert hub.hub_answers("owner/name", "models") and not hub.hub_answers("owner/name")
 
 
 @pytest.mark.parametrize("endpoint", [CLOSED, "http://no-such-host.invalid", "nonsense"])

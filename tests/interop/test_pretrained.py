@@ -150,7 +150,7 @@ def test_a_name_that_can_be_neither_folder_nor_hub_id_is_refused_unasked(
     name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(hub, "hub_answers", lambda _: pytest.fail("the hub was asked"))
+    monkeypatch.setattr(hub, "hub_answers", lambda *_: pytest.fail("the hub was asked"))
     with pytest.raises(CheckpointError, match="is no folder, and no hub id like google-bert/bert-base-uncased"):
         fetch(name)
 
@@ -179,7 +179,7 @@ def test_of_a_model_on_the_hub_only_the_files_that_are_read_are_fetched(
         asked.update(options | {"name": name})
         return str(tmp_path)
 
-    monkeypatch.setattr(hub, "hub_answers", lambda _: True)
+    monkeypatch.setattr(hub, "hub_answers", lambda *asked: asked == ("some.one/a_model-1", "models"))
     monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
     assert fetch("some.one/a_model-1") == tmp_path
     assert asked == {"name": "some.one/a_model-1", "allow_patterns": FILES, "local_files_only": False}
@@ -193,7 +193,7 @@ def test_what_the_hub_says_is_said_in_one_line(error: Exception, reason: str, mo
     def download(*_: Any, **__: Any) -> str:
         raise error
 
-    monkeypatch.setattr(hub, "hub_answers", lambda _: True)
+    monkeypatch.setattr(hub, "hub_answers", lambda *_: True)
     monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
     with pytest.raises(CheckpointError) as caught:
         fetch("nobody/no-such-model")
