@@ -49,7 +49,7 @@ class GradientSum:
         parts = [loss.reshape(1), *(gradient.flatten() for gradient in gradients)]
         total, *sums = torch.split(self._added_up(parts), self.sizes)
         torch._foreach_copy_(gradients, [part.view_as(to) for part, to in zip(sums, gradients, strict=True)])
-        return total.squeeze(0)
+        return total.squeeze(0).clone()  # what it lies in may be written anew in the next step
 
     def _added_up(self, parts: list[Tensor]) -> Tensor:
         if (rows := self._shared_rows) is None:

@@ -385,6 +385,8 @@ RECIPES: dict[str, dict[str, Any]] = {
         "weight_decay": 0.01,
         "adam_beta2": 0.999,
         "adam_epsilon": 1e-8,
+        # Over so few steps, whose size shrinks to nothing, an average of weights is no better than the last ones.
+        "ema_decay": 0.0,
         "label_smoothing": 0.0,
         "word_dropout": 0.0,
         "rare_word_dropout": 0.0,

@@ -97,21 +97,22 @@ class Contender:
 
 
 class OursInTraining(Contender):
-    """The trainer of `src.train` at `--recipe finetune`: batches of equal length under a budget of tokens.
+    """The trainer of `src.train`: batches of equal length under a budget of tokens.
 
     Args:
         work: what a round is made of.
         batch_size: sentences of mean length in a batch.
+        recipe: its `--recipe`.
     """
 
-    def __init__(self, work: Work, batch_size: int = 32):
+    def __init__(self, work: Work, batch_size: int = 32, recipe: str = "finetune"):
         super().__init__(work)
         self.batch_size = batch_size
         self.set_up()
         split = {"sentence": self.train.texts, "label": self.train.labels}
         self.dataset = DSCreator(split, self.classifier.tokenizer, LONGEST)
         self.model = self.build()
-        config = with_options(TrainConfig(), resolve("finetune", None)).optimization
+        config = with_options(TrainConfig(), resolve(recipe, None)).optimization
         self.trainer = Trainer(self.model, self.dataset, Classification(None, 0, 0.0), config, seed=work.seed)
         self.plan = self.batches()
 

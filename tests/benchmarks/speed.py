@@ -55,7 +55,7 @@ class Comparison:
 
 TRAINER = "transformers.Trainer"
 # From random weights batches of 128 teach as well as those of 32 (media/accuracy.md: "two layers").
-LARGER = {"batch_size": 128}
+LARGER = {"batch_size": 128, "recipe": "sst2-scratch"}
 COMPARISONS = [
     Comparison(
         "mini 4/256, training",

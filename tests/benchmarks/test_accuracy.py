@@ -5,7 +5,16 @@ from typing import Any
 import pytest
 from matplotlib.image import imread
 
-from tests.benchmarks.accuracy import _located, table, with_table
+from tests.benchmarks.accuracy import (
+    BASES,
+    MINILM_JUDGE,
+    MINILM_SENTENCES,
+    SENTENCES,
+    _bases,
+    _located,
+    table,
+    with_table,
+)
 from tests.benchmarks.pictures import accuracy_picture, pretraining_picture
 
 RUNS: list[dict[str, Any]] = [
@@ -35,6 +44,12 @@ def test_the_table_replaces_the_one_before_and_nothing_else() -> None:
 )
 def test_a_folder_stands_in_for_a_hub_id_and_its_splits(word: str, found: str) -> None:
     assert _located(word, {"org/data": "/here"}) == found
+
+
+def test_what_a_command_begins_with_is_found_in_its_words() -> None:
+    assert _bases(f"src.train --model-name-or-path {MINILM_SENTENCES} --epochs 1") == [MINILM_SENTENCES]
+    assert _bases(BASES[MINILM_SENTENCES]) == [SENTENCES] and _bases(BASES[SENTENCES]) == [MINILM_JUDGE]
+    assert _bases(BASES[MINILM_JUDGE]) == _bases("src.train --epochs 1") == []
 
 
 def test_pictures_are_drawn_alike_every_time(tmp_path: Path) -> None:

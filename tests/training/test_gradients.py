@@ -33,8 +33,8 @@ def summed(way: str) -> tuple[list[list[Any]], bool, bool]:
             parameter.grad = gradient
         if rank() == 1:
             parameters[1].grad = None
-        total = add_up(loss)
-        found.append([total.numpy().copy(), *(parameter.grad.numpy().copy() for parameter in parameters)])  # type: ignore[union-attr]
+        total = add_up(loss)  # which is not copied: it has to stay
+        found.append([total.numpy(), *(parameter.grad.numpy().copy() for parameter in parameters)])  # type: ignore[union-attr]
     held = [link for link in Path("/proc/self/fd").iterdir() if link.is_symlink() and "memfd" in str(link.readlink())]
     assert len(held) == (way == "memory")
     return found, add_up._shared_rows is not None, frozen.grad is None

@@ -1,0 +1,101 @@
+"""Makes training data for SST-2 of IMDB's reviews: sentences whose review and a classifier agree on their label.
+
+    python -m tests.benchmarks.review_sentences --dataset FOLDER_WITH_IMDB --classifier FOLDER --output-dir FOLDER
+
+A review has a label, its sentences have none: a good film's review names what is bad, too. The classifier, fine-tuned
+on SST-2, judges each sentence by itself, and is wrong about others. Where both say the same, it is mostly so.
+"""
+
+import argparse
+import csv
+import json
+import random
+import re
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from src.data.sources import open_corpus
+from src.utils.config import IMDB, REPOSITORY, SENTIMENT_LABELS, DataConfig
+
+WORDS = range(4, 51)  # in a sentence, as in SST-2
+# Half of the sentences that the classifier is as sure of as this are left out: it has little to learn from them.
+SURE, KEPT = 0.98, 0.5
+VALIDATION = 2_000  # sentences set aside to see the training by
+LINE_BREAK = re.compile(r"<br\s*/?>")
+END = re.compile(r"(?<=[.!?])[\"')]*\s+")
+
+
+def main() -> None:
+    """Writes train.csv and validation.csv with the columns text and label."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--dataset", default=IMDB, help="IMDB: hub id or folder")
+    parser.add_argument("--classifier", type=Path, required=True, help="folder of a model fine-tuned on SST-2")
+    parser.add_argument("--output-dir", type=Path, required=True)
+    options = parser.parse_args()
+    folder: Path = options.output_dir.resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    reviews = open_corpus(DataConfig(dataset=options.dataset)).splits["train"]
+    labels = [SENTIMENT_LABELS[label] for label in reviews.labels]  # as SST-2 calls them
+    found = list(sentences(zip(reviews.texts, labels, strict=True)))
+    answers = judged([text for text, _ in found], options.classifier.resolve(), folder)
+    chosen = agreed(found, answers)
+    for name, rows in (("train", chosen[:-VALIDATION]), ("validation", chosen[-VALIDATION:])):
+        with (folder / f"{name}.csv").open("w", newline="", encoding="utf-8") as file:
+            csv.writer(file).writerows([("text", "label"), *rows])
+    print(f"{len(found):,} sentences, {len(chosen):,} of them chosen")
+
+
+def sentences(reviews: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
+    """Cuts reviews into sentences of ordinary length, each of them once.
+
+    Args:
+        reviews: text and label.
+
+    Yields:
+        A sentence and its review's label.
+    """
+    seen = set()
+    for review, label in reviews:
+        for sentence in END.split(LINE_BREAK.sub(" ", review)):
+            words = sentence.split()
+            text = " ".join(words)
+            if len(words) in WORDS and text.lower() not in seen:
+                seen.add(text.lower())
+                yield text, label
+
+
+def judged(texts: Iterable[str], classifier: Path, folder: Path) -> list[tuple[str, float]]:
+    """Lets `src.inference` classify texts; returns the label and the score of each."""
+    file, output = folder / "sentences.txt", folder / "answers.jsonl"
+    file.write_text("".join(f"{text}\n" for text in texts), encoding="utf-8")
+    output.unlink(missing_ok=True)
+    arguments = ["--checkpoint", classifier, "--file", file, "--output", output, "--json"]
+    subprocess.run([sys.executable, "-m", "src.inference", *map(str, arguments)], cwd=REPOSITORY, check=True)
+    answers = map(json.loads, output.read_text(encoding="utf-8").splitlines())
+    return [(answer["label"], answer["score"]) for answer in answers]
+
+
+def agreed(found: Iterable[tuple[str, str]], answers: Iterable[tuple[str, float]]) -> list[tuple[str, str]]:
+    """Chooses the sentences on whose label both agree, and puts them in random order.
+
+    Args:
+        found: sentence and its review's label.
+        answers: label and score by the classifier.
+
+    Returns:
+        Lower-cased sentence, as in SST-2, and label.
+    """
+    generator = random.Random(0)
+    chosen = [
+        (text.lower(), label)
+        for (text, label), (answer, score) in zip(found, answers, strict=True)
+        if answer == label and (score < SURE or generator.random() < KEPT)
+    ]
+    generator.shuffle(chosen)
+    return chosen
+
+
+if __name__ == "__main__":
+    main()
