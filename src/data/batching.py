@@ -76,10 +76,16 @@ def collate(
     if len({len(sequence) for sequence in sequences}) > 1:
         ends = torch.tensor([len(sequence) for sequence in sequences])  # (B,)
         attention_mask = torch.arange(int(ends.max())) < ends[:, None]  # (B, T)
+
+    def stacked(rows: Sequence[Tensor], filling: int) -> Tensor:
+        if attention_mask is None:  # nothing to pad: a tenth of the time
+            return torch.stack(list(rows))
+        return pad_sequence(list(rows), batch_first=True, padding_value=filling)
+
     return Batch(
-        input_ids=pad_sequence(list(sequences), batch_first=True, padding_value=pad_token_id),
+        input_ids=stacked(sequences, pad_token_id),
         attention_mask=attention_mask,
-        token_type_ids=None if token_types is None else pad_sequence(list(token_types), batch_first=True),
+        token_type_ids=None if token_types is None else stacked(token_types, 0),
         labels=torch.tensor(labels),
     )
 

@@ -20,6 +20,8 @@ from src.training.objectives import Objective, TrainingData
 from src.training.optimizer import (
     ExponentialMovingAverage,
     build_optimizer,
+    clipped_step,
+    gradient_norm,
     learning_rate_at,
     set_learning_rate,
 )
@@ -134,10 +136,10 @@ class Trainer(Generic[Model, Data]):
             sum(self.objective.predictions(batch) for batch in batches), sum(_real_tokens(batch) for batch in batches)
         )
         loss = self.add_up_gradients(self._gradients(batches, max(1, predictions)))
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.max_grad_norm)
+        norm = gradient_norm(self.model.parameters())
 
         if self._is_finite(loss, norm):
-            state.optimizer.step()
+            clipped_step(state.optimizer, norm, config.max_grad_norm)
             if state.average is not None:
                 state.average.update(state.progress.step)
         state.optimizer.zero_grad()

@@ -1,4 +1,4 @@
-"""AdamW as BERT uses it: decay on matrices only, warm-up, then a straight line down to zero."""
+"""AdamW as BERT uses it: decay on matrices only, clipped gradients, warm-up, then a straight line down to zero."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -69,6 +69,37 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, learning_rate: float) ->
     """Sets the learning rate of every parameter group; lower layers' groups have a share of it."""
     for group in optimizer.param_groups:
         group["lr"] = learning_rate * group["scale"]
+
+
+def gradient_norm(parameters: Iterable[Tensor]) -> Tensor:
+    """Computes the Euclidean norm of all gradients together.
+
+    On a CPU as dot products of the gradients with themselves: PyTorch's own norm runs there on one thread, and of a
+    table of 30,000 tokens is wrong in the fourth digit.
+
+    Args:
+        parameters: those without a gradient are left out.
+
+    Returns:
+        The norm, shape ().
+    """
+    gradients = [parameter.grad.flatten() for parameter in parameters if parameter.grad is not None]
+    if gradients[0].device.type != "cpu":
+        return torch.nn.utils.get_total_norm(gradients)
+    return torch.stack([gradient.dot(gradient) for gradient in gradients]).sum().sqrt()
+
+
+def clipped_step(optimizer: torch.optim.AdamW, norm: Tensor, max_norm: float) -> None:
+    """Steps as if all gradients were multiplied with min(1, max_norm / norm) before (Pascanu et al. 2013, algorithm 1).
+
+    Args:
+        optimizer: a fused one, which divides gradients by its `grad_scale` while it reads them; to clip them before
+            would take as long as a third of the step.
+        norm: that of the gradients, finite, shape ().
+        max_norm: the longest a step's gradients may be.
+    """
+    optimizer.grad_scale = (norm / max_norm).clamp(min=1.0)  # type: ignore[attr-defined]
+    optimizer.step()
 
 
 class ExponentialMovingAverage:

@@ -41,7 +41,7 @@ class TrainingState:
     """The objects whose content a checkpoint holds; loading fills them in place."""
 
     model: nn.Module
-    optimizer: torch.optim.Optimizer
+    optimizer: torch.optim.AdamW
     average: ExponentialMovingAverage | None
     progress: Progress
 

@@ -67,20 +67,20 @@ def more_processes(dataset: str, folder: Path) -> dict[str, list[float]]:
     """Trains mini with one process of two threads and two of one thread, in turn; returns real tokens a second."""
     base = ["--preset", "mini", "--dataset", dataset, "--max-train-samples", "8000", "--batch-size"]
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    ways: dict[str, tuple[list[str], str]] = {"one process of two threads": ([], "2"), "two of one": (torchrun, "1")}
+    ways: dict[str, tuple[list[str], int]] = {"one process of two threads": ([], 2), "two of one": (torchrun, 1)}
     rates: dict[str, list[float]] = {f"{way}, batches of {size}": [] for size in BATCHES for way in ways}
     for _ in range(ROUNDS):
         for size in BATCHES:
             for way, (start, threads) in ways.items():
-                run = _train(start, folder, [*base, str(size), "--num-threads", threads])
+                run = _train(start, folder, [*base, str(size)], threads)
                 rates[f"{way}, batches of {size}"].append(run["tokens_per_second"])
     return rates
 
 
-def _train(start: Sequence[str], folder: Path, options: Sequence[str]) -> dict[str, float]:
+def _train(start: Sequence[str], folder: Path, options: Sequence[str], threads: int = 0) -> dict[str, float]:
     output = folder / "run"
     command = [sys.executable, *start, "-m", "src.train", *options, "--output-dir", str(output), "--overwrite"]
-    subprocess.run([*command, "--epochs", "1"], check=True, capture_output=True, cwd=REPOSITORY, env=_quiet())
+    subprocess.run([*command, "--epochs", "1"], check=True, capture_output=True, cwd=REPOSITORY, env=_quiet(threads))
     lines = [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
     rates = [line["train/tokens_per_second"] for line in lines if "train/tokens_per_second" in line]
     seconds = read_json(output / "run.json")["training_seconds"]
@@ -113,8 +113,8 @@ def _kilobytes(usage: resource.struct_rusage) -> float:
     return usage.ru_maxrss if sys.platform == "linux" else usage.ru_maxrss / 1024
 
 
-def _quiet() -> dict[str, str]:
-    return os.environ | {"WANDB_MODE": "disabled"}
+def _quiet(threads: int = 0) -> dict[str, str]:
+    return os.environ | {"WANDB_MODE": "disabled"} | ({"OMP_NUM_THREADS": str(threads)} if threads else {})
 
 
 def table(found: Mapping[str, Any]) -> str:

@@ -1,3 +1,4 @@
+import math
 from itertools import pairwise
 
 import pytest
@@ -7,7 +8,14 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from src.model.bert import BertForSequenceClassification
-from src.training.optimizer import ExponentialMovingAverage, build_optimizer, learning_rate_at, set_learning_rate
+from src.training.optimizer import (
+    ExponentialMovingAverage,
+    build_optimizer,
+    clipped_step,
+    gradient_norm,
+    learning_rate_at,
+    set_learning_rate,
+)
 from src.utils.config import OptimizationConfig
 from tests.training.tiny_training import setup
 
@@ -101,6 +109,31 @@ def test_adamw_follows_the_equations_of_loshchilov_and_hutter() -> None:
         optimizer.step()
     for parameter, wanted in zip(model.parameters(), expected, strict=True):
         torch.testing.assert_close(parameter.detach(), wanted, rtol=1e-12, atol=1e-12)
+
+
+def test_gradients_have_the_norm_of_the_exact_sum_of_squares() -> None:
+    torch.manual_seed(0)
+    large, small, frozen = (nn.Parameter(torch.zeros(shape)) for shape in ((3000, 400), (7,), (5,)))
+    large.grad, small.grad = 1e-3 * torch.randn(3000, 400), 10 * torch.randn(7)
+    wanted = math.sqrt(float(large.grad.double().square().sum() + small.grad.double().square().sum()))
+    assert gradient_norm([large, small, frozen]).item() == pytest.approx(wanted, rel=1e-5)
+
+
+def test_a_clipped_step_is_that_of_clipped_gradients() -> None:
+    torch.manual_seed(0)
+    ours, theirs = setup().classifier.model, setup().classifier.model
+    theirs.load_state_dict(ours.state_dict())
+    optimizer, plain = (build_optimizer(model, OptimizationConfig(adam_epsilon=1e-3)) for model in (ours, theirs))
+    for size in (1e-3, 1.0, 2e-3, 30.0):  # shorter and longer than the limit
+        for one, other in zip(ours.parameters(), theirs.parameters(), strict=True):
+            one.grad = size * torch.randn_like(one)
+            other.grad = one.grad.clone()
+        clipped_step(optimizer, gradient_norm(ours.parameters()), max_norm=0.7)
+        norm = torch.nn.utils.clip_grad_norm_(theirs.parameters(), max_norm=0.7)
+        plain.step()
+        assert (norm > 0.7) == (size > 0.1)
+        for one, other in zip(ours.parameters(), theirs.parameters(), strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-7)
 
 
 def test_average_follows_the_recursion_in_double_precision() -> None:
