@@ -8,14 +8,14 @@ import mmap
 import os
 import sys
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import cached_property
 from pathlib import Path
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 
 from src.utils.distributed import gather, is_first, rank, wait_for_all, world_size
 
@@ -23,13 +23,18 @@ from src.utils.distributed import gather, is_first, rank, wait_for_all, world_si
 class GradientSum:
     """Adds up the gradients of all processes in place, in the same order in each; alone, leaves them as they are.
 
+    Of an embedding only the rows that some process has met are exchanged: few, of the table that is most of a small
+    classifier.
+
     Args:
-        parameters: those of the model; where one has no gradient here, another process may have one.
+        model: where a parameter has no gradient here, another process may have one.
     """
 
-    def __init__(self, parameters: Iterable[Tensor]):
-        self.trained = [parameter for parameter in parameters if parameter.requires_grad]
-        self.sizes = [1, *(parameter.numel() for parameter in self.trained)]
+    def __init__(self, model: nn.Module):
+        tables = {part.weight for part in model.modules() if isinstance(part, nn.Embedding)}
+        trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        self.tables = [parameter for parameter in trained if parameter in tables]  # each (V, D)
+        self.others = [parameter for parameter in trained if parameter not in tables]
 
     def __call__(self, loss: Tensor) -> Tensor:
         """Adds up what the processes hold; all of them must call it.
@@ -42,35 +47,56 @@ class GradientSum:
         """
         if world_size() == 1:
             return loss
-        for parameter in self.trained:
-            if parameter.grad is None:
-                parameter.grad = torch.zeros_like(parameter)
-        gradients = [parameter.grad for parameter in self.trained if parameter.grad is not None]
-        parts = [loss.reshape(1), *(gradient.flatten() for gradient in gradients)]
-        total, *sums = torch.split(self._added_up(parts), self.sizes)
-        torch._foreach_copy_(gradients, [part.view_as(to) for part, to in zip(sums, gradients, strict=True)])
-        return total.squeeze(0).clone()  # what it lies in may be written anew in the next step
+        others, tables = _gradients(self.others), _gradients(self.tables)
+        met = _rows_met(tables, loss.device)
+        rows = [table[ids] for table, ids in zip(tables, met, strict=True)]  # each (tokens met, D)
+        parts = [loss.reshape(1), *others, *rows]
+        sizes = [part.numel() for part in parts]
+        sums = torch.split(self._from_all(parts), sizes, dim=1)  # each (processes, numbers)
+        for part, of_all in zip(parts, sums, strict=True):
+            torch.sum(of_all, dim=0, out=part.view(-1))
+        for table, ids, row in zip(tables, met, rows, strict=True):
+            table[ids] = row
+        return parts[0].squeeze(0)
 
-    def _added_up(self, parts: list[Tensor]) -> Tensor:
-        if (rows := self._shared_rows) is None:
-            message = torch.cat(parts)
+    def _from_all(self, parts: Sequence[Tensor]) -> Tensor:
+        """What every process has, in their order, shape (processes, numbers); or the sum of it, as if one had it."""
+        flat = [part.flatten() for part in parts]
+        if self._memory is None:
+            message = torch.cat(flat)
             dist.all_reduce(message)
-            return message
-        *written, total = rows
-        torch.cat(parts, out=written[rank()])
+            return message[None]
+        # Nobody comes here before all have told in this step which rows they met, which they do when they have read
+        # what lies here from the step before.
+        messages = self._memory[:, : sum(part.numel() for part in parts)]
+        torch.cat(flat, out=messages[rank()])
         wait_for_all()
-        # Each adds up its slice of all rows. Nobody writes a row anew before all have come to the second wait, nor a
-        # slice of the total before all, in the next step, have come to the first: by then all have read it.
-        bounds = [total.numel() * number // world_size() for number in (rank(), rank() + 1)]
-        torch.sum(rows[:-1, slice(*bounds)], dim=0, out=total[slice(*bounds)])
-        wait_for_all()
-        return total
+        return messages
 
     @cached_property
-    def _shared_rows(self) -> Tensor | None:
-        """A row of numbers for each process and one for their sum, seen by all; None: they cannot share memory."""
-        on_cpu = all(parameter.device.type == "cpu" for parameter in self.trained)
-        return shared_memory(world_size() + 1, sum(self.sizes)) if on_cpu else None
+    def _memory(self) -> Tensor | None:
+        """A row of numbers for the message of each process, seen by all; None: they cannot share memory."""
+        trained = [*self.others, *self.tables]
+        on_cpu = all(parameter.device.type == "cpu" for parameter in trained)
+        return shared_memory(world_size(), 1 + sum(parameter.numel() for parameter in trained)) if on_cpu else None
+
+
+def _gradients(parameters: Sequence[Tensor]) -> list[Tensor]:
+    """Those of some parameters; of those without one a new one, of zeros."""
+    for parameter in parameters:
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+    return [parameter.grad for parameter in parameters if parameter.grad is not None]
+
+
+def _rows_met(tables: Sequence[Tensor], device: torch.device) -> list[Tensor]:
+    """Finds which rows of each table some process has met: int64, each of shape (tokens met,)."""
+    met = [torch.linalg.vector_norm(table, dim=1) != 0 for table in tables]  # each (V,)
+    # One more, so that the processes wait for each other even where no table is trained.
+    message = torch.cat([torch.ones(1, dtype=torch.bool, device=device), *met]).byte()
+    dist.all_reduce(message, dist.ReduceOp.MAX)
+    _, *met = torch.split(message, [1, *(len(table) for table in tables)])
+    return [rows.nonzero().squeeze(1) for rows in met]
 
 
 def shared_memory(rows: int, columns: int) -> Tensor | None:

@@ -73,7 +73,7 @@ class Trainer(Generic[Model, Data]):
         self.seed, self.bf16 = seed, bf16
         self.device = next(model.parameters()).device
         self.halvings = 0  # how often memory ran out, and batches were cut in two
-        self.add_up_gradients = GradientSum(model.parameters())
+        self.add_up_gradients = GradientSum(model)
         average = ExponentialMovingAverage(model.parameters(), config.ema_decay) if config.ema_decay else None
         self.state = TrainingState(model, build_optimizer(model, config), average, Progress())
         self.steps_per_epoch = len(self._steps(epoch=0))

@@ -10,45 +10,59 @@ from src.training.gradients import GradientSum, shared_memory
 from src.utils.distributed import rank, wait_for_all
 from tests.training.together import together
 
-SHAPES = [(3, 5), (7,), (2, 2)]
+SHAPES: dict[str, list[tuple[int, ...]]] = {"linear": [(3, 5), (3,)], "table": [(9, 4)], "both": [(9, 4), (3, 5), (3,)]}
 
 
-def numbers_of(process: int, step: int) -> list[torch.Tensor]:
-    """The loss and gradients of a process in a step."""
+def model_of(kind: str) -> nn.Module:
+    """What has parameters of those shapes, and others that are frozen."""
+    parts: dict[str, list[nn.Module]] = {"linear": [nn.Linear(5, 3)], "table": [nn.Embedding(9, 4)]}
+    parts["both"] = [*parts["table"], *parts["linear"]]
+    return nn.Sequential(*parts[kind], nn.Embedding(2, 2).requires_grad_(False), nn.Linear(1, 1).requires_grad_(False))
+
+
+def numbers_of(kind: str, process: int, step: int) -> list[torch.Tensor]:
+    """The loss and gradients of a process in a step; of a table's rows it has met one half, each process another."""
     torch.manual_seed(100 * process + step)
-    return [torch.rand(()), *(torch.randn(shape) for shape in SHAPES)]
+    numbers = [torch.rand(()), *(torch.randn(shape) for shape in SHAPES[kind])]
+    if kind != "linear":
+        numbers[1][torch.rand(9) < 0.5] = 0.0
+        numbers[1][4] = -1e-12 if process == 1 else 0.0
+    return numbers
 
 
-def summed(way: str) -> tuple[list[list[Any]], bool, bool]:
-    """Sums of three steps, whether shared memory made them, and whether the last parameter, frozen, stayed without."""
+def summed(kind: str, way: str) -> tuple[list[list[Any]], bool, bool]:
+    """Sums of three steps, whether shared memory made them, and whether what is frozen stayed without."""
     if way == "messages" and rank() == 1:  # as if it ran on another machine
         gradients._mapped = lambda *_: None
-    parameters = [nn.Parameter(torch.zeros(shape)) for shape in SHAPES]
-    frozen = nn.Parameter(torch.zeros(4), requires_grad=False)
-    add_up = GradientSum([*parameters, frozen])
+    model = model_of(kind)
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    add_up = GradientSum(model)
     found = []
     for step in range(3):
-        loss, *own = numbers_of(rank(), step)
+        loss, *own = numbers_of(kind, rank(), step)
         for parameter, gradient in zip(parameters, own, strict=True):
             parameter.grad = gradient
         if rank() == 1:
-            parameters[1].grad = None
+            parameters[-1].grad = None
         total = add_up(loss)  # which is not copied: it has to stay
         found.append([total.numpy(), *(parameter.grad.numpy().copy() for parameter in parameters)])  # type: ignore[union-attr]
     held = [link for link in Path("/proc/self/fd").iterdir() if link.is_symlink() and "memfd" in str(link.readlink())]
     assert len(held) == (way == "memory")
-    return found, add_up._shared_rows is not None, frozen.grad is None
+    frozen = all(parameter.grad is None for parameter in model.parameters() if not parameter.requires_grad)
+    return found, add_up._memory is not None, frozen
 
 
-@pytest.mark.parametrize("way", ["memory", "messages"])
 @pytest.mark.parametrize("count", [2, 3])
-def test_sums_are_those_of_all_processes_and_the_same_in_each(way: str, count: int) -> None:
+@pytest.mark.parametrize(
+    "kind, way", [("both", "memory"), ("both", "messages"), ("linear", "memory"), ("table", "memory")]
+)
+def test_sums_are_those_of_all_processes_and_the_same_in_each(count: int, kind: str, way: str) -> None:
     expected = []
     for step in range(3):
-        numbers = [numbers_of(process, step) for process in range(count)]
-        numbers[1][2] = torch.zeros(SHAPES[1])
+        numbers = [numbers_of(kind, process, step) for process in range(count)]
+        numbers[1][-1] = torch.zeros(SHAPES[kind][-1])
         expected.append([sum(parts) for parts in zip(*numbers, strict=True)])
-    everyone = together(count, summed, way)
+    everyone = together(count, summed, kind, way)
     for found, in_memory, frozen in everyone:
         assert in_memory == (way == "memory") and frozen
         for sums, first, wanted in zip(found, everyone[0][0], expected, strict=True):
@@ -58,11 +72,11 @@ def test_sums_are_those_of_all_processes_and_the_same_in_each(way: str, count: i
 
 
 def test_alone_a_process_keeps_its_gradients() -> None:
-    weight = nn.Parameter(torch.zeros(3))
-    weight.grad = gradient = torch.randn(3)
+    part = nn.Linear(3, 1)
+    part.weight.grad = gradient = torch.randn(1, 3)
     loss = torch.rand(())
-    assert GradientSum([weight])(loss) is loss
-    assert weight.grad is gradient
+    assert GradientSum(part)(loss) is loss
+    assert part.weight.grad is gradient
 
 
 def written_by_the_other() -> list[float]:
