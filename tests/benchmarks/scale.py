@@ -8,7 +8,6 @@ Whole commands run, as a user would run them. Results go into media/scale.json, 
 import argparse
 import json
 import os
-import platform
 import resource
 import statistics
 import subprocess
@@ -24,13 +23,13 @@ import numpy as np
 from src.data.sources import open_corpus
 from src.utils.config import REPOSITORY, SST2, DataConfig
 from src.utils.folder import read_json
+from tests.benchmarks.speed import this_machine
 
 MEDIA = REPOSITORY / "media"
 RESULTS, README = MEDIA / "scale.json", REPOSITORY / "README.md"
 ROUNDS, SENTENCES = 3, 1_000_000
 SIZES = [8_000, 16_000, 32_000]  # phrases to train on
 BATCHES = (32, 128, 256)
-MEGABYTE = 2**20
 
 
 def main() -> None:
@@ -44,7 +43,7 @@ def main() -> None:
         if options.only in name:
             with tempfile.TemporaryDirectory() as folder:
                 found[name] = measure(options.dataset, Path(folder))
-            found["machine"] = f"{platform.machine()}, {os.cpu_count()} CPUs"
+            found["machine"] = this_machine()
             RESULTS.write_text(json.dumps(found, indent=1) + "\n")
     before, rest = README.read_text().split("<!-- scale -->")
     _, after = rest.split("<!-- /scale -->")

