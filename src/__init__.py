@@ -5,9 +5,10 @@ The map, and an order to read it in:
     model/        BERT: positional_encoding, embedding, attention, feed_forward, dropout, encoder, bert
     data/         text to batches: sources (hub, readers), tokenizer, encoding, dataset, batching; word_dropout,
                   holdout; for pre-training documents, packing, masking
-    training/     setup, pretrain_setup, objectives (the losses), loop (the training step), optimizer, session (epochs,
-                  logging), state (exact resume), rehearsal (--dry-run), perseverance (failing disks); subjects,
-                  run, start, run_folder, metrics_file, tracking; informed_start (of pre-training)
+    training/     setup, pretrain_setup, objectives (the losses), loop (the training step), optimizer, gradients (of
+                  many processes), session (epochs, logging), state (exact resume), rehearsal (--dry-run),
+                  perseverance (failing disks); subjects, run, start, run_folder, metrics_file, tracking;
+                  informed_start (of pre-training)
     evaluation/   predictor (the Python API), metrics, split, prediction_lines, examples; masked_lm, fill_mask;
                   plots, page; for a report run_report, answers, curves, calibration, groups; charts, curve_charts,
                   answer_charts, report_page; why an answer: attribution, words, coloured, attention_maps

@@ -1,6 +1,6 @@
 """BERT, by hand: the model of Devlin et al. 2019 on the encoder of Vaswani et al. 2017.
 
-Read in this order: `positional_encoding`, `dropout`, `embedding`, `attention`, `feed_forward`, `encoder`, `bert`.
+Read in this order: `positional_encoding`, `embedding`, `attention`, `feed_forward`, `dropout`, `encoder`, `bert`.
 
 One legend for every shape comment:
 

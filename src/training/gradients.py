@@ -24,7 +24,7 @@ class GradientSum:
     """Adds up the gradients of all processes in place, in the same order in each; alone, leaves them as they are.
 
     Of an embedding only the rows that some process has met are exchanged: few, of the table that is most of a small
-    classifier.
+    classifier; all in pre-training, where every token has a part in the loss.
 
     Args:
         model: where a parameter has no gradient here, another process may have one.
@@ -47,10 +47,12 @@ class GradientSum:
         """
         if world_size() == 1:
             return loss
-        others, tables = _gradients(self.others), _gradients(self.tables)
+        others, tables = _gradients_or_zeros(self.others), _gradients_or_zeros(self.tables)
+        # In this all wait for all, which makes one wait in `_from_all` enough: nobody writes a message of this step
+        # before everybody has come here, and so has read those of the step before.
         met = _rows_met(tables, loss.device)
         rows = [table[ids] for table, ids in zip(tables, met, strict=True)]  # each (tokens met, D)
-        parts = [loss.reshape(1), *others, *rows]
+        parts = [loss.reshape(1).clone(), *others, *rows]
         sizes = [part.numel() for part in parts]
         sums = torch.split(self._from_all(parts), sizes, dim=1)  # each (processes, numbers)
         for part, of_all in zip(parts, sums, strict=True):
@@ -60,14 +62,12 @@ class GradientSum:
         return parts[0].squeeze(0)
 
     def _from_all(self, parts: Sequence[Tensor]) -> Tensor:
-        """What every process has, in their order, shape (processes, numbers); or the sum of it, as if one had it."""
+        """Gathers all processes' numbers, shape (processes, numbers), or by messages their sum, shape (1, numbers)."""
         flat = [part.flatten() for part in parts]
         if self._memory is None:
             message = torch.cat(flat)
             dist.all_reduce(message)
             return message[None]
-        # Nobody comes here before all have told in this step which rows they met, which they do when they have read
-        # what lies here from the step before.
         messages = self._memory[:, : sum(part.numel() for part in parts)]
         torch.cat(flat, out=messages[rank()])
         wait_for_all()
@@ -75,13 +75,16 @@ class GradientSum:
 
     @cached_property
     def _memory(self) -> Tensor | None:
-        """A row of numbers for the message of each process, seen by all; None: they cannot share memory."""
+        """A row of numbers for the message of each process, seen by all; None: they cannot share memory.
+
+        All processes must ask for it at once.
+        """
         trained = [*self.others, *self.tables]
         on_cpu = all(parameter.device.type == "cpu" for parameter in trained)
         return shared_memory(world_size(), 1 + sum(parameter.numel() for parameter in trained)) if on_cpu else None
 
 
-def _gradients(parameters: Sequence[Tensor]) -> list[Tensor]:
+def _gradients_or_zeros(parameters: Sequence[Tensor]) -> list[Tensor]:
     """Those of some parameters; of those without one a new one, of zeros."""
     for parameter in parameters:
         if parameter.grad is None:
@@ -91,7 +94,7 @@ def _gradients(parameters: Sequence[Tensor]) -> list[Tensor]:
 
 def _rows_met(tables: Sequence[Tensor], device: torch.device) -> list[Tensor]:
     """Finds which rows of each table some process has met: int64, each of shape (tokens met,)."""
-    met = [torch.linalg.vector_norm(table, dim=1) != 0 for table in tables]  # each (V,)
+    met = [(table.amax(dim=1) != 0) | (table.amin(dim=1) != 0) for table in tables]  # each (V,); NaN is not 0
     # One more, so that the processes wait for each other even where no table is trained.
     message = torch.cat([torch.ones(1, dtype=torch.bool, device=device), *met]).byte()
     dist.all_reduce(message, dist.ReduceOp.MAX)

@@ -135,7 +135,7 @@ class Trainer(Generic[Model, Data]):
         predictions, tokens = add_up(
             sum(self.objective.predictions(batch) for batch in batches), sum(_real_tokens(batch) for batch in batches)
         )
-        loss = self.add_up_gradients(self._gradients(batches, max(1, predictions)))
+        loss = self.add_up_gradients(self._backward(batches, max(1, predictions)))
         norm = gradient_norm(self.model.parameters())
 
         if self._is_finite(loss, norm):
@@ -145,14 +145,14 @@ class Trainer(Generic[Model, Data]):
         state.optimizer.zero_grad()
         return StepReport(loss.item(), learning_rate, norm.item(), int(tokens), max(1, int(predictions)))
 
-    def _gradients(self, batches: Sequence[Batch], predictions: float) -> Tensor:
+    def _backward(self, batches: Sequence[Batch], predictions: float) -> Tensor:
         """Adds up the gradients of the loss divided by the number of predictions; returns that loss."""
         while True:
             parts = list(batches)
             for _ in range(self.halvings):
                 parts = [half for part in parts for half in halves(part)]
             try:
-                return self._accumulated(parts, predictions)
+                return self._backward_parts(parts, predictions)
             except torch.OutOfMemoryError:
                 if max(len(part["input_ids"]) for part in parts) == 1:
                     raise
@@ -164,7 +164,7 @@ class Trainer(Generic[Model, Data]):
                 "but for the draws of dropout"
             )
 
-    def _accumulated(self, batches: Sequence[Batch], predictions: float) -> Tensor:
+    def _backward_parts(self, batches: Sequence[Batch], predictions: float) -> Tensor:
         losses = [torch.zeros((), device=self.device)]
         for batch in batches:
             with autocast(self.device, self.bf16):

@@ -94,12 +94,13 @@ def clipped_step(optimizer: torch.optim.AdamW, norm: Tensor, max_norm: float) ->
 
     Args:
         optimizer: a fused one, which divides gradients by its `grad_scale` while it reads them; to clip them before
-            would take as long as a third of the step.
+            would take a third as long as its own step.
         norm: that of the gradients, finite, shape ().
         max_norm: the longest a step's gradients may be.
     """
     optimizer.grad_scale = (norm / max_norm).clamp(min=1.0)  # type: ignore[attr-defined]
     optimizer.step()
+    optimizer.grad_scale = None  # type: ignore[attr-defined]
 
 
 class ExponentialMovingAverage:

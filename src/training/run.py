@@ -10,6 +10,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Protocol
 
+import torch
+
 from src.training.loop import Trainer
 from src.training.run_folder import RunFolder, SilentRunFolder
 from src.training.session import Session
@@ -65,14 +67,19 @@ def run(config: TrainConfig | PretrainConfig, setup: Setup, folder: RunFolder, c
                 look_again(config, folder, checkpoint)
             except UserError as error:
                 refusal = error
-        if (refusal := gather(refusal)[0]) is not None:  # all wait here until none is about to look into the folder
+        if (refusal := gather(refusal)[0]) is not None:  # by here all have found their checkpoint
             raise refusal
         _run(config, setup, folder if is_first() else SilentRunFolder(folder.path), checkpoint)
 
 
+def _facts(config: TrainConfig | PretrainConfig, setup: Setup, checkpoint: Path | None) -> object:
+    """What processes must agree on: the number of threads too, for the bits of a sum depend on it."""
+    return options_of(config), dict(setup.data), checkpoint and checkpoint.name, torch.get_num_threads()
+
+
 def _run(config: TrainConfig | PretrainConfig, setup: Setup, folder: RunFolder, checkpoint: Path | None) -> None:
     """Trains in a folder that no other process can change."""
-    begin_alike(setup.trainer.model.parameters(), (options_of(config), dict(setup.data)))
+    begin_alike(setup.trainer.model.parameters(), _facts(config, setup, checkpoint))
     draw_apart(config.run.seed)
     if checkpoint is None:
         folder.begin(config, setup.data, setup.model)

@@ -123,7 +123,10 @@ def begin_alike(parameters: Iterable[Tensor], facts: object) -> None:
     if not dist.is_initialized():
         return
     if any(other != facts for other in gather(facts)):
-        raise DataError("the processes read different data or settings; see that all can reach the same files and hub")
+        raise DataError(
+            "the processes have different data, settings, checkpoints or numbers of threads; see that all can reach "
+            "the same files and hub"
+        )
     for parameter in parameters:
         dist.broadcast(parameter.detach(), src=0)
 

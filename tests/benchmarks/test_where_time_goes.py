@@ -16,7 +16,7 @@ from tests.benchmarks.where_time_goes import PARTS, REST, TABLE, part_of, shares
         ("aten::gelu_backward", "GELU"),
         ("aten::native_layer_norm_backward", "layer norm"),
         ("Optimizer.step#AdamW.step", "AdamW"),
-        ("aten::linalg_vector_norm", "clipping"),
+        ("aten::dot", "gradient norm"),
         ("aten::random_", "random numbers"),
         ("aten::add_", "element by element"),
         ("aten::embedding_dense_backward", REST),

@@ -26,7 +26,7 @@ PARTS = {
     "layer norm": r"layer_norm",
     "AdamW": r"adam|AdamW",
     "average of weights": r"lerp",
-    "clipping": r"norm|aten::(stack|clamp|reciprocal)",
+    "gradient norm": r"aten::dot",
     "random numbers": r"random_|bernoulli",
     "filling with zeros": r"fill_|zero",
     "element by element": r"aten::(mul|add|sub|div|ge|where|copy|sum|cat)",

@@ -26,7 +26,7 @@ def numbers_of(kind: str, process: int, step: int) -> list[torch.Tensor]:
     numbers = [torch.rand(()), *(torch.randn(shape) for shape in SHAPES[kind])]
     if kind != "linear":
         numbers[1][torch.rand(9) < 0.5] = 0.0
-        numbers[1][4] = -1e-12 if process == 1 else 0.0
+        numbers[1][4] = -1e-30 if process == 1 else 0.0
     return numbers
 
 

@@ -191,4 +191,4 @@ def unlike(what: str) -> tuple[float, str]:
 def test_processes_begin_with_the_weights_of_the_first_and_refuse_different_data() -> None:
     assert together(2, unlike, "weights") == [(0.0, ""), (0.0, "")]
     for _, error in together(2, unlike, "data"):
-        assert "the processes read different data or settings" in error
+        assert "the processes have different data, settings" in error
