@@ -66,8 +66,9 @@ class DSCreator(Dataset[dict[str, Tensor]]):
         return len(self.labels)
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
-        """Returns one example: `input_ids`, int64 (T,), and `labels`, int64 ()."""
-        return {"input_ids": self.input_ids[index], "labels": torch.tensor(self.labels[index])}
+        """Returns one example: `input_ids`, int64 (T,), `labels`, int64 (), and of a pair `token_type_ids`, (T,)."""
+        example = {"input_ids": self.input_ids[index], "labels": torch.tensor(self.labels[index])}
+        return example if self.token_type_ids is None else example | {"token_type_ids": self.token_type_ids[index]}
 
     def batches(self, batch_size: int, seed: int, epoch: int) -> list[list[int]]:
         """Divides the examples into batches of equal length.

@@ -13,7 +13,7 @@ class BertEmbedding(nn.Module):
         hidden_size: D.
         type_vocab_size: number of segments; 0 for none at all (DistilBERT).
         positional_encoding: module that maps a length T to position vectors (T, D).
-        pad_token_id: id whose embedding stays zero.
+        pad_token_id: id whose embedding no look-up trains; a decoder tied to the table does.
         layer_norm_eps: added to the variance.
         dropout: probability.
     """

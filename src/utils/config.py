@@ -40,7 +40,7 @@ class BertConfig:
     num_hidden_layers: int = 12
     """Number of encoder layers."""
     num_attention_heads: int = 12
-    """Number of attention heads H; each sees D / H dimensions."""
+    """Number of attention heads H; each works in D / H dimensions."""
     intermediate_size: int = 3072
     """Width of the feed-forward layer between its two projections."""
     max_position_embeddings: int = 512
@@ -58,7 +58,7 @@ class BertConfig:
     layer_norm_eps: float = 1e-12
     """Added to the variance in every LayerNorm."""
     pad_token_id: int = 0
-    """Vocabulary id of [PAD]; its embedding stays zero."""
+    """Vocabulary id of [PAD]; its embedding begins at zero."""
     positional_encoding: Literal["learned", "sinusoidal"] = "learned"
     """Position vectors: learned (BERT) or the fixed sine table of Vaswani et al. 2017, section 3.5."""
 

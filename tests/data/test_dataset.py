@@ -192,6 +192,8 @@ def test_pairs_reach_the_model_with_their_segments() -> None:
 
 def test_pairs_of_unequal_length_share_a_batch_without_seeing_each_other() -> None:
     dataset = DSCreator(PAIRS, tokenizer(), 64, pair_column="pair")
+    assert dataset.token_type_ids is not None
+    torch.testing.assert_close(dataset[1]["token_type_ids"], dataset.token_type_ids[1])
     batch = dataset.collate([0, 1, 2])
     assert batch["attention_mask"] is not None and batch["token_type_ids"] is not None
     together = call(batch["input_ids"], batch["attention_mask"], batch["token_type_ids"])

@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +31,16 @@ def numbers_of(kind: str, process: int, step: int) -> list[torch.Tensor]:
     return numbers
 
 
+def forbidden(name: str, flags: int = 0) -> int:
+    raise PermissionError(name)
+
+
 def summed(kind: str, way: str) -> tuple[list[list[Any]], bool, bool]:
     """Sums of three steps, whether shared memory made them, and whether what is frozen stayed without."""
     if way == "messages" and rank() == 1:  # as if it ran on another machine
         gradients._mapped = lambda *_: None
+    if way == "messages, as nothing can be shared":
+        os.memfd_create = forbidden
     model = model_of(kind)
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     add_up = GradientSum(model)
@@ -54,7 +61,14 @@ def summed(kind: str, way: str) -> tuple[list[list[Any]], bool, bool]:
 
 @pytest.mark.parametrize("count", [2, 3])
 @pytest.mark.parametrize(
-    "kind, way", [("both", "memory"), ("both", "messages"), ("linear", "memory"), ("table", "memory")]
+    "kind, way",
+    [
+        ("both", "memory"),
+        ("both", "messages"),
+        ("both", "messages, as nothing can be shared"),
+        ("linear", "memory"),
+        ("table", "memory"),
+    ],
 )
 def test_sums_are_those_of_all_processes_and_the_same_in_each(count: int, kind: str, way: str) -> None:
     expected = []
