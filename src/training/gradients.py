@@ -1,7 +1,7 @@
 """The gradients of all processes, added up: in memory that they share on one machine, by messages between machines.
 
-Even between two processes of one machine, gloo's messages go through the layers of a network: with a small model's
-gradients they take a tenth of a step, memory that both see half of that.
+Even between two processes of one machine, gloo's messages go through the layers of a network; memory that both see
+does without.
 """
 
 import mmap
