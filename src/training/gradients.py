@@ -1,148 +1,148 @@
-"""The gradients of all processes, added up: in memory that they share on one machine, by messages between machines.
+"""The gradients of all processes, added up, and who then updates which parameters.
 
-Even between two processes of one machine, gloo's messages go through the layers of a network; memory that both see
-does without.
+Between processes of one machine the state of the training lies in memory that all see. Each of them adds up the
+gradients of its own part of the parameters and updates that, as in ZeRO (Rajbhandari et al. 2020, section 5), but with
+nothing to send back. Between machines messages give everybody all sums, and everybody updates everything.
 """
 
-import mmap
-import os
-import sys
-import uuid
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Mapping, Sequence
 from functools import cached_property
-from pathlib import Path
+from typing import NamedTuple
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from src.utils.distributed import gather, is_first, rank, wait_for_all, world_size
+from src.training.optimizer import gradient_norm
+from src.training.state import TrainingState
+from src.utils.distributed import add_up, rank, wait_for_all, world_size
+from src.utils.shared_memory import move_to_shared_memory, shared_memory
+
+
+class Sums(NamedTuple):
+    """What all processes together have found in a step."""
+
+    loss: Tensor  # shape ()
+    predictions: float
+    tokens: float
+    norm: Tensor  # of all gradients, shape ()
 
 
 class GradientSum:
-    """Adds up the gradients of all processes in place, in the same order in each; alone, leaves them as they are.
+    """Adds up the gradients of all processes in place; alone, leaves them as they are.
 
     Of an embedding only the rows that some process has met are exchanged: few, of the table that is most of a small
     classifier; all in pre-training, where every token has a part in the loss.
 
     Args:
-        model: where a parameter has no gradient here, another process may have one.
+        state: of the training; where a parameter has no gradient here, another process may have one.
+
+    Attributes:
+        own: the parameters that this process has to update; after a sum no others have gradients.
     """
 
-    def __init__(self, model: nn.Module):
-        tables = {part.weight for part in model.modules() if isinstance(part, nn.Embedding)}
-        trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        self.tables = [parameter for parameter in trained if parameter in tables]  # each (V, D)
-        self.others = [parameter for parameter in trained if parameter not in tables]
+    def __init__(self, state: TrainingState):
+        self.state = state
+        self.trained = [parameter for parameter in state.model.parameters() if parameter.requires_grad]
+        embeddings = {part.weight for part in state.model.modules() if isinstance(part, nn.Embedding)}
+        self.tables = [parameter for parameter in self.trained if parameter in embeddings]  # each (V, D)
+        self.own: Sequence[nn.Parameter] = self.trained
 
-    def __call__(self, loss: Tensor) -> Tensor:
+    def __call__(self, loss: Tensor, predictions: float, tokens: float) -> Sums:
         """Adds up what the processes hold; all of them must call it.
 
         Args:
-            loss: this process's part of the loss, shape ().
+            loss: summed over this process's predictions, shape ().
+            predictions: how many these are.
+            tokens: how many it has read for them.
 
         Returns:
-            The whole loss, shape ().
+            The sums, and the norm of those of the gradients.
         """
         if world_size() == 1:
-            return loss
-        others, tables = _gradients_or_zeros(self.others), _gradients_or_zeros(self.tables)
-        # In this all wait for all, which makes one wait in `_from_all` enough: nobody writes a message of this step
-        # before everybody has come here, and so has read those of the step before.
-        met = _rows_met(tables, loss.device)
-        rows = [table[ids] for table, ids in zip(tables, met, strict=True)]  # each (tokens met, D)
-        parts = [loss.reshape(1).clone(), *others, *rows]
-        sizes = [part.numel() for part in parts]
-        sums = torch.split(self._from_all(parts), sizes, dim=1)  # each (processes, numbers)
-        for part, of_all in zip(parts, sums, strict=True):
-            torch.sum(of_all, dim=0, out=part.view(-1))
-        for table, ids, row in zip(tables, met, rows, strict=True):
-            table[ids] = row
-        return parts[0].squeeze(0)
+            return Sums(loss, predictions, tokens, gradient_norm(self.own))
+        gradients = {parameter: _gradient_or_zeros(parameter) for parameter in self.trained}
+        met = dict(zip(self.tables, _rows_met([gradients[table] for table in self.tables]), strict=True))
+        parts = {one: gradient[met[one]] if one in met else gradient for one, gradient in gradients.items()}
+        if self._messages is None:
+            _add_up_by_messages(list(parts.values()))
+        else:
+            self._add_up_in_memory(self._messages, parts)
+        for table, ids in met.items():
+            gradients[table][ids] = parts[table]
+        norm = gradient_norm(self.own)
+        total, predictions, tokens, square = add_up(loss.item(), predictions, tokens, norm.item() ** 2)
+        if self._messages is not None:  # the norm so far is that of the own part
+            norm = norm.new_tensor(square).sqrt()
+        return Sums(loss.new_tensor(total), predictions, tokens, norm)
 
-    def _from_all(self, parts: Sequence[Tensor]) -> Tensor:
-        """Gathers all processes' numbers, shape (processes, numbers), or by messages their sum, shape (1, numbers)."""
-        flat = [part.flatten() for part in parts]
-        if self._memory is None:
-            message = torch.cat(flat)
-            dist.all_reduce(message)
-            return message[None]
-        messages = self._memory[:, : sum(part.numel() for part in parts)]
-        torch.cat(flat, out=messages[rank()])
+    def clear(self) -> None:
+        """Forgets the gradients, and returns once all processes have updated what is theirs."""
+        self.state.optimizer.zero_grad()
+        if world_size() > 1 and self._messages is not None:
+            wait_for_all()
+
+    def _add_up_in_memory(self, messages: Tensor, parts: Mapping[nn.Parameter, Tensor]) -> None:
+        """Adds to the gradients of its own parameters what others have found of them, and forgets all other gradients.
+
+        One wait is enough: to learn the norm all wait again, so that nobody writes the next message before everybody
+        has read this one.
+        """
+        own = set(self.own)
+        sizes = [part.numel() for part in parts.values()]
+        places = [torch.split(message[: sum(sizes)], sizes) for message in messages]  # of each process
+        for (parameter, part), place in zip(parts.items(), places[rank()], strict=True):
+            if parameter not in own:
+                place.copy_(part.flatten())
+                parameter.grad = None
         wait_for_all()
-        return messages
+        for places_of_another in places[: rank()] + places[rank() + 1 :]:
+            for (parameter, part), place in zip(parts.items(), places_of_another, strict=True):
+                if parameter in own:
+                    part.add_(place.view_as(part))
 
     @cached_property
-    def _memory(self) -> Tensor | None:
-        """A row of numbers for the message of each process, seen by all; None: they cannot share memory.
+    def _messages(self) -> Tensor | None:
+        """A row of memory for the message of each process, seen by all; None: they cannot share memory.
 
-        All processes must ask for it at once.
+        All processes must ask for it at once. If they can, the training state moves there as well.
         """
-        trained = [*self.others, *self.tables]
-        on_cpu = all(parameter.device.type == "cpu" for parameter in trained)
-        return shared_memory(world_size(), 1 + sum(parameter.numel() for parameter in trained)) if on_cpu else None
-
-
-def _gradients_or_zeros(parameters: Sequence[Tensor]) -> list[Tensor]:
-    """Those of some parameters; of those without one a new one, of zeros."""
-    for parameter in parameters:
-        if parameter.grad is None:
-            parameter.grad = torch.zeros_like(parameter)
-    return [parameter.grad for parameter in parameters if parameter.grad is not None]
-
-
-def _rows_met(tables: Sequence[Tensor], device: torch.device) -> list[Tensor]:
-    """Finds which rows of each table some process has met: int64, each of shape (tokens met,)."""
-    met = [(table.amax(dim=1) != 0) | (table.amin(dim=1) != 0) for table in tables]  # each (V,); NaN is not 0
-    # One more, so that the processes wait for each other even where no table is trained.
-    message = torch.cat([torch.ones(1, dtype=torch.bool, device=device), *met]).byte()
-    dist.all_reduce(message, dist.ReduceOp.MAX)
-    _, *met = torch.split(message, [1, *(len(table) for table in tables)])
-    return [rows.nonzero().squeeze(1) for rows in met]
-
-
-def shared_memory(rows: int, columns: int) -> Tensor | None:
-    """Gives all processes the same memory, which ends with the last of them; all of them must call it.
-
-    Args:
-        rows: of numbers.
-        columns: numbers of a row.
-
-    Returns:
-        Float32, shape (rows, columns), zero at first; None in all processes where one cannot have it: on another
-        machine, or on one without Linux.
-    """
-    size = 4 * rows * columns
-    with _new_memory(size) if is_first() else nullcontext() as own:
-        place = gather(own)[0]
-        memory = None if place is None else _mapped(*place, size)
-        all_have_it = all(gather(memory is not None))
-    return torch.frombuffer(memory, dtype=torch.float32).view(rows, columns) if all_have_it else None
-
-
-@contextmanager
-def _new_memory(size: int) -> Iterator[tuple[Path, str] | None]:
-    """Lends the path of new memory, where others can open it, and its name, which nothing else has; None: no such."""
-    if sys.platform != "linux":
-        yield None
-        return
-    name = f"gradients-{uuid.uuid4().hex}"
-    try:
-        file = os.fdopen(os.memfd_create(name), "r+b")
-    except OSError:  # a sandbox forbids it
-        yield None
-        return
-    with file:
-        file.truncate(size)
-        yield Path(f"/proc/{os.getpid()}/fd/{file.fileno()}"), name
-
-
-def _mapped(path: Path, name: str, size: int) -> mmap.mmap | None:
-    try:
-        if name not in path.readlink().name:  # on another machine that may be anything
+        if any(parameter.device.type != "cpu" for parameter in self.trained):
             return None
-        with path.open("r+b") as file:
-            return mmap.mmap(file.fileno(), size)
-    except OSError:
-        return None
+        numbers = sum(parameter.numel() for parameter in self.trained)
+        messages = shared_memory(world_size() * numbers)
+        if messages is None or not move_to_shared_memory(self.state.changing()):
+            return None
+        self.own = _shares(self.trained)[rank()]
+        return messages.view(world_size(), numbers)
+
+
+def _add_up_by_messages(parts: Sequence[Tensor]) -> None:
+    message = torch.cat([part.flatten() for part in parts])
+    dist.all_reduce(message)
+    for part, numbers in zip(parts, torch.split(message, [part.numel() for part in parts]), strict=True):
+        part.copy_(numbers.view_as(part))
+
+
+def _gradient_or_zeros(parameter: Tensor) -> Tensor:
+    if parameter.grad is None:
+        parameter.grad = torch.zeros_like(parameter)
+    return parameter.grad
+
+
+def _rows_met(tables: Sequence[Tensor]) -> list[Tensor]:
+    """Finds which rows of each table some process has met: int64, each of shape (tokens met,)."""
+    if not tables:
+        return []
+    # The largest byte of a row is the quickest to find; of all numbers but 0 some byte is above it, of NaN too.
+    met = torch.cat([table.view(torch.uint8).amax(dim=1) for table in tables])  # (V of all tables,)
+    dist.all_reduce(met, dist.ReduceOp.MAX)
+    return [rows.nonzero().squeeze(1) for rows in torch.split(met, [len(table) for table in tables])]
+
+
+def _shares(parameters: Sequence[nn.Parameter]) -> list[list[nn.Parameter]]:
+    """Divides parameters among the processes, about as many numbers to each: the largest first, to who has least."""
+    shares: list[list[nn.Parameter]] = [[] for _ in range(world_size())]
+    for parameter in sorted(parameters, key=Tensor.numel, reverse=True):
+        min(shares, key=lambda share: sum(map(Tensor.numel, share))).append(parameter)
+    return shares

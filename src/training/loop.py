@@ -21,14 +21,13 @@ from src.training.optimizer import (
     ExponentialMovingAverage,
     build_optimizer,
     clipped_step,
-    gradient_norm,
     learning_rate_at,
     set_learning_rate,
 )
 from src.training.state import Progress, TrainingState
 from src.utils.config import OptimizerConfig
 from src.utils.device import autocast
-from src.utils.distributed import add_up, share
+from src.utils.distributed import share
 from src.utils.errors import DivergedError, notice
 
 Model = TypeVar("Model", bound=BertForSequenceClassification | BertForMaskedLM)
@@ -73,9 +72,9 @@ class Trainer(Generic[Model, Data]):
         self.seed, self.bf16 = seed, bf16
         self.device = next(model.parameters()).device
         self.halvings = 0  # how often memory ran out, and batches were cut in two
-        self.add_up_gradients = GradientSum(model)
         average = ExponentialMovingAverage(model.parameters(), config.ema_decay) if config.ema_decay else None
         self.state = TrainingState(model, build_optimizer(model, config), average, Progress())
+        self.gradients = GradientSum(self.state)
         self.steps_per_epoch = len(self._steps(epoch=0))
         self.total_steps = config.total_steps(self.steps_per_epoch)
 
@@ -132,27 +131,29 @@ class Trainer(Generic[Model, Data]):
         )
         set_learning_rate(state.optimizer, learning_rate)
 
-        predictions, tokens = add_up(
-            sum(self.objective.predictions(batch) for batch in batches), sum(_real_tokens(batch) for batch in batches)
+        sums = self.gradients(
+            self._backward(batches),
+            sum(self.objective.predictions(batch) for batch in batches),
+            sum(_real_tokens(batch) for batch in batches),
         )
-        loss = self.add_up_gradients(self._backward(batches, max(1, predictions)))
-        norm = gradient_norm(self.model.parameters())
+        predictions = max(1, int(sums.predictions))
+        loss, norm = sums.loss / predictions, sums.norm / predictions
 
         if self._is_finite(loss, norm):
-            clipped_step(state.optimizer, norm, config.max_grad_norm)
+            clipped_step(state.optimizer, norm, config.max_grad_norm, divisor=predictions)
             if state.average is not None:
-                state.average.update(state.progress.step)
-        state.optimizer.zero_grad()
-        return StepReport(loss.item(), learning_rate, norm.item(), int(tokens), max(1, int(predictions)))
+                state.average.update(self.gradients.own, state.progress.step)
+        self.gradients.clear()
+        return StepReport(loss.item(), learning_rate, norm.item(), int(sums.tokens), predictions)
 
-    def _backward(self, batches: Sequence[Batch], predictions: float) -> Tensor:
-        """Adds up the gradients of the loss divided by the number of predictions; returns that loss."""
+    def _backward(self, batches: Sequence[Batch]) -> Tensor:
+        """Adds up the gradients of the loss summed over all predictions; returns that loss."""
         while True:
             parts = list(batches)
             for _ in range(self.halvings):
                 parts = [half for part in parts for half in halves(part)]
             try:
-                return self._backward_parts(parts, predictions)
+                return self._backward_parts(parts)
             except torch.OutOfMemoryError:
                 if max(len(part["input_ids"]) for part in parts) == 1:
                     raise
@@ -164,11 +165,11 @@ class Trainer(Generic[Model, Data]):
                 "but for the draws of dropout"
             )
 
-    def _backward_parts(self, batches: Sequence[Batch], predictions: float) -> Tensor:
+    def _backward_parts(self, batches: Sequence[Batch]) -> Tensor:
         losses = [torch.zeros((), device=self.device)]
         for batch in batches:
             with autocast(self.device, self.bf16):
-                loss = self.objective.summed_loss(self.model, to_device(batch, self.device)) / predictions
+                loss = self.objective.summed_loss(self.model, to_device(batch, self.device))
             loss.backward()  # type: ignore[no-untyped-call]
             losses.append(loss.detach())
         return torch.stack(losses).sum()

@@ -1,7 +1,7 @@
 """AdamW as BERT uses it: decay on matrices only, clipped gradients, warm-up, then a straight line down to zero."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -81,24 +81,25 @@ def gradient_norm(parameters: Iterable[Tensor]) -> Tensor:
         parameters: those without a gradient are left out.
 
     Returns:
-        The norm, shape ().
+        The norm, shape (); 0 of none.
     """
     gradients = [parameter.grad.flatten() for parameter in parameters if parameter.grad is not None]
-    if gradients[0].device.type != "cpu":
+    if any(gradient.device.type != "cpu" for gradient in gradients):
         return torch.nn.utils.get_total_norm(gradients)
-    return torch.stack([gradient.dot(gradient) for gradient in gradients]).sum().sqrt()
+    return torch.stack([torch.zeros(()), *(gradient.dot(gradient) for gradient in gradients)]).sum().sqrt()
 
 
-def clipped_step(optimizer: torch.optim.AdamW, norm: Tensor, max_norm: float) -> None:
-    """Steps as if all gradients were multiplied with min(1, max_norm / norm) before (Pascanu et al. 2013, algorithm 1).
+def clipped_step(optimizer: torch.optim.AdamW, norm: Tensor, max_norm: float, divisor: float = 1.0) -> None:
+    """Steps as if all gradients were first divided, and multiplied with min(1, max_norm / norm) (Pascanu et al. 2013).
 
     Args:
-        optimizer: a fused one, which divides gradients by its `grad_scale` while it reads them; to clip them before
-            would take a third as long as its own step.
-        norm: that of the gradients, finite, shape ().
+        optimizer: a fused one, which divides gradients by its `grad_scale` while it reads them; to do so before would
+            take a third as long as its own step.
+        norm: that of the divided gradients, finite, shape ().
         max_norm: the longest a step's gradients may be.
+        divisor: of all gradients, such as the number of sentences whose losses they are the sum of.
     """
-    optimizer.grad_scale = (norm / max_norm).clamp(min=1.0)  # type: ignore[attr-defined]
+    optimizer.grad_scale = divisor * (norm / max_norm).clamp(min=1.0)  # type: ignore[attr-defined]
     optimizer.step()
     optimizer.grad_scale = None  # type: ignore[attr-defined]
 
@@ -114,15 +115,16 @@ class ExponentialMovingAverage:
     """
 
     def __init__(self, parameters: Iterable[Tensor], decay: float):
-        self.parameters = list(parameters)
-        self.averages = [parameter.detach().clone() for parameter in self.parameters]
+        self.averages = {parameter: parameter.detach().clone() for parameter in parameters}
         self.decay = decay
 
     @torch.no_grad()
-    def update(self, step: int) -> None:
-        """Moves the average towards the current parameters; `step` counts from 1."""
+    def update(self, parameters: Sequence[Tensor], step: int) -> None:
+        """Moves the averages of some parameters towards what these are by now; `step` counts from 1."""
         decay = min(self.decay, (1 + step) / (10 + step))
-        torch._foreach_lerp_(self.averages, [parameter.detach() for parameter in self.parameters], 1 - decay)
+        if parameters:
+            averages = [self.averages[parameter] for parameter in parameters]
+            torch._foreach_lerp_(averages, [parameter.detach() for parameter in parameters], 1 - decay)
 
     @contextmanager
     def applied(self) -> Iterator[None]:
@@ -133,9 +135,7 @@ class ExponentialMovingAverage:
         finally:
             self._swap()
 
-    @torch.no_grad()
     def _swap(self) -> None:
-        for parameter, average in zip(self.parameters, self.averages, strict=True):
-            kept = parameter.detach().clone()
-            parameter.copy_(average)
-            average.copy_(kept)
+        # Memory changes hands, no number moves: other processes may be computing with the same weights.
+        for parameter, average in self.averages.items():
+            self.averages[parameter], parameter.data = parameter.data, average

@@ -49,6 +49,17 @@ class TrainingState:
         """Returns a context in which the model holds the averaged weights, if there is an average."""
         return nullcontext() if self.average is None else self.average.applied()
 
+    def changing(self) -> list[Tensor]:
+        """Returns what a step changes: trained parameters, their moments, and averages where these are kept."""
+        trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        for parameter in trained:
+            if not self.optimizer.state[parameter]:  # AdamW makes them in its first step
+                moments = {kind: torch.zeros_like(parameter) for kind in ("exp_avg", "exp_avg_sq")}
+                self.optimizer.state[parameter] = {"step": torch.zeros((), device=parameter.device)} | moments
+        moments_of_all = [tensor for parameter in trained for tensor in self.optimizer.state[parameter].values()]
+        averages = [] if self.average is None else [self.average.averages[parameter] for parameter in trained]
+        return [*trained, *moments_of_all, *averages]
+
     def save(self, folder: Path, random_states: dict[str, Tensor]) -> None:
         """Writes the state into an existing folder, as safetensors and JSON: nothing in it can execute.
 
@@ -81,9 +92,10 @@ class TrainingState:
                 parameter.copy_(tensors[f"model.{name}"])
                 self._load_moments(name, parameter, tensors)
             if self.average is not None:
-                for name, average in zip(parameters, self.average.averages, strict=True):
+                for name, parameter in parameters.items():
                     # A run that kept no average so far begins one with its weights.
-                    average.copy_(tensors.get(f"average.{name}", tensors[f"model.{name}"]))
+                    average = tensors.get(f"average.{name}", tensors[f"model.{name}"])
+                    self.average.averages[parameter].copy_(average)
         progress = read_json(folder / PROGRESS)
         for kind, now in _computed_by().items():
             if (before := progress.pop(kind, now)) != now:
@@ -98,8 +110,8 @@ class TrainingState:
             moments = self.optimizer.state.get(parameter, {})
             tensors |= {f"optimizer.{kind}.{name}": tensor for kind, tensor in moments.items()}
         if self.average is not None:
-            averages = zip(parameters, self.average.averages, strict=True)
-            tensors |= {f"average.{name}": average for name, average in averages}
+            averages = self.average.averages
+            tensors |= {f"average.{name}": averages[parameter] for name, parameter in parameters.items()}
         tensors |= random_states
         return {name: tensor.cpu().clone() for name, tensor in tensors.items()}
 

@@ -1,7 +1,7 @@
 """Several processes that train as one, started by `torchrun`: who is who, and what they have to agree on.
 
-Every process holds the whole model and the whole plan of batches. Of each batch it computes its share of the
-sentences; then the gradients are added up over all processes, and all do the same optimizer step. The result is that of
+Every process has the whole model and the whole plan of batches. Of each batch it computes its share of the sentences;
+then the gradients are added up over all processes, and the step that follows is the same for all. The result is that of
 one process with the same batches, but for rounding and the draws of dropout. A process alone is the first of one: its
 share is everything, and it has nobody to wait for.
 """

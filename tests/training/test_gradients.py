@@ -1,14 +1,19 @@
 import os
+import time
+from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import torch
 from torch import nn
 
-from src.training import gradients
-from src.training.gradients import GradientSum, shared_memory
-from src.utils.distributed import rank, wait_for_all
+from src.training.gradients import GradientSum
+from src.training.optimizer import ExponentialMovingAverage
+from src.training.state import Progress, TrainingState
+from src.utils import shared_memory
+from src.utils.distributed import is_first, rank, wait_for_all
 from tests.training.together import together
 
 SHAPES: dict[str, list[tuple[int, ...]]] = {"linear": [(3, 5), (3,)], "table": [(9, 4)], "both": [(9, 4), (3, 5), (3,)]}
@@ -35,28 +40,55 @@ def forbidden(name: str, flags: int = 0) -> int:
     raise PermissionError(name)
 
 
-def summed(kind: str, way: str) -> tuple[list[list[Any]], bool, bool]:
-    """Sums of three steps, whether shared memory made them, and whether what is frozen stayed without."""
+def state_of(kind: str) -> TrainingState:
+    torch.manual_seed(7)
+    model = model_of(kind)
+    average = ExponentialMovingAverage(model.parameters(), decay=0.9)
+    return TrainingState(model, torch.optim.AdamW(model.parameters(), lr=0.1, fused=True), average, Progress())
+
+
+class Step(NamedTuple):
+    """What a step looked like in one process."""
+
+    sums: list[float]
+    gradients: list[Any]  # None: another process has it
+    weights: list[Any]  # afterwards
+
+
+def copied(tensors: Sequence[torch.Tensor]) -> list[Any]:
+    return [tensor.detach().numpy().copy() for tensor in tensors]
+
+
+def three_steps(kind: str, way: str) -> tuple[list[Step], list[Any]]:
+    """Three steps, and last the weights, moments and averages."""
     if way == "messages" and rank() == 1:  # as if it ran on another machine
-        gradients._mapped = lambda *_: None
+        shared_memory._mapped = lambda *_: None
     if way == "messages, as nothing can be shared":
         os.memfd_create = forbidden
-    model = model_of(kind)
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    add_up = GradientSum(model)
-    found = []
+    state = state_of(kind)
+    add_up = GradientSum(state)
+    steps = []
     for step in range(3):
-        loss, *own = numbers_of(kind, rank(), step)
-        for parameter, gradient in zip(parameters, own, strict=True):
+        loss, *gradients = numbers_of(kind, rank(), step)
+        for parameter, gradient in zip(add_up.trained, gradients, strict=True):
             parameter.grad = gradient
         if rank() == 1:
-            parameters[-1].grad = None
-        total = add_up(loss)  # which is not copied: it has to stay
-        found.append([total.numpy(), *(parameter.grad.numpy().copy() for parameter in parameters)])  # type: ignore[union-attr]
+            add_up.trained[-1].grad = None
+        time.sleep(0.05 * rank())  # nobody may go ahead with numbers that the last one has yet to write
+        sums = add_up(loss, 3 + rank(), 10 * step)
+        summed = [None if parameter.grad is None else parameter.grad.numpy().copy() for parameter in add_up.trained]
+        assert len(add_up.own) == sum(gradient is not None for gradient in summed)
+        time.sleep(0.05 * rank())
+        state.optimizer.step()
+        assert state.average is not None
+        state.average.update(add_up.own, step + 1)
+        add_up.clear()
+        totals = [sums.loss.item(), sums.predictions, sums.tokens, sums.norm.item()]
+        steps.append(Step(totals, summed, copied(add_up.trained)))
     held = [link for link in Path("/proc/self/fd").iterdir() if link.is_symlink() and "memfd" in str(link.readlink())]
-    assert len(held) == (way == "memory")
-    frozen = all(parameter.grad is None for parameter in model.parameters() if not parameter.requires_grad)
-    return found, add_up._memory is not None, frozen
+    assert len(held) == (2 if way == "memory" else 0)
+    assert all(parameter.grad is None for parameter in state.model.parameters())
+    return steps, copied(state.changing())
 
 
 @pytest.mark.parametrize("count", [2, 3])
@@ -67,50 +99,74 @@ def summed(kind: str, way: str) -> tuple[list[list[Any]], bool, bool]:
         ("both", "messages"),
         ("both", "messages, as nothing can be shared"),
         ("linear", "memory"),
-        ("table", "memory"),
+        ("table", "memory"),  # which has fewer parameters than there are processes
     ],
 )
-def test_sums_are_those_of_all_processes_and_the_same_in_each(count: int, kind: str, way: str) -> None:
-    expected = []
-    for step in range(3):
-        numbers = [numbers_of(kind, process, step) for process in range(count)]
+def test_steps_are_those_of_one_process_with_the_sums_of_all(count: int, kind: str, way: str) -> None:
+    alone = state_of(kind)
+    assert alone.average is not None
+    trained = GradientSum(alone).trained
+    everyone = together(count, three_steps, kind, way)
+    for number in range(3):
+        numbers = [numbers_of(kind, process, number) for process in range(count)]
         numbers[1][-1] = torch.zeros(SHAPES[kind][-1])
-        expected.append([sum(parts) for parts in zip(*numbers, strict=True)])
-    everyone = together(count, summed, kind, way)
-    for found, in_memory, frozen in everyone:
-        assert in_memory == (way == "memory") and frozen
-        for sums, first, wanted in zip(found, everyone[0][0], expected, strict=True):
-            for array, same, tensor in zip(sums, first, wanted, strict=True):
-                assert (array == same).all()
-                torch.testing.assert_close(torch.from_numpy(array), tensor, rtol=0, atol=1e-6)
+        loss, *gradients = [sum(parts, torch.zeros(())) for parts in zip(*numbers, strict=True)]
+        norm = torch.cat([gradient.flatten() for gradient in gradients]).norm().item()
+        for parameter, gradient in zip(trained, gradients, strict=True):
+            parameter.grad = gradient
+        alone.optimizer.step()
+        alone.average.update(trained, number + 1)
+
+        steps = [steps[number] for steps, _ in everyone]
+        totals = [loss.item(), sum(3 + process for process in range(count)), 10 * number * count, norm]
+        for step in steps:
+            assert step.sums == pytest.approx(totals, rel=1e-6)
+            assert step.sums == steps[0].sums
+            for array, parameter in zip(step.weights, trained, strict=True):
+                torch.testing.assert_close(torch.from_numpy(array), parameter.detach(), rtol=0, atol=1e-5)
+        for index, gradient in enumerate(gradients):
+            held = [step.gradients[index] for step in steps if step.gradients[index] is not None]
+            assert len(held) == (1 if way == "memory" else count)
+            for array in held:
+                torch.testing.assert_close(torch.from_numpy(array), gradient, rtol=0, atol=1e-6)
+    for _, state in everyone:
+        for array, same, tensor in zip(state, everyone[0][1], alone.changing(), strict=True):
+            assert (array == same).all()
+            torch.testing.assert_close(torch.from_numpy(array), tensor.detach(), rtol=0, atol=1e-5)
 
 
 def test_alone_a_process_keeps_its_gradients() -> None:
-    part = nn.Linear(3, 1)
-    part.weight.grad = gradient = torch.randn(1, 3)
+    state = state_of("linear")
+    weight, bias, *_ = state.model.parameters()
+    weight.grad, bias.grad = gradient, other = torch.randn(3, 5), torch.randn(3)
     loss = torch.rand(())
-    assert GradientSum(part)(loss) is loss
-    assert part.weight.grad is gradient
+    sums = GradientSum(state)(loss, 4, 9)
+    assert sums.loss is loss and (sums.predictions, sums.tokens) == (4, 9)
+    assert sums.norm.item() == pytest.approx(torch.cat([gradient.flatten(), other]).norm().item())
+    assert weight.grad is gradient and bias.grad is other
 
 
-def written_by_the_other() -> list[float]:
-    memory = shared_memory(2, 3)
-    assert memory is not None and memory.shape == (2, 3) and not memory.any()
-    wait_for_all()
-    memory[rank()] = rank() + 1.0
-    wait_for_all()
-    return memory.flatten().tolist()
+def lent() -> tuple[list[Any], list[Any], list[Any]]:
+    """The weights of a process after a step, while the first one alone computes with the averages, and afterwards."""
+    state = state_of("both")
+    add_up = GradientSum(state)
+    for parameter in add_up.trained:
+        parameter.grad = torch.ones_like(parameter)
+    add_up(torch.tensor(0.0), 1, 1)
+    state.optimizer.step()
+    add_up.clear()
+    seen = []
+    for context in (nullcontext(), state.as_delivered() if is_first() else nullcontext(), nullcontext()):
+        with context:
+            wait_for_all()
+            seen.append(copied(add_up.trained))
+            wait_for_all()
+    before, meanwhile, after = seen
+    return before, meanwhile, after
 
 
-def test_what_one_writes_all_read() -> None:
-    assert together(2, written_by_the_other) == [[1.0, 1.0, 1.0, 2.0, 2.0, 2.0]] * 2
-
-
-def test_other_files_under_that_path_are_left_alone(tmp_path: Path) -> None:
-    other = tmp_path / "other"
-    other.write_bytes(b"abc")
-    link = tmp_path / "link"
-    link.symlink_to(other)
-    assert gradients._mapped(link, "gradients-of-somebody", 64) is None
-    assert gradients._mapped(tmp_path / "nothing", "gradients-of-somebody", 64) is None
-    assert other.read_bytes() == b"abc"
+def test_averages_that_one_process_borrows_are_not_what_others_compute_with() -> None:
+    for process, (before, meanwhile, after) in enumerate(together(2, lent)):
+        for one, other, last in zip(before, meanwhile, after, strict=True):
+            assert (one == last).all()
+            assert (one == other).all() == (process == 1)

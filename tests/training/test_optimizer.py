@@ -117,6 +117,7 @@ def test_gradients_have_the_norm_of_the_exact_sum_of_squares() -> None:
     large.grad, small.grad = 1e-3 * torch.randn(3000, 400), 10 * torch.randn(7)
     wanted = math.sqrt(float(large.grad.double().square().sum() + small.grad.double().square().sum()))
     assert gradient_norm([large, small, frozen]).item() == pytest.approx(wanted, rel=1e-5)
+    assert gradient_norm([frozen]).item() == gradient_norm([]).item() == 0.0
 
 
 def test_a_clipped_step_is_that_of_clipped_gradients() -> None:
@@ -126,9 +127,9 @@ def test_a_clipped_step_is_that_of_clipped_gradients() -> None:
     optimizer, plain = (build_optimizer(model, OptimizationConfig(adam_epsilon=1e-3)) for model in (ours, theirs))
     for size in (1e-3, 1.0, 2e-3, 30.0):  # shorter and longer than the limit
         for one, other in zip(ours.parameters(), theirs.parameters(), strict=True):
-            one.grad = size * torch.randn_like(one)
-            other.grad = one.grad.clone()
-        clipped_step(optimizer, gradient_norm(ours.parameters()), max_norm=0.7)
+            other.grad = size * torch.randn_like(other)
+            one.grad = 3 * other.grad
+        clipped_step(optimizer, gradient_norm(ours.parameters()) / 3, max_norm=0.7, divisor=3)
         norm = torch.nn.utils.clip_grad_norm_(theirs.parameters(), max_norm=0.7)
         plain.step()
         assert (norm > 0.7) == (size > 0.1)
@@ -144,10 +145,12 @@ def test_average_follows_the_recursion_in_double_precision() -> None:
     for step in range(1, 60):
         for parameter in parameters:
             parameter.copy_(torch.randn_like(parameter))
-        average.update(step)
+        average.update(parameters[:1], step)
+        average.update(parameters[1:], step)
+        average.update([], step)
         decay = min(0.8, (1 + step) / (10 + step))
         expected = [decay * old + (1 - decay) * new.double() for old, new in zip(expected, parameters, strict=True)]
-    for found, wanted in zip(average.averages, expected, strict=True):
+    for found, wanted in zip(average.averages.values(), expected, strict=True):
         torch.testing.assert_close(found.double(), wanted, rtol=1e-5, atol=1e-6)
 
 
@@ -158,9 +161,9 @@ def averaged_model() -> tuple[nn.Module, ExponentialMovingAverage, dict[str, Ten
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(torch.randn_like(parameter))
-    average.update(1)
+    average.update(list(model.parameters()), 1)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    return model, average, before, [tensor.clone() for tensor in average.averages]
+    return model, average, before, [tensor.clone() for tensor in average.averages.values()]
 
 
 def test_applied_lends_the_averages_and_gives_both_back_bit_for_bit() -> None:
@@ -170,7 +173,7 @@ def test_applied_lends_the_averages_and_gives_both_back_bit_for_bit() -> None:
             assert torch.equal(parameter, lent)
         assert not torch.equal(model.state_dict()["weight"], before["weight"])
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
-    assert all(map(torch.equal, average.averages, averages))
+    assert all(map(torch.equal, average.averages.values(), averages))
 
 
 def test_applied_gives_both_back_after_an_exception() -> None:
@@ -178,4 +181,4 @@ def test_applied_gives_both_back_after_an_exception() -> None:
     with pytest.raises(RuntimeError, match="inside"), average.applied():
         raise RuntimeError("inside")
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
-    assert all(map(torch.equal, average.averages, averages))
+    assert all(map(torch.equal, average.averages.values(), averages))
