@@ -5,6 +5,7 @@ gradients of its own part of the parameters and updates that, as in ZeRO (Rajbha
 nothing to send back. Between machines messages give everybody all sums, and everybody updates everything.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import NamedTuple
@@ -29,24 +30,28 @@ class Sums(NamedTuple):
 
 
 class GradientSum:
-    """Adds up the gradients of all processes in place; alone, leaves them as they are.
+    """Adds up the gradients of all processes; alone, leaves them as they are.
 
-    Of an embedding only the rows that some process has met are exchanged: few, of the table that is most of a small
-    classifier; all in pre-training, where every token has a part in the loss.
+    A step of several processes in common memory has three waits. Once all have written what they found for others, each
+    adds up its own part. Once all have done that, and so are back from whatever they did since the last step, such as
+    saving, parameters may change. Once all have changed theirs, in `clear`, they may be read.
+
+    Of an embedding only the rows that some process has met are exchanged. In a small classifier these are few, and its
+    token table is most of it; in pre-training they are all, for every token has a part in the loss.
 
     Args:
         state: of the training; where a parameter has no gradient here, another process may have one.
 
     Attributes:
-        own: the parameters that this process has to update; after a sum no others have gradients.
+        trained: the parameters whose gradients are added up.
+        own: those that this process has to update; after a sum no others have gradients.
     """
 
     def __init__(self, state: TrainingState):
         self.state = state
-        self.trained = [parameter for parameter in state.model.parameters() if parameter.requires_grad]
+        self.trained = self.own = state.trained
         embeddings = {part.weight for part in state.model.modules() if isinstance(part, nn.Embedding)}
         self.tables = [parameter for parameter in self.trained if parameter in embeddings]  # each (V, D)
-        self.own: Sequence[nn.Parameter] = self.trained
 
     def __call__(self, loss: Tensor, predictions: float, tokens: float) -> Sums:
         """Adds up what the processes hold; all of them must call it.
@@ -64,57 +69,55 @@ class GradientSum:
         gradients = {parameter: _gradient_or_zeros(parameter) for parameter in self.trained}
         met = dict(zip(self.tables, _rows_met([gradients[table] for table in self.tables]), strict=True))
         parts = {one: gradient[met[one]] if one in met else gradient for one, gradient in gradients.items()}
-        if self._messages is None:
+        if self._room is None:
             _add_up_by_messages(list(parts.values()))
         else:
-            self._add_up_in_memory(self._messages, parts)
+            self._add_up_in_memory(self._room, parts)
         for table, ids in met.items():
-            gradients[table][ids] = parts[table]
-        norm = gradient_norm(self.own)
-        total, predictions, tokens, square = add_up(loss.item(), predictions, tokens, norm.item() ** 2)
-        if self._messages is not None:  # the norm so far is that of the own part
-            norm = norm.new_tensor(square).sqrt()
-        return Sums(loss.new_tensor(total), predictions, tokens, norm)
+            if table.grad is not None:
+                table.grad[ids] = parts[table]
+        square = gradient_norm(self.own).item() ** 2
+        total, predictions, tokens, square = add_up(loss.item(), predictions, tokens, square)
+        if self._room is None:  # each has told the square of the whole
+            square /= world_size()
+        return Sums(loss.new_tensor(total), predictions, tokens, loss.new_tensor(math.sqrt(square)))
 
     def clear(self) -> None:
         """Forgets the gradients, and returns once all processes have updated what is theirs."""
         self.state.optimizer.zero_grad()
-        if world_size() > 1 and self._messages is not None:
+        if self._room is not None:
             wait_for_all()
 
-    def _add_up_in_memory(self, messages: Tensor, parts: Mapping[nn.Parameter, Tensor]) -> None:
-        """Adds to the gradients of its own parameters what others have found of them, and forgets all other gradients.
-
-        One wait is enough: to learn the norm all wait again, so that nobody writes the next message before everybody
-        has read this one.
-        """
+    def _add_up_in_memory(self, room: Mapping[nn.Parameter, Tensor], parts: Mapping[nn.Parameter, Tensor]) -> None:
+        """Adds to the gradients of its own parameters what others have found; forgets those of all others."""
         own = set(self.own)
-        sizes = [part.numel() for part in parts.values()]
-        places = [torch.split(message[: sum(sizes)], sizes) for message in messages]  # of each process
-        for (parameter, part), place in zip(parts.items(), places[rank()], strict=True):
+        for parameter, part in parts.items():
             if parameter not in own:
-                place.copy_(part.flatten())
+                room[parameter][rank(), : part.numel()] = part.flatten()
                 parameter.grad = None
         wait_for_all()
-        for places_of_another in places[: rank()] + places[rank() + 1 :]:
-            for (parameter, part), place in zip(parts.items(), places_of_another, strict=True):
-                if parameter in own:
-                    part.add_(place.view_as(part))
+        for parameter in self.own:
+            part = parts[parameter]
+            for process in range(world_size()):
+                if process != rank():
+                    part.add_(room[parameter][process, : part.numel()].view_as(part))
 
     @cached_property
-    def _messages(self) -> Tensor | None:
-        """A row of memory for the message of each process, seen by all; None: they cannot share memory.
+    def _room(self) -> dict[nn.Parameter, Tensor] | None:
+        """For each parameter memory that all processes see, shape (processes, numbers); None: they cannot share any.
 
         All processes must ask for it at once. If they can, the training state moves there as well.
         """
-        if any(parameter.device.type != "cpu" for parameter in self.trained):
+        if world_size() == 1 or any(parameter.device.type != "cpu" for parameter in self.trained):
             return None
-        numbers = sum(parameter.numel() for parameter in self.trained)
-        messages = shared_memory(world_size() * numbers)
-        if messages is None or not move_to_shared_memory(self.state.changing()):
+        sizes = [world_size() * parameter.numel() for parameter in self.trained]
+        memory = shared_memory(sum(sizes))
+        self.state.make_moments()
+        if memory is None or not move_to_shared_memory(self.state.tensors()):
             return None
         self.own = _shares(self.trained)[rank()]
-        return messages.view(world_size(), numbers)
+        rooms = (numbers.view(world_size(), -1) for numbers in torch.split(memory, sizes))
+        return dict(zip(self.trained, rooms, strict=True))
 
 
 def _add_up_by_messages(parts: Sequence[Tensor]) -> None:
@@ -134,14 +137,14 @@ def _rows_met(tables: Sequence[Tensor]) -> list[Tensor]:
     """Finds which rows of each table some process has met: int64, each of shape (tokens met,)."""
     if not tables:
         return []
-    # The largest byte of a row is the quickest to find; of all numbers but 0 some byte is above it, of NaN too.
+    # The largest byte of a row is the quickest to find; it is 0 where all numbers are.
     met = torch.cat([table.view(torch.uint8).amax(dim=1) for table in tables])  # (V of all tables,)
     dist.all_reduce(met, dist.ReduceOp.MAX)
     return [rows.nonzero().squeeze(1) for rows in torch.split(met, [len(table) for table in tables])]
 
 
 def _shares(parameters: Sequence[nn.Parameter]) -> list[list[nn.Parameter]]:
-    """Divides parameters among the processes, about as many numbers to each: the largest first, to who has least."""
+    """Divides parameters among the processes: the largest first, each to who has the fewest numbers by then."""
     shares: list[list[nn.Parameter]] = [[] for _ in range(world_size())]
     for parameter in sorted(parameters, key=Tensor.numel, reverse=True):
         min(shares, key=lambda share: sum(map(Tensor.numel, share))).append(parameter)

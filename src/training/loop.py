@@ -72,7 +72,9 @@ class Trainer(Generic[Model, Data]):
         self.seed, self.bf16 = seed, bf16
         self.device = next(model.parameters()).device
         self.halvings = 0  # how often memory ran out, and batches were cut in two
-        average = ExponentialMovingAverage(model.parameters(), config.ema_decay) if config.ema_decay else None
+        trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        # What is frozen is delivered as the rest is trained upon it.
+        average = ExponentialMovingAverage(trained, config.ema_decay) if config.ema_decay else None
         self.state = TrainingState(model, build_optimizer(model, config), average, Progress())
         self.gradients = GradientSum(self.state)
         self.steps_per_epoch = len(self._steps(epoch=0))

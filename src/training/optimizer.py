@@ -93,11 +93,11 @@ def clipped_step(optimizer: torch.optim.AdamW, norm: Tensor, max_norm: float, di
     """Steps as if all gradients were first divided, and multiplied with min(1, max_norm / norm) (Pascanu et al. 2013).
 
     Args:
-        optimizer: a fused one, which divides gradients by its `grad_scale` while it reads them; to do so before would
-            take a third as long as its own step.
+        optimizer: a fused one, which divides gradients by its `grad_scale` while it reads them; to change them all
+            before its step would take a third of the time of that step.
         norm: that of the divided gradients, finite, shape ().
         max_norm: the longest a step's gradients may be.
-        divisor: of all gradients, such as the number of sentences whose losses they are the sum of.
+        divisor: what to divide by; for gradients of a sum of losses, the number of losses.
     """
     optimizer.grad_scale = divisor * (norm / max_norm).clamp(min=1.0)  # type: ignore[attr-defined]
     optimizer.step()
@@ -120,7 +120,7 @@ class ExponentialMovingAverage:
 
     @torch.no_grad()
     def update(self, parameters: Sequence[Tensor], step: int) -> None:
-        """Moves the averages of some parameters towards what these are by now; `step` counts from 1."""
+        """Moves the averages of some parameters towards their values; `step` counts from 1."""
         decay = min(self.decay, (1 + step) / (10 + step))
         if parameters:
             averages = [self.averages[parameter] for parameter in parameters]

@@ -49,16 +49,23 @@ class TrainingState:
         """Returns a context in which the model holds the averaged weights, if there is an average."""
         return nullcontext() if self.average is None else self.average.applied()
 
-    def changing(self) -> list[Tensor]:
-        """Returns what a step changes: trained parameters, their moments, and averages where these are kept."""
-        trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
-        for parameter in trained:
-            if not self.optimizer.state[parameter]:  # AdamW makes them in its first step
+    @property
+    def trained(self) -> list[nn.Parameter]:
+        """The parameters that are not frozen."""
+        return [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+
+    def make_moments(self) -> None:
+        """Makes the moments, all 0, that AdamW would make in its first step."""
+        for parameter in self.trained:
+            if not self.optimizer.state[parameter]:
                 moments = {kind: torch.zeros_like(parameter) for kind in ("exp_avg", "exp_avg_sq")}
                 self.optimizer.state[parameter] = {"step": torch.zeros((), device=parameter.device)} | moments
-        moments_of_all = [tensor for parameter in trained for tensor in self.optimizer.state[parameter].values()]
-        averages = [] if self.average is None else [self.average.averages[parameter] for parameter in trained]
-        return [*trained, *moments_of_all, *averages]
+
+    def tensors(self) -> list[Tensor]:
+        """Returns what a step changes: trained parameters, their moments, and averages where these are kept."""
+        moments = [tensor for parameter in self.trained for tensor in self.optimizer.state[parameter].values()]
+        averages = [] if self.average is None else self.average.averages.values()
+        return [*self.trained, *moments, *averages]
 
     def save(self, folder: Path, random_states: dict[str, Tensor]) -> None:
         """Writes the state into an existing folder, as safetensors and JSON: nothing in it can execute.
@@ -93,9 +100,10 @@ class TrainingState:
                 self._load_moments(name, parameter, tensors)
             if self.average is not None:
                 for name, parameter in parameters.items():
-                    # A run that kept no average so far begins one with its weights.
-                    average = tensors.get(f"average.{name}", tensors[f"model.{name}"])
-                    self.average.averages[parameter].copy_(average)
+                    if parameter in self.average.averages:
+                        # A run that kept no average of this so far begins one with its weights.
+                        average = tensors.get(f"average.{name}", tensors[f"model.{name}"])
+                        self.average.averages[parameter].copy_(average)
         progress = read_json(folder / PROGRESS)
         for kind, now in _computed_by().items():
             if (before := progress.pop(kind, now)) != now:
@@ -111,7 +119,7 @@ class TrainingState:
             tensors |= {f"optimizer.{kind}.{name}": tensor for kind, tensor in moments.items()}
         if self.average is not None:
             averages = self.average.averages
-            tensors |= {f"average.{name}": averages[parameter] for name, parameter in parameters.items()}
+            tensors |= {f"average.{name}": averages[one] for name, one in parameters.items() if one in averages}
         tensors |= random_states
         return {name: tensor.cpu().clone() for name, tensor in tensors.items()}
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from src.utils.distributed import gather, is_first, wait_for_all
 
-ALIGNMENT = 16  # float32 numbers: a line of the cache, the widest that a processor reads at once
+ALIGNMENT = 16  # float32 numbers: a cache line, 64 bytes
 
 
 def shared_memory(numbers: int) -> Tensor | None:
@@ -24,7 +24,7 @@ def shared_memory(numbers: int) -> Tensor | None:
 
     Returns:
         Float32, shape (numbers,), zero at first; None in all processes where one cannot have it: on another machine,
-        or on one without Linux.
+        on one without Linux, or where it is forbidden.
     """
     size = 4 * numbers
     with _new_memory(size) if is_first() else nullcontext() as own:
@@ -35,10 +35,10 @@ def shared_memory(numbers: int) -> Tensor | None:
 
 
 def move_to_shared_memory(tensors: Sequence[Tensor]) -> bool:
-    """Moves tensors into memory that all processes see; all of them must call it, with equal ones.
+    """Moves tensors into memory that all processes see; all of them must call it.
 
     Args:
-        tensors: float32, on the CPU; they stay the objects they are.
+        tensors: float32, on the CPU, of equal content in all processes; they stay the objects they are.
 
     Returns:
         Whether that could be done; if not, nothing has changed.
@@ -65,11 +65,15 @@ def _new_memory(size: int) -> Iterator[tuple[Path, str] | None]:
     name = f"bert-{uuid.uuid4().hex}"
     try:
         file = os.fdopen(os.memfd_create(name), "r+b")
-    except OSError:  # a sandbox forbids it
+    except (OSError, AttributeError):  # a sandbox forbids it; this Python was built without it
         yield None
         return
     with file:
-        file.truncate(size)
+        try:
+            file.truncate(size)
+        except OSError:  # a limit on the size of files
+            yield None
+            return
         yield Path(f"/proc/{os.getpid()}/fd/{file.fileno()}"), name
 
 

@@ -88,7 +88,7 @@ def three_steps(kind: str, way: str) -> tuple[list[Step], list[Any]]:
     held = [link for link in Path("/proc/self/fd").iterdir() if link.is_symlink() and "memfd" in str(link.readlink())]
     assert len(held) == (2 if way == "memory" else 0)
     assert all(parameter.grad is None for parameter in state.model.parameters())
-    return steps, copied(state.changing())
+    return steps, copied(state.tensors())
 
 
 @pytest.mark.parametrize("count", [2, 3])
@@ -130,7 +130,7 @@ def test_steps_are_those_of_one_process_with_the_sums_of_all(count: int, kind: s
             for array in held:
                 torch.testing.assert_close(torch.from_numpy(array), gradient, rtol=0, atol=1e-6)
     for _, state in everyone:
-        for array, same, tensor in zip(state, everyone[0][1], alone.changing(), strict=True):
+        for array, same, tensor in zip(state, everyone[0][1], alone.tensors(), strict=True):
             assert (array == same).all()
             torch.testing.assert_close(torch.from_numpy(array), tensor.detach(), rtol=0, atol=1e-5)
 

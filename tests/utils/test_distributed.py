@@ -101,7 +101,7 @@ def spoil(where: str) -> tuple[list[str], bool]:
     if where == "gradient" and bad:
         weight: Any = trainer.model.bert.embedding.token.weight
         weight.register_hook(lambda gradient: gradient * math.inf)
-    trainer.state.changing()  # makes the moments
+    trainer.state.make_moments()
     before = trainer.state._tensors({})
     (step, *_) = trainer._steps(0)
     batches = [trainer.dataset.collate(distributed.share(indices)) for indices in step]

@@ -1,4 +1,5 @@
 import os
+import resource
 from pathlib import Path
 from typing import Any
 
@@ -24,15 +25,21 @@ def test_what_one_writes_all_read() -> None:
     assert together(2, written_by_the_other) == [[1.0, 1.0, 1.0, 2.0, 2.0, 2.0]] * 2
 
 
-def moved(forbidden: bool) -> tuple[bool, list[Any]]:
+def moved(forbidden: str) -> tuple[bool, list[Any]]:
     """Whether tensors could be moved, and what is in them after each process has changed one."""
-    if forbidden:
+    if forbidden == "by a sandbox":
         os.memfd_create = refuse
+    if forbidden == "by this Python":
+        del os.memfd_create
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    if forbidden == "by a limit":
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
     torch.manual_seed(0)
     weight = torch.nn.Parameter(torch.randn(3, 7))
     tensors = [weight, torch.tensor(5.0), torch.randn(20)]
     whether = move_to_shared_memory(tensors)
-    assert all(tensor.data_ptr() % 64 == tensors[0].data_ptr() % 64 for tensor in tensors if whether)
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not whether or all(tensor.data_ptr() % 64 == 0 for tensor in tensors)
     with torch.no_grad():
         tensors[rank()].add_(1)
     wait_for_all()
@@ -44,12 +51,12 @@ def refuse(name: str, flags: int = 0) -> int:
     raise PermissionError(name)
 
 
-@pytest.mark.parametrize("forbidden", [False, True])
-def test_tensors_move_with_what_they_hold(forbidden: bool) -> None:
+@pytest.mark.parametrize("forbidden", ["", "by a sandbox", "by this Python", "by a limit"])
+def test_tensors_move_with_what_they_hold(forbidden: str) -> None:
     torch.manual_seed(0)
     tensors = [torch.randn(3, 7), torch.tensor(5.0), torch.randn(20)]
     for process, (whether, found) in enumerate(together(2, moved, forbidden)):
-        assert whether != forbidden
+        assert whether != bool(forbidden)
         for number, (numbers, tensor) in enumerate(zip(found, tensors, strict=True)):
             changed = number == process if forbidden else number < 2
             torch.testing.assert_close(torch.tensor(numbers), tensor + 1 if changed else tensor)
