@@ -74,6 +74,7 @@ FINE_TUNED = {
     "BERT mini, pre-trained here for longer": f"--model-name-or-path {MORE_IMDB} --epochs 1 --learning-rate 2e-4 "
     f"--layer-decay 1 {AVERAGE}",
     "all-MiniLM-L6-v2": f"--model-name-or-path {MINILM} {AVERAGE}",
+    "all-MiniLM-L6-v2, batches of 128": f"--model-name-or-path {MINILM} --batch-size 128 --learning-rate 2e-4",
     "all-MiniLM-L6-v2, on IMDB first": f"--model-name-or-path {MINILM_IMDB} {AVERAGE}",
     "all-MiniLM-L6-v2, on IMDB first, batches of 64": f"--model-name-or-path {MINILM_IMDB} --epochs 1 --batch-size 64 "
     f"{AVERAGE}",

@@ -206,10 +206,12 @@ class TrainerInTraining(Contender):
     Args:
         work: what a round is made of.
         grouped: sort sentences by length, as it can; else mix all lengths in a batch and pad to the longest.
+        batch_size: sentences in a batch.
     """
 
-    def __init__(self, work: Work, grouped: bool):
+    def __init__(self, work: Work, grouped: bool, batch_size: int = 32):
         super().__init__(work)
+        self.batch_size = batch_size
         import transformers
 
         transformers.utils.logging.disable_progress_bar()
@@ -252,7 +254,7 @@ class TrainerInTraining(Contender):
         with tempfile.TemporaryDirectory() as folder:
             arguments = TrainingArguments(
                 folder,
-                per_device_train_batch_size=32,
+                per_device_train_batch_size=self.batch_size,
                 train_sampling_strategy="group_by_length" if self.grouped else "random",
                 max_steps=steps + 1,
                 optim="adamw_torch_fused",
