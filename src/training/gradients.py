@@ -32,8 +32,8 @@ class Sums(NamedTuple):
 class GradientSum:
     """Adds up the gradients of all processes; alone, leaves them as they are.
 
-    A step of several processes in common memory has three waits. Once all have written what they found for others, each
-    adds up its own part. Once all have done that, and so are back from whatever they did since the last step, such as
+    In common memory three waits keep the order of a step. Once all have written what they found for others, each adds
+    up its own part. Once all have done that, and so are back from whatever they did since the last step, such as
     saving, parameters may change. Once all have changed theirs, in `clear`, they may be read.
 
     Of an embedding only the rows that some process has met are exchanged. In a small classifier these are few, and its
