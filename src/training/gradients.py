@@ -7,6 +7,7 @@ nothing to send back. Between machines messages give everybody all sums, and eve
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
@@ -27,6 +28,37 @@ class Sums(NamedTuple):
     predictions: float
     tokens: float
     norm: Tensor  # of all gradients, shape ()
+
+
+@dataclass(frozen=True)
+class CommonMemory:
+    """Memory in which every process of one machine lays down what it has found for others."""
+
+    numbers: Tensor  # (processes, 4): loss, predictions, tokens, square of the norm of its own gradients
+    gradients: Mapping[nn.Parameter, Tensor]  # (processes, ...); of a table only the rows met, one after the other
+    met: Mapping[nn.Parameter, Tensor]  # of each table, (processes, V): not 0 where a row was met
+
+    def write(self, parameter: nn.Parameter) -> None:
+        """Lays down this process's gradient of a parameter."""
+        gradient, place = _gradient(parameter), self.gradients[parameter][rank()]
+        if parameter in self.met:
+            rows = _rows_met(gradient)
+            self.met[parameter][rank()] = rows
+            ids = rows.nonzero().squeeze(1)
+            torch.index_select(gradient, 0, ids, out=place[: len(ids)])
+        else:
+            place.copy_(gradient)
+
+    def add_others(self, parameter: nn.Parameter) -> None:
+        """Adds to the gradient of a parameter those of all other processes."""
+        for process, found in enumerate(self.gradients[parameter]):
+            if process == rank():
+                continue
+            if parameter in self.met:
+                ids = self.met[parameter][process].nonzero().squeeze(1)
+                _gradient(parameter).index_add_(0, ids, found[: len(ids)])
+            else:
+                _gradient(parameter).add_(found)
 
 
 class GradientSum:
@@ -66,81 +98,99 @@ class GradientSum:
         """
         if world_size() == 1:
             return Sums(loss, predictions, tokens, gradient_norm(self.own))
-        gradients = {parameter: _gradient_or_zeros(parameter) for parameter in self.trained}
-        met = dict(zip(self.tables, _rows_met([gradients[table] for table in self.tables]), strict=True))
-        parts = {one: gradient[met[one]] if one in met else gradient for one, gradient in gradients.items()}
-        if self._room is None:
-            _add_up_by_messages(list(parts.values()))
+        numbers = [loss.item(), predictions, tokens]
+        if self._common is None:
+            _add_up_by_messages(self.trained, self.tables)
+            total, predictions, tokens = add_up(*numbers)
+            norm = gradient_norm(self.own)
         else:
-            self._add_up_in_memory(self._room, parts)
-        for table, ids in met.items():
-            if table.grad is not None:
-                table.grad[ids] = parts[table]
-        square = gradient_norm(self.own).item() ** 2
-        total, predictions, tokens, square = add_up(loss.item(), predictions, tokens, square)
-        if self._room is None:  # each has told the square of the whole
-            square /= world_size()
-        return Sums(loss.new_tensor(total), predictions, tokens, loss.new_tensor(math.sqrt(square)))
+            total, predictions, tokens, square = self._add_up_in_memory(self._common, numbers)
+            norm = loss.new_tensor(square).sqrt()
+        return Sums(loss.new_tensor(total), predictions, tokens, norm)
 
     def clear(self) -> None:
         """Forgets the gradients, and returns once all processes have updated what is theirs."""
         self.state.optimizer.zero_grad()
-        if self._room is not None:
+        if self._common is not None:
             wait_for_all()
 
-    def _add_up_in_memory(self, room: Mapping[nn.Parameter, Tensor], parts: Mapping[nn.Parameter, Tensor]) -> None:
-        """Adds to the gradients of its own parameters what others have found; forgets those of all others."""
+    def _add_up_in_memory(self, common: CommonMemory, numbers: Sequence[float]) -> list[float]:
+        """Adds to the gradients of its own parameters what others have found; forgets those of all others.
+
+        Args:
+            common: where the processes meet.
+            numbers: what else to add up, three.
+
+        Returns:
+            The sums of the numbers, and the square of the norm of all gradients.
+        """
+        common.numbers[rank(), :3] = torch.tensor(numbers)
         own = set(self.own)
-        for parameter, part in parts.items():
+        for parameter in self.trained:
             if parameter not in own:
-                room[parameter][rank(), : part.numel()] = part.flatten()
+                common.write(parameter)
                 parameter.grad = None
         wait_for_all()
         for parameter in self.own:
-            part = parts[parameter]
-            for process in range(world_size()):
-                if process != rank():
-                    part.add_(room[parameter][process, : part.numel()].view_as(part))
+            common.add_others(parameter)
+        common.numbers[rank(), 3] = gradient_norm(self.own) ** 2
+        wait_for_all()
+        sums: list[float] = common.numbers.sum(dim=0).tolist()
+        return sums
 
     @cached_property
-    def _room(self) -> dict[nn.Parameter, Tensor] | None:
-        """For each parameter memory that all processes see, shape (processes, numbers); None: they cannot share any.
+    def _common(self) -> CommonMemory | None:
+        """Memory that all processes see; None: they cannot share any.
 
-        All processes must ask for it at once. If they can, the training state moves there as well.
+        All of them must ask for it at once. If they can, the training state moves there as well.
         """
         if world_size() == 1 or any(parameter.device.type != "cpu" for parameter in self.trained):
             return None
-        sizes = [world_size() * parameter.numel() for parameter in self.trained]
+        shapes = [(4,), *(parameter.shape for parameter in self.trained), *((len(table),) for table in self.tables)]
+        sizes = [world_size() * math.prod(shape) for shape in shapes]
         memory = shared_memory(sum(sizes))
         self.state.make_moments()
         if memory is None or not move_to_shared_memory(self.state.tensors()):
             return None
         self.own = _shares(self.trained)[rank()]
-        rooms = (numbers.view(world_size(), -1) for numbers in torch.split(memory, sizes))
-        return dict(zip(self.trained, rooms, strict=True))
+        divided = zip(torch.split(memory, sizes), shapes, strict=True)
+        parts = iter([part.view(world_size(), *shape) for part, shape in divided])
+        return CommonMemory(
+            next(parts), {one: next(parts) for one in self.trained}, {table: next(parts) for table in self.tables}
+        )
 
 
-def _add_up_by_messages(parts: Sequence[Tensor]) -> None:
+def _add_up_by_messages(parameters: Sequence[nn.Parameter], tables: Sequence[nn.Parameter]) -> None:
+    """Adds up gradients by a message: whole ones, and of tables the rows that some process has met."""
+    ids = dict(zip(tables, _ids_met_by_any(tables), strict=True))
+    whole = [_gradient(parameter) for parameter in parameters]
+    parts = [one[ids[parameter]] if parameter in ids else one for parameter, one in zip(parameters, whole, strict=True)]
     message = torch.cat([part.flatten() for part in parts])
     dist.all_reduce(message)
-    for part, numbers in zip(parts, torch.split(message, [part.numel() for part in parts]), strict=True):
-        part.copy_(numbers.view_as(part))
+    sums = torch.split(message, [part.numel() for part in parts])
+    for parameter, gradient, part, numbers in zip(parameters, whole, parts, sums, strict=True):
+        gradient[ids.get(parameter, ...)] = numbers.view_as(part)
 
 
-def _gradient_or_zeros(parameter: Tensor) -> Tensor:
+def _ids_met_by_any(tables: Sequence[nn.Parameter]) -> list[Tensor]:
+    """Finds which rows of each table some process has met: int64, each of shape (rows met,)."""
+    if not tables:
+        return []
+    met = torch.cat([_rows_met(_gradient(table)) for table in tables])  # (V of all tables,)
+    dist.all_reduce(met, dist.ReduceOp.MAX)
+    return [rows.nonzero().squeeze(1) for rows in torch.split(met, [len(table) for table in tables])]
+
+
+def _rows_met(gradient: Tensor) -> Tensor:
+    """Tells which rows of a table's gradient, (V, D), are more than zeros: uint8, not 0 there, shape (V,)."""
+    return gradient.view(torch.uint8).amax(dim=1)  # the largest byte of a row is the quickest to find
+
+
+def _gradient(parameter: nn.Parameter) -> Tensor:
+    """Gives a parameter's gradient, zeros if it has none yet."""
     if parameter.grad is None:
         parameter.grad = torch.zeros_like(parameter)
     return parameter.grad
-
-
-def _rows_met(tables: Sequence[Tensor]) -> list[Tensor]:
-    """Finds which rows of each table some process has met: int64, each of shape (tokens met,)."""
-    if not tables:
-        return []
-    # The largest byte of a row is the quickest to find; it is 0 where all numbers are.
-    met = torch.cat([table.view(torch.uint8).amax(dim=1) for table in tables])  # (V of all tables,)
-    dist.all_reduce(met, dist.ReduceOp.MAX)
-    return [rows.nonzero().squeeze(1) for rows in torch.split(met, [len(table) for table in tables])]
 
 
 def _shares(parameters: Sequence[nn.Parameter]) -> list[list[nn.Parameter]]:
