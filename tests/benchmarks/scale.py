@@ -30,6 +30,7 @@ RESULTS, README = MEDIA / "scale.json", REPOSITORY / "README.md"
 ROUNDS, SENTENCES = 3, 1_000_000
 SIZES, WORDS = [8_000, 16_000, 32_000], 4096  # phrases to train on, and their vocabulary
 BATCHES = (32, 128, 256)
+ONE_PROCESS = "one process of two threads"
 
 
 def main() -> None:
@@ -68,7 +69,7 @@ def more_processes(dataset: str, folder: Path) -> dict[str, list[float]]:
     """Trains mini with one process of two threads and two of one thread, in turn; returns real tokens a second."""
     base = ["--preset", "mini", "--dataset", dataset, "--max-train-samples", "8000", "--batch-size"]
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    ways: dict[str, tuple[list[str], int]] = {"one process of two threads": ([], 2), "two of one": (torchrun, 1)}
+    ways: dict[str, tuple[list[str], int]] = {ONE_PROCESS: ([], 2), "two of one": (torchrun, 1)}
     rates: dict[str, list[float]] = {f"{way}, batches of {size}": [] for size in BATCHES for way in ways}
     for _ in range(ROUNDS):
         for size in BATCHES:
@@ -132,10 +133,12 @@ def table(found: Mapping[str, Any]) -> str:
             f"| tiny, a file of {file['sentences']:,} sentences | {file['seconds']:.0f} s ({rate:,.0f} a second), "
             f"peak memory {file['megabytes']:,.0f} MB |"
         )
-    for name, rates in found.get("processes", {}).items():
-        lines.append(
-            f"| mini, {name} | {statistics.median(rates):,.0f} real tokens/s ({min(rates):,.0f}-{max(rates):,.0f}) |"
-        )
+    processes = found.get("processes", {})
+    for name, rates in processes.items():
+        median, size = statistics.median(rates), name.partition(", ")[2]
+        ratio = median / statistics.median(processes[f"{ONE_PROCESS}, {size}"])
+        spread = f"{min(rates):,.0f}-{max(rates):,.0f}"
+        lines.append(f"| mini, {name} | {median:,.0f} real tokens/s ({spread}), {ratio:.2f} of one process's |")
     return "\n".join([*lines, "", f"({found['machine']}; of the trainings medians of {ROUNDS} runs.)", ""])
 
 

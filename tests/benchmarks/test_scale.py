@@ -5,19 +5,23 @@ from tests.benchmarks.scale import README, RESULTS, table
 FOUND = {
     "data": {"100": [2.0, 1.0, 1.5], "400": [6.3, 6.0, 7.0]},
     "file": {"sentences": 2000, "seconds": 4.0, "megabytes": 700.4},
-    "processes": {"one process": [10.0, 30.0, 20.0]},
+    "processes": {
+        "one process of two threads, batches of 8": [10.0, 30.0, 20.0],
+        "two of one, batches of 8": [9.0, 15.0, 11.0],
+    },
     "machine": "an abacus",
 }
 
 
-def test_growth_is_that_of_medians_against_the_smallest() -> None:
+def test_growth_and_ratios_are_those_of_medians() -> None:
     assert table(FOUND).splitlines() == [
         "| what | measured |",
         "|---|---|",
         "| tiny, an epoch of 100 phrases | 1.50 s, 1.00 of proportional |",
         "| tiny, an epoch of 400 phrases | 6.30 s, 1.05 of proportional |",
         "| tiny, a file of 2,000 sentences | 4 s (500 a second), peak memory 700 MB |",
-        "| mini, one process | 20 real tokens/s (10-30) |",
+        "| mini, one process of two threads, batches of 8 | 20 real tokens/s (10-30), 1.00 of one process's |",
+        "| mini, two of one, batches of 8 | 11 real tokens/s (9-15), 0.55 of one process's |",
         "",
         "(an abacus; of the trainings medians of 3 runs.)",
     ]
