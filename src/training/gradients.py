@@ -64,9 +64,9 @@ class CommonMemory:
 class GradientSum:
     """Adds up the gradients of all processes; alone, leaves them as they are.
 
-    In common memory three waits keep the order of a step. Once all have written what they found for others, each adds
-    up its own part. Once all have done that, and so are back from whatever they did since the last step, such as
-    saving, parameters may change. Once all have changed theirs, in `clear`, they may be read.
+    In common memory three waits keep the order of a step. Once all have laid down what they found, and so have done
+    reading the parameters, each adds up its own part. Once all have told the norm of their part, parameters may change.
+    Once all have changed theirs, in `clear`, they may be read.
 
     Of an embedding only the rows that some process has met are exchanged. In a small classifier these are few, and its
     token table is most of it; in pre-training they are all, for every token has a part in the loss.
@@ -76,7 +76,8 @@ class GradientSum:
 
     Attributes:
         trained: the parameters whose gradients are added up.
-        own: those that this process has to update; after a sum no others have gradients.
+        own: those that this process has to update: all, or from the first sum in common memory on a part of them;
+            then no others have gradients after a sum.
     """
 
     def __init__(self, state: TrainingState):
@@ -140,9 +141,10 @@ class GradientSum:
 
     @cached_property
     def _common(self) -> CommonMemory | None:
-        """Memory that all processes see; None: they cannot share any.
+        """Memory that all processes see, made when first asked for; None: they cannot share any.
 
-        All of them must ask for it at once. If they can, the training state moves there as well.
+        All of them must ask for it at once. If they can, the training state moves there as well, and `own` becomes a
+        part of the parameters.
         """
         if world_size() == 1 or any(parameter.device.type != "cpu" for parameter in self.trained):
             return None

@@ -1,4 +1,5 @@
 import os
+import sys
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -60,7 +61,7 @@ def three_steps(kind: str, way: str) -> tuple[list[Step], list[Any]]:
     if way == "messages" and rank() == 1:  # as if it ran on another machine
         shared_memory._mapped = lambda *_: None
     if way == "messages, as nothing can be shared":
-        del os.memfd_create
+        vars(os).pop("memfd_create", None)
     state = state_of(kind)
     add_up = GradientSum(state)
     steps = []
@@ -81,7 +82,7 @@ def three_steps(kind: str, way: str) -> tuple[list[Step], list[Any]]:
         add_up.clear()
         totals = [sums.loss.item(), sums.predictions, sums.tokens, sums.norm.item()]
         steps.append(Step(totals, summed, copied(add_up.trained)))
-    held = [link for link in Path("/proc/self/fd").iterdir() if link.is_symlink() and "memfd" in str(link.readlink())]
+    held = [link for link in Path("/proc/self/fd").glob("*") if link.is_symlink() and "memfd" in str(link.readlink())]
     assert len(held) == (2 if way == "memory" else 0)
     assert all(parameter.grad is None for parameter in state.model.parameters())
     return steps, copied(state.tensors())
@@ -99,6 +100,8 @@ def three_steps(kind: str, way: str) -> tuple[list[Step], list[Any]]:
     ],
 )
 def test_steps_are_those_of_one_process_with_the_sums_of_all(count: int, kind: str, way: str) -> None:
+    if way == "memory" and sys.platform != "linux":
+        pytest.skip("only on Linux can processes share memory")
     alone = state_of(kind)
     assert alone.average is not None
     trained = GradientSum(alone).trained
