@@ -1,5 +1,6 @@
 import os
 import resource
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ from src.utils.distributed import rank, wait_for_all
 from src.utils.shared_memory import move_to_shared_memory, shared_memory
 from tests.training.together import together
 
+ON_LINUX = pytest.mark.skipif(sys.platform != "linux", reason="only on Linux can processes share memory")
+
 
 def written_by_the_other() -> list[float]:
     memory = shared_memory(6)
@@ -21,6 +24,7 @@ def written_by_the_other() -> list[float]:
     return memory.tolist()
 
 
+@ON_LINUX
 def test_what_one_writes_all_read() -> None:
     assert together(2, written_by_the_other) == [[1.0, 1.0, 1.0, 2.0, 2.0, 2.0]] * 2
 
@@ -51,6 +55,7 @@ def refuse(name: str, flags: int = 0) -> int:
     raise PermissionError(name)
 
 
+@ON_LINUX
 @pytest.mark.parametrize("forbidden", ["", "by a sandbox", "by this Python", "by a limit"])
 def test_tensors_move_with_what_they_hold(forbidden: str) -> None:
     torch.manual_seed(0)
