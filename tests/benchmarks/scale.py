@@ -29,7 +29,7 @@ MEDIA = REPOSITORY / "media"
 RESULTS, README = MEDIA / "scale.json", REPOSITORY / "README.md"
 ROUNDS, SENTENCES = 3, 1_000_000
 SIZES, WORDS = [8_000, 16_000, 32_000], 4096  # phrases to train on, and their vocabulary
-BATCHES = (32, 128, 256)
+BATCHES, STEPS = (32, 128, 256), 200
 ONE_PROCESS = "one process of two threads"
 
 
@@ -67,14 +67,15 @@ def more_data(dataset: str, folder: Path) -> dict[str, list[float]]:
 
 def more_processes(dataset: str, folder: Path) -> dict[str, list[float]]:
     """Trains mini with one process of two threads and two of one thread, in turn; returns real tokens a second."""
-    base = ["--preset", "mini", "--dataset", dataset, "--max-train-samples", "8000", "--batch-size"]
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     ways: dict[str, tuple[list[str], int]] = {ONE_PROCESS: ([], 2), "two of one": (torchrun, 1)}
     rates: dict[str, list[float]] = {f"{way}, batches of {size}": [] for size in BATCHES for way in ways}
     for _ in range(ROUNDS):
         for size in BATCHES:
+            options = ["--preset", "mini", "--dataset", dataset, "--batch-size", str(size)]
+            options += ["--max-train-samples", str(STEPS * size)]
             for way, (start, threads) in ways.items():
-                run = _train(start, folder, [*base, str(size)], threads)
+                run = _train(start, folder, options, threads)
                 rates[f"{way}, batches of {size}"].append(run["tokens_per_second"])
     return rates
 

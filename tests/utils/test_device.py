@@ -1,9 +1,12 @@
 import platform
 import resource
+import subprocess
+import sys
 
 import pytest
 import torch
 
+from src.utils.config import REPOSITORY
 from src.utils.device import autocast, resolve_device, set_up_arithmetic, wants_bf16
 from src.utils.errors import UsageError
 
@@ -88,6 +91,15 @@ def test_cuda_products_may_use_tf32(monkeypatch: pytest.MonkeyPatch) -> None:
     assert asked == []
     set_up_arithmetic(torch.device("cuda"), 0)
     assert asked == ["high"]
+
+
+@pytest.mark.skipif(not torch.set_flush_denormal(False), reason="this processor cannot take tiny numbers for zeros")
+def test_all_threads_of_a_command_take_tiny_numbers_for_zeros() -> None:
+    imports = "import torch, src.training.run, src.training.pretrain_setup, src.evaluation.predictor"
+    begin = "from src.utils.device import set_up_arithmetic; set_up_arithmetic(torch.device('cpu'), 2)"
+    product = "print((torch.full((2**22,), 1e-38) * 0.1).count_nonzero().item())"
+    command = [sys.executable, "-c", "; ".join([imports, begin, product])]
+    assert subprocess.run(command, check=True, capture_output=True, text=True, cwd=REPOSITORY).stdout == "0\n"
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="asks glibc to keep memory; here is no glibc")
