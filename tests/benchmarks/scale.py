@@ -1,4 +1,4 @@
-"""Measures how cost grows: with the data, with the length of a file to classify, and with the number of processes.
+"""Measures how cost grows: with data, steps already done, the length of a file to classify, and processes.
 
     python -m tests.benchmarks.scale --dataset FOLDER_WITH_SST2
 
@@ -29,7 +29,8 @@ MEDIA = REPOSITORY / "media"
 RESULTS, README = MEDIA / "scale.json", REPOSITORY / "README.md"
 ROUNDS, SENTENCES = 3, 1_000_000
 SIZES, WORDS = [8_000, 16_000, 32_000], 4096  # phrases to train on, and their vocabulary
-BATCHES, STEPS = (32, 128, 256), 200
+THIRDS = ("first", "second", "last")
+BATCHES, STEPS = (32, 128, 256), 200  # sentences in a batch, and how many batches
 ONE_PROCESS = "one process of two threads"
 
 
@@ -37,10 +38,11 @@ def main() -> None:
     """Measures what the command line asks for and rewrites results and table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset", default=SST2, help="SST-2: hub id or folder")
-    parser.add_argument("--only", default="", help="only what contains this: data, file, processes")
+    parser.add_argument("--only", default="", help="only what contains this: data, steps, file, processes")
     options = parser.parse_args()
     found = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    for name, measure in {"data": more_data, "file": long_file, "processes": more_processes}.items():
+    measures = {"data": more_data, "steps": more_steps, "file": long_file, "processes": more_processes}
+    for name, measure in measures.items():
         if options.only in name:
             with tempfile.TemporaryDirectory() as folder:
                 found[name] = measure(options.dataset, Path(folder))
@@ -65,6 +67,16 @@ def more_data(dataset: str, folder: Path) -> dict[str, list[float]]:
     return seconds
 
 
+def more_steps(dataset: str, folder: Path) -> dict[str, list[float]]:
+    """Trains tiny in batches of 32 for an epoch of all phrases; returns real tokens a second of each third of it."""
+    thirds: dict[str, list[float]] = {which: [] for which in THIRDS}
+    for _ in range(ROUNDS):
+        _train([], folder, ["--preset", "tiny", "--dataset", dataset, "--batch-size", "32"])
+        for which, rates in zip(THIRDS, np.array_split(_rates(folder), len(THIRDS)), strict=True):
+            thirds[which].append(statistics.median(rates.tolist()))
+    return thirds
+
+
 def more_processes(dataset: str, folder: Path) -> dict[str, list[float]]:
     """Trains mini with one process of two threads and two of one thread, in turn; returns real tokens a second."""
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
@@ -84,10 +96,13 @@ def _train(start: Sequence[str], folder: Path, options: Sequence[str], threads: 
     output = folder / "run"
     command = [sys.executable, *start, "-m", "src.train", *options, "--output-dir", str(output), "--overwrite"]
     subprocess.run([*command, "--epochs", "1"], check=True, capture_output=True, cwd=REPOSITORY, env=_quiet(threads))
-    lines = [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
-    rates = [line["train/tokens_per_second"] for line in lines if "train/tokens_per_second" in line]
     seconds = read_json(output / "run.json")["training_seconds"]
-    return {"training_seconds": seconds, "tokens_per_second": statistics.median(rates)}
+    return {"training_seconds": seconds, "tokens_per_second": statistics.median(_rates(folder))}
+
+
+def _rates(folder: Path) -> list[float]:
+    lines = [json.loads(line) for line in (folder / "run" / "metrics.jsonl").read_text().splitlines()]
+    return [line["train/tokens_per_second"] for line in lines if "train/tokens_per_second" in line]
 
 
 def long_file(dataset: str, folder: Path) -> dict[str, float]:
@@ -128,6 +143,10 @@ def table(found: Mapping[str, Any]) -> str:
         smallest = min(medians, key=int)
         growth = (seconds / medians[smallest]) / (int(size) / int(smallest))
         lines.append(f"| tiny, an epoch of {int(size):,} phrases | {seconds:.2f} s, {growth:.2f} of proportional |")
+    thirds = {which: statistics.median(rates) for which, rates in found.get("steps", {}).items()}
+    for which, rate in thirds.items():
+        ratio = rate / thirds[THIRDS[0]]
+        lines.append(f"| tiny, {which} third of an epoch | {rate:,.0f} real tokens/s, {ratio:.2f} of the first's |")
     if (file := found.get("file")) is not None:
         rate = file["sentences"] / file["seconds"]
         lines.append(
