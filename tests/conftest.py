@@ -25,6 +25,14 @@ SMALL = (
 )
 
 
+@pytest.fixture(autouse=True)
+def _tiny_numbers() -> None:
+    """Lets numbers below 1.2e-38 be numbers again, which a program run in an earlier test has made zeros."""
+    import torch  # not above: many tests need none
+
+    torch.set_flush_denormal(False)
+
+
 @dataclass(frozen=True)
 class Answer:
     """How a program ended and what it printed."""
