@@ -28,7 +28,7 @@ SMALL = (
 @pytest.fixture(autouse=True)
 def _tiny_numbers() -> None:
     """Lets numbers below 1.2e-38 be numbers again, which a program run in an earlier test has made zeros."""
-    import torch  # not above: many tests need none
+    import torch  # not above: only after OMP_NUM_THREADS
 
     torch.set_flush_denormal(False)
 

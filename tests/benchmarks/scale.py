@@ -30,7 +30,7 @@ RESULTS, README = MEDIA / "scale.json", REPOSITORY / "README.md"
 ROUNDS, SENTENCES = 3, 1_000_000
 SIZES, WORDS = [8_000, 16_000, 32_000], 4096  # phrases to train on, and their vocabulary
 THIRDS = ("first", "second", "last")
-BATCHES, STEPS = (32, 128, 256), 200  # sentences in a batch, and how many batches
+BATCHES, STEPS = (32, 128, 256), 200  # sentences in a batch, and about how many batches
 ONE_PROCESS = "one process of two threads"
 
 
@@ -63,7 +63,7 @@ def more_data(dataset: str, folder: Path) -> dict[str, list[float]]:
             # Of one vocabulary: more phrases have more words, and every step updates the table of all.
             options = ["--preset", "tiny", "--vocab-size", str(WORDS), "--max-train-samples", str(size)]
             options += ["--dataset", dataset]
-            seconds[str(size)].append(_train([], folder, options)["training_seconds"])
+            seconds[str(size)].append(_train([], folder, options)[0])
     return seconds
 
 
@@ -71,9 +71,9 @@ def more_steps(dataset: str, folder: Path) -> dict[str, list[float]]:
     """Trains tiny in batches of 32 for an epoch of all phrases; returns real tokens a second of each third of it."""
     thirds: dict[str, list[float]] = {which: [] for which in THIRDS}
     for _ in range(ROUNDS):
-        _train([], folder, ["--preset", "tiny", "--dataset", dataset, "--batch-size", "32"])
-        for which, rates in zip(THIRDS, np.array_split(_rates(folder), len(THIRDS)), strict=True):
-            thirds[which].append(statistics.median(rates.tolist()))
+        _, rates = _train([], folder, ["--preset", "tiny", "--dataset", dataset, "--batch-size", "32"])
+        for which, third in zip(THIRDS, np.array_split(rates, len(THIRDS)), strict=True):
+            thirds[which].append(statistics.median(third.tolist()))
     return thirds
 
 
@@ -87,22 +87,19 @@ def more_processes(dataset: str, folder: Path) -> dict[str, list[float]]:
             options = ["--preset", "mini", "--dataset", dataset, "--batch-size", str(size)]
             options += ["--max-train-samples", str(STEPS * size)]
             for way, (start, threads) in ways.items():
-                run = _train(start, folder, options, threads)
-                rates[f"{way}, batches of {size}"].append(run["tokens_per_second"])
+                _, found = _train(start, folder, options, threads)
+                rates[f"{way}, batches of {size}"].append(statistics.median(found))
     return rates
 
 
-def _train(start: Sequence[str], folder: Path, options: Sequence[str], threads: int = 0) -> dict[str, float]:
+def _train(start: Sequence[str], folder: Path, options: Sequence[str], threads: int = 0) -> tuple[float, list[float]]:
+    """Trains for an epoch; returns the seconds of its steps, and real tokens a second as logged on the way."""
     output = folder / "run"
     command = [sys.executable, *start, "-m", "src.train", *options, "--output-dir", str(output), "--overwrite"]
     subprocess.run([*command, "--epochs", "1"], check=True, capture_output=True, cwd=REPOSITORY, env=_quiet(threads))
-    seconds = read_json(output / "run.json")["training_seconds"]
-    return {"training_seconds": seconds, "tokens_per_second": statistics.median(_rates(folder))}
-
-
-def _rates(folder: Path) -> list[float]:
-    lines = [json.loads(line) for line in (folder / "run" / "metrics.jsonl").read_text().splitlines()]
-    return [line["train/tokens_per_second"] for line in lines if "train/tokens_per_second" in line]
+    lines = [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
+    rates = [line["train/tokens_per_second"] for line in lines if "train/tokens_per_second" in line]
+    return read_json(output / "run.json")["training_seconds"], rates
 
 
 def long_file(dataset: str, folder: Path) -> dict[str, float]:
