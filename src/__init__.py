@@ -16,8 +16,8 @@ The map, and an order to read it in:
                   tokenizer_files, tokenizer_limits; model_card, card_header; onnx, upload
     web/          the page to try a model on: page, table, limits, guard
     utils/        config (every setting of a training), programs (options of the others), options, command_line,
-                  completion; errors, output, folder, foreign (files of others), runs, names, device, distributed (many
-                  processes)
+                  completion; errors, output, folder, foreign (files of others), runs, names, device, distributed and
+                  shared_memory (many processes)
 
     train.py      python -m src.train
     pretrain.py   python -m src.pretrain

@@ -118,7 +118,7 @@ def fit(texts: Sequence[str], labels: Sequence[str | int], output_dir: str | Pat
             or "finetune" with model_name_or_path.
 
     Returns:
-        The trained classifier, ready to predict.
+        The trained classifier, ready to predict. The whole process computes from here on as `set_up_arithmetic` says.
 
     Raises:
         UserError: as on the command line.

@@ -105,12 +105,15 @@ def test_another_number_of_processes_goes_on_and_says_so(
     assert "processes   2 began this, 1 go on: just as well, but no longer bit for bit" in answer.err
 
 
+@pytest.mark.parametrize("only_to", [None, 0, 1])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_to_all_ends_them_in_the_same_step_after_saving(number: signal.Signals, tmp_path: Path) -> None:
+def test_a_signal_ends_all_in_the_same_step_after_saving(
+    number: signal.Signals, only_to: int | None, tmp_path: Path
+) -> None:
     path = tmp_path / "run"
     launcher = start("src.train", *TRAIN, "--epochs", "500", "--save-every", "1000000", "--output-dir", path)
     when((path / "metrics.jsonl").exists)
-    launcher.send_signal(number)
+    os.kill(launcher.pid if only_to is None else process_of(launcher.pid, only_to), number)
     _, _, err = finish(launcher)
     newest = max(int(folder.name[5:]) for folder in (path / "checkpoints").iterdir())
     assert err.count("stopped in step") == 1 and f"stopped in step {newest};" in err

@@ -27,6 +27,7 @@ class Sums(NamedTuple):
     loss: Tensor  # shape ()
     predictions: float
     tokens: float
+    asked_to_stop: float  # how many processes were
     norm: Tensor  # of all gradients, shape ()
 
 
@@ -34,9 +35,9 @@ class Sums(NamedTuple):
 class CommonMemory:
     """Memory in which every process of one machine lays down what it has found for others."""
 
-    numbers: Tensor  # (processes, 4): loss, predictions, tokens, square of the norm of its own gradients
     gradients: Mapping[nn.Parameter, Tensor]  # (processes, ...); of a table only the rows met, one after the other
     met: Mapping[nn.Parameter, Tensor]  # of each table, (processes, V): not 0 where a row was met
+    numbers: Tensor  # (processes, 5): loss, predictions, tokens, asked to stop, square of its own gradients' norm
 
     def write(self, parameter: nn.Parameter) -> None:
         """Lays down this process's gradient of a parameter."""
@@ -76,8 +77,8 @@ class GradientSum:
 
     Attributes:
         trained: the parameters whose gradients are added up.
-        own: those that this process has to update: all, or from the first sum in common memory on a part of them;
-            then no others have gradients after a sum.
+        own: those that this process updates: all, until the first sum in common memory; from then on its part of them,
+            and after a sum only these have gradients.
     """
 
     def __init__(self, state: TrainingState):
@@ -86,28 +87,30 @@ class GradientSum:
         embeddings = {part.weight for part in state.model.modules() if isinstance(part, nn.Embedding)}
         self.tables = [parameter for parameter in self.trained if parameter in embeddings]  # each (V, D)
 
-    def __call__(self, loss: Tensor, predictions: float, tokens: float) -> Sums:
+    def __call__(self, loss: Tensor, predictions: float, tokens: float, asked_to_stop: bool = False) -> Sums:
         """Adds up what the processes hold; all of them must call it.
 
         Args:
             loss: summed over this process's predictions, shape ().
             predictions: how many these are.
             tokens: how many it has read for them.
+            asked_to_stop: whether a signal has come to this process; by these sums all learn of it.
 
         Returns:
             The sums, and the norm of those of the gradients.
         """
         if world_size() == 1:
-            return Sums(loss, predictions, tokens, gradient_norm(self.own))
-        numbers = [loss.item(), predictions, tokens]
+            return Sums(loss, predictions, tokens, asked_to_stop, gradient_norm(self.own))
+        numbers = [loss.item(), predictions, tokens, asked_to_stop]
         if self._common is None:
             _add_up_by_messages(self.trained, self.tables)
-            total, predictions, tokens = add_up(*numbers)
+            sums = add_up(*numbers)
             norm = gradient_norm(self.own)
         else:
-            total, predictions, tokens, square = self._add_up_in_memory(self._common, numbers)
+            *sums, square = self._add_up_in_memory(self._common, numbers)
             norm = loss.new_tensor(square).sqrt()
-        return Sums(loss.new_tensor(total), predictions, tokens, norm)
+        total, predictions, tokens, asked = sums
+        return Sums(loss.new_tensor(total), predictions, tokens, asked, norm)
 
     def clear(self) -> None:
         """Forgets the gradients, and returns once all processes have updated what is theirs."""
@@ -120,12 +123,12 @@ class GradientSum:
 
         Args:
             common: where the processes meet.
-            numbers: what else to add up, three.
+            numbers: what else to add up, four.
 
         Returns:
             The sums of the numbers, and the square of the norm of all gradients.
         """
-        common.numbers[rank(), :3] = torch.tensor(numbers)
+        common.numbers[rank(), :-1] = torch.tensor(numbers)
         own = set(self.own)
         for parameter in self.trained:
             if parameter not in own:
@@ -134,7 +137,7 @@ class GradientSum:
         wait_for_all()
         for parameter in self.own:
             common.add_others(parameter)
-        common.numbers[rank(), 3] = gradient_norm(self.own) ** 2
+        common.numbers[rank(), -1] = gradient_norm(self.own) ** 2
         wait_for_all()
         sums: list[float] = common.numbers.sum(dim=0).tolist()
         return sums
@@ -148,7 +151,8 @@ class GradientSum:
         """
         if world_size() == 1 or any(parameter.device.type != "cpu" for parameter in self.trained):
             return None
-        shapes = [(4,), *(parameter.shape for parameter in self.trained), *((len(table),) for table in self.tables)]
+        # The numbers come last, so that the large gradients begin where a cache line does.
+        shapes = [*(parameter.shape for parameter in self.trained), *((len(table),) for table in self.tables), (5,)]
         sizes = [world_size() * math.prod(shape) for shape in shapes]
         memory = shared_memory(sum(sizes))
         self.state.make_moments()
@@ -158,7 +162,7 @@ class GradientSum:
         divided = zip(torch.split(memory, sizes), shapes, strict=True)
         parts = iter([part.view(world_size(), *shape) for part, shape in divided])
         return CommonMemory(
-            next(parts), {one: next(parts) for one in self.trained}, {table: next(parts) for table in self.tables}
+            {one: next(parts) for one in self.trained}, {table: next(parts) for table in self.tables}, next(parts)
         )
 
 

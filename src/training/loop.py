@@ -45,6 +45,7 @@ class StepReport:
     gradient_norm: float  # before clipping
     tokens: int  # real ones, without padding
     predictions: int  # sentences, or masked tokens
+    asked_to_stop: bool  # whether any process was, before the gradients were added up
 
 
 class Trainer(Generic[Model, Data]):
@@ -72,8 +73,9 @@ class Trainer(Generic[Model, Data]):
         self.seed, self.bf16 = seed, bf16
         self.device = next(model.parameters()).device
         self.halvings = 0  # how often memory ran out, and batches were cut in two
+        self.asked_to_stop = False  # to be set by whoever hears a signal; every step's report tells all processes
         trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        # What is frozen is delivered as the rest is trained upon it.
+        # Frozen parameters never change, so that they need no average.
         average = ExponentialMovingAverage(trained, config.ema_decay) if config.ema_decay else None
         self.state = TrainingState(model, build_optimizer(model, config), average, Progress())
         self.gradients = GradientSum(self.state)
@@ -137,6 +139,7 @@ class Trainer(Generic[Model, Data]):
             self._backward(batches),
             sum(self.objective.predictions(batch) for batch in batches),
             sum(_real_tokens(batch) for batch in batches),
+            self.asked_to_stop,
         )
         predictions = max(1, int(sums.predictions))
         loss, norm = sums.loss / predictions, sums.norm / predictions
@@ -146,7 +149,9 @@ class Trainer(Generic[Model, Data]):
             if state.average is not None:
                 state.average.update(self.gradients.own, state.progress.step)
         self.gradients.clear()
-        return StepReport(loss.item(), learning_rate, norm.item(), int(sums.tokens), predictions)
+        return StepReport(
+            loss.item(), learning_rate, norm.item(), int(sums.tokens), predictions, bool(sums.asked_to_stop)
+        )
 
     def _backward(self, batches: Sequence[Batch]) -> Tensor:
         """Adds up the gradients of the loss summed over all predictions; returns that loss."""

@@ -48,8 +48,7 @@ def set_up_pretraining(config: PretrainConfig, corpus: TokenizedCorpus, begins: 
     Args:
         config: all settings, the number of steps among them.
         corpus: the text.
-        begins: whether the weights as they are will be trained, so that --begin-with is worth its time; not where those
-            of a checkpoint replace them.
+        begins: whether to do what --begin-with asks; in vain where a checkpoint's weights replace those made here.
 
     Returns:
         The parts, the model on its device; what is not pre-trained is drawn from the seed.

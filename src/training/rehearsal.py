@@ -60,7 +60,7 @@ def dry_run(setup: "Setup", changed: Mapping[str, Any]) -> str:
         "settings": _listed(changed) or "the defaults",
         "data": _listed(setup.data),
         "parameters": f"{setup.model['parameters']:,}, of which {trained:,} are trained",
-        "memory": f"{_peak_bytes(trainer.device) / 2**20:,.0f} MB at the peak so far",
+        "memory": f"{_peak_memory_of(trainer.device) / 2**20:,.0f} MB at the peak so far",
         "step": f"{1000 * seconds:,.1f} ms (median)",
         "run": f"{trainer.total_steps:,} steps, about {_duration(trainer.total_steps * seconds)} without evaluations",
     }
@@ -77,11 +77,15 @@ def _said(value: Any) -> str:
     return f"{value:,}" if type(value) is int else str(value)
 
 
-def _peak_bytes(device: torch.device) -> int:
+def _peak_memory_of(device: torch.device) -> int:
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    unit = 1 if sys.platform == "darwin" else 1024
-    return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak_memory(resource.getrusage(resource.RUSAGE_SELF))
+
+
+def peak_memory(usage: resource.struct_rusage) -> int:
+    """Reads how many bytes a process has held at most; macOS counts bytes, Linux kilobytes."""
+    return usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def _duration(seconds: float) -> str:

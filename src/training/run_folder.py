@@ -90,7 +90,7 @@ class RunFolder:
             data: as for `begin`; must be what the run began with.
 
         Raises:
-            UsageError: the data has other sizes or labels by now.
+            UsageError: the data has changed since.
             CheckpointError: the checkpoint cannot be read or does not fit.
             StorageError: the disk refused.
         """
@@ -109,7 +109,7 @@ class RunFolder:
         notice(f"resuming    {checkpoint}, step {step:,}")
 
     def finish(self, training_seconds: float) -> None:
-        """Notes in run.json that the run is complete, and how long its steps took."""
+        """Notes in run.json that the run is complete, and how many seconds `Progress` counted."""
         end = {"finished": _now(), "training_seconds": training_seconds}
         replace_json(self.path / RUN, self.read_run() | end)
 

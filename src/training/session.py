@@ -1,7 +1,9 @@
 """One training from its first step to the delivered model: epochs, evaluation, checkpoints, logging, signals."""
 
+import math
 import signal
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -66,11 +68,16 @@ class Session:
         if self.config.evaluate_every and step % self.config.evaluate_every == 0 and not self.trainer.ends_epoch:
             bar.clear()
             self._evaluate()
-        # All processes end in the same step, whichever got the signal.
-        if signal_number := int(largest(self.signal or 0)):
+        if signal_number := self._signal_to_all(report):
             self._leave(signal_number)
         if self.config.save_every and step % self.config.save_every == 0:
             self._save()
+
+    def _signal_to_all(self, report: StepReport) -> int:
+        """Gives the signal on which all processes end after this same step, whichever got it; 0: none."""
+        if world_size() == 1:
+            return self.signal or 0
+        return int(largest(self.signal or 0)) if report.asked_to_stop else 0
 
     def _leave(self, signal_number: int) -> None:
         saved, step = self._save(), self.progress.step
@@ -82,14 +89,15 @@ class Session:
         )
 
     def _add_to_window(self, report: StepReport) -> None:
-        self.progress.window_loss += report.loss * report.predictions
-        self.progress.window_predictions += report.predictions
+        if math.isfinite(report.loss):  # one skipped step does not hide the losses of fifty
+            self.progress.window_loss += report.loss * report.predictions
+            self.progress.window_predictions += report.predictions
         self.progress.window_tokens += report.tokens
 
     def _log_window(self, last: StepReport) -> float:
         """Records the mean of the steps since the last record; returns their mean loss."""
         progress = self.progress
-        loss = progress.window_loss / progress.window_predictions
+        loss = progress.window_loss / progress.window_predictions if progress.window_predictions else math.nan
         values = {
             "train/loss": loss,
             "train/learning_rate": last.learning_rate,
@@ -161,9 +169,12 @@ class Session:
             # Asked twice: at once. But torchrun passes on the Ctrl-C that each process got from the terminal, too.
             if self.signal is not None and world_size() == 1:
                 raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
-            self.signal = number
+            self.signal, self.trainer.asked_to_stop = number, True
             notice("stopping after this step" + ("; once more stops at once" if world_size() == 1 else ""))
 
+        if threading.current_thread() is not threading.main_thread():  # which alone can listen
+            yield
+            return
         before = {number: signal.signal(number, remember) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
             yield

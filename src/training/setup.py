@@ -63,9 +63,9 @@ def set_up(config: TrainConfig, corpus: Corpus) -> Setup:
     set_up_arithmetic(device, config.run.num_threads)
     torch.manual_seed(config.run.seed)
 
-    started = time.perf_counter()
     train_split = draw(corpus.splits["train"], config.data.max_train_samples, config.run.seed)
     folder = None if config.model_name_or_path is None else fetch(config.model_name_or_path)
+    started = time.perf_counter()
     if folder is None:
         classifier = _from_scratch(config, train_split, corpus.label_names)
     else:
@@ -74,14 +74,14 @@ def set_up(config: TrainConfig, corpus: Corpus) -> Setup:
         labelled_dataset(classifier, split.texts, split.labels, split.pairs)
         for split in (train_split, corpus.splits["validation"])
     )
-    tokenizing = time.perf_counter() - started
+    making = time.perf_counter() - started
     freeze(classifier.model.to(device), config.optimization.freeze_layers)
     classifier.model.bert.encoder.gradient_checkpointing = config.optimization.gradient_checkpointing
 
     objective = _objective(config.optimization, classifier, train, device)
     bf16 = wants_bf16(config.run.precision, device)
     trainer = Trainer(classifier.model, train, objective, config.optimization, config.run.seed, bf16)
-    trainer.state.progress.training_seconds = tokenizing
+    trainer.state.progress.training_seconds = making
     pretraining = None if folder is None else pretraining_of(folder)
     data = _data(corpus, train, validation, _digest(train_split, corpus.splits["validation"]))
     setup = Setup(trainer, classifier, validation, data, pretraining)

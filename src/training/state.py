@@ -22,12 +22,12 @@ class Progress:
     """Where a training stands."""
 
     step: int = 0  # optimizer steps done
-    epoch: int = 0  # epochs completed
+    epoch: int = 0  # epochs ended
     step_in_epoch: int = 0  # optimizer steps done in the epoch under way
     skipped_in_a_row: int = 0  # steps whose loss or gradient was not finite
     best_accuracy: float = -1.0
     best_epoch: int = 0
-    training_seconds: float = 0.0  # of optimizer steps, and of a classifier's tokenizing before them
+    training_seconds: float = 0.0  # of optimizer steps; before them of making a classifier, its tokenizer and datasets
     tracker_run_id: str | None = None
     # Sums over the steps since training was last logged, and where training_seconds stood then.
     window_loss: float = 0.0
@@ -62,7 +62,10 @@ class TrainingState:
                 self.optimizer.state[parameter] = {"step": torch.zeros((), device=parameter.device)} | moments
 
     def tensors(self) -> list[Tensor]:
-        """Returns what a step changes: trained parameters, their moments, and averages where these are kept."""
+        """Returns what a step changes: trained parameters, what AdamW keeps of each, averages where there are any.
+
+        AdamW keeps nothing before its first step or `make_moments`.
+        """
         moments = [tensor for parameter in self.trained for tensor in self.optimizer.state[parameter].values()]
         averages = [] if self.average is None else self.average.averages.values()
         return [*self.trained, *moments, *averages]
@@ -101,7 +104,7 @@ class TrainingState:
             if self.average is not None:
                 for name, parameter in parameters.items():
                     if parameter in self.average.averages:
-                        # A run that kept no average of this so far begins one with its weights.
+                        # A checkpoint without an average of this parameter: one begins with its weights.
                         average = tensors.get(f"average.{name}", tensors[f"model.{name}"])
                         self.average.averages[parameter].copy_(average)
         progress = read_json(folder / PROGRESS)

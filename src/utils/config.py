@@ -268,7 +268,7 @@ class OptimizationConfig(OptimizerConfig):
 class PretrainingConfig(OptimizerConfig):
     """The pre-training loop: how long, and which tokens are masked (Devlin et al. 2019, section 3.1).
 
-    The defaults here are BERT's; `PretrainConfig` below replaces some of them for small models.
+    The defaults of masking are BERT's; `PretrainConfig` below replaces some of them for small models.
     """
 
     max_steps: int | None = None
@@ -326,7 +326,7 @@ class RunConfig:
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Arithmetic of matrix products: auto is bf16 autocast on CUDA and fp32 on a CPU."""
     num_threads: int = 0
-    """CPU threads for PyTorch; 0 leaves PyTorch's own choice."""
+    """CPU threads for PyTorch; 0 leaves PyTorch's own choice, OMP_NUM_THREADS or all CPUs."""
     wandb: Literal["auto", "online", "offline", "disabled"] = "auto"
     """Weights & Biases; auto is online when a key is configured, else disabled."""
     wandb_project: str = "bert-sst2"

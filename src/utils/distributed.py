@@ -1,9 +1,9 @@
 """Several processes that train as one, started by `torchrun`: who is who, and what they have to agree on.
 
 Every process has the whole model and the whole plan of batches. Of each batch it computes its share of the sentences;
-then the gradients are added up over all processes, and the step that follows is the same for all. The result is that of
-one process with the same batches, but for rounding and the draws of dropout. A process alone is the first of one: its
-share is everything, and it has nobody to wait for.
+then the gradients are added up over all processes, and every weight is updated with their sum: by everybody, or, in
+memory that all see, by one of them. The result is that of one process with the same batches, but for rounding and the
+draws of dropout. A process alone is the first of one: its share is everything, and it has nobody to wait for.
 """
 
 import importlib
@@ -111,7 +111,7 @@ def _reduced(numbers: Sequence[float], operation: dist.ReduceOp.RedOpType) -> li
 
 
 def begin_alike(parameters: Iterable[Tensor], facts: object) -> None:
-    """Makes sure that all processes train the same model on the same data: only gradients travel from here on.
+    """Makes sure that all processes train the same model on the same data; nobody compares them later.
 
     Args:
         parameters: those of the model, overwritten by those of the first process.

@@ -6,7 +6,9 @@ to logits.
 """
 
 import itertools
+import os
 import random
+import shutil
 import tempfile
 import time
 from collections.abc import Sequence
@@ -78,7 +80,7 @@ class Contender:
         return self.validation.texts[:16]
 
     def result(self) -> list[float]:
-        """The mean loss of the common sentences in training, their logits in inference."""
+        """The logits of the common sentences."""
         raise NotImplementedError
 
     def round(self) -> Round:
@@ -139,7 +141,8 @@ class OursInTraining(Contender):
         with torch.no_grad():
             logits = self.model(batch["input_ids"], batch["attention_mask"], None)
         self.model.train()
-        return [nn.functional.cross_entropy(logits, batch["labels"]).item()]
+        found: list[float] = logits.ravel().tolist()
+        return found
 
     def round(self) -> Round:
         self.model.train()
@@ -151,6 +154,17 @@ class OursInTraining(Contender):
         seconds = time.perf_counter() - started
         lengths = [self.dataset.lengths[index] for indices in chosen[WARM_UP:] for index in indices]
         return self.count(lengths, seconds, passes=3)
+
+
+class CompiledInTraining(OursInTraining):
+    """The same trainer on a model that `torch.compile` has translated, for batches of any size."""
+
+    def build(self) -> Any:
+        if shutil.which(os.environ.get("CXX", "g++")) is None:
+            raise ImportError(name="a C++ compiler")
+        model = super().build()
+        model.compile(dynamic=True)
+        return model
 
 
 class PaddedInTraining(OursInTraining):
@@ -231,8 +245,8 @@ class TrainerInTraining(Contender):
         self.model.eval()
         inputs = self.tokenizer(self.common(), truncation=True, max_length=LONGEST, padding=True, return_tensors="pt")
         with torch.no_grad():
-            loss = self.model(**inputs, labels=torch.tensor(self.validation.labels[:16])).loss
-        return [loss.item()]
+            found: list[float] = self.model(**inputs).logits.ravel().tolist()
+        return found
 
     def round(self) -> Round:
         from transformers import DataCollatorWithPadding, Trainer, TrainerCallback, TrainingArguments

@@ -8,7 +8,6 @@ Whole commands run, as a user would run them. Results go into media/scale.json, 
 import argparse
 import json
 import os
-import resource
 import statistics
 import subprocess
 import sys
@@ -21,16 +20,19 @@ from typing import Any
 import numpy as np
 
 from src.data.sources import open_corpus
+from src.training.rehearsal import peak_memory
 from src.utils.config import REPOSITORY, SST2, DataConfig
 from src.utils.folder import read_json
 from tests.benchmarks.speed import this_machine
 
 MEDIA = REPOSITORY / "media"
 RESULTS, README = MEDIA / "scale.json", REPOSITORY / "README.md"
-ROUNDS, SENTENCES = 3, 1_000_000
-SIZES, WORDS = [8_000, 16_000, 32_000], 4096  # phrases to train on, and their vocabulary
+ROUNDS, SENTENCES = 5, 1_000_000
+SIZES = (16_000, 32_000, 64_000)  # phrases to train on
+# Of one vocabulary: more phrases have more words, and every step updates the table of all.
+WORDS = ["--vocab-size", "4096"]
 THIRDS = ("first", "second", "last")
-BATCHES, STEPS = (32, 128, 256), 200  # sentences in a batch, and about how many batches
+BATCHES, STEPS = (32, 128, 256), 100  # sentences in a batch, and about how many batches
 ONE_PROCESS = "one process of two threads"
 
 
@@ -60,9 +62,7 @@ def more_data(dataset: str, folder: Path) -> dict[str, list[float]]:
     seconds: dict[str, list[float]] = {str(size): [] for size in SIZES}
     for _ in range(ROUNDS):
         for size in SIZES:
-            # Of one vocabulary: more phrases have more words, and every step updates the table of all.
-            options = ["--preset", "tiny", "--vocab-size", str(WORDS), "--max-train-samples", str(size)]
-            options += ["--dataset", dataset]
+            options = ["--preset", "tiny", "--dataset", dataset, *WORDS, "--max-train-samples", str(size)]
             seconds[str(size)].append(_train([], folder, options)[0])
     return seconds
 
@@ -84,8 +84,8 @@ def more_processes(dataset: str, folder: Path) -> dict[str, list[float]]:
     rates: dict[str, list[float]] = {f"{way}, batches of {size}": [] for size in BATCHES for way in ways}
     for _ in range(ROUNDS):
         for size in BATCHES:
-            options = ["--preset", "mini", "--dataset", dataset, "--batch-size", str(size)]
-            options += ["--max-train-samples", str(STEPS * size)]
+            options = ["--preset", "mini", "--dataset", dataset, *WORDS, "--max-train-samples", str(STEPS * size)]
+            options += ["--batch-size", str(size)]
             for way, (start, threads) in ways.items():
                 _, found = _train(start, folder, options, threads)
                 rates[f"{way}, batches of {size}"].append(statistics.median(found))
@@ -93,10 +93,14 @@ def more_processes(dataset: str, folder: Path) -> dict[str, list[float]]:
 
 
 def _train(start: Sequence[str], folder: Path, options: Sequence[str], threads: int = 0) -> tuple[float, list[float]]:
-    """Trains for an epoch; returns the seconds of its steps, and real tokens a second as logged on the way."""
+    """Trains for an epoch; returns its seconds, and real tokens a second as logged on the way."""
     output = folder / "run"
     command = [sys.executable, *start, "-m", "src.train", *options, "--output-dir", str(output), "--overwrite"]
-    subprocess.run([*command, "--epochs", "1"], check=True, capture_output=True, cwd=REPOSITORY, env=_quiet(threads))
+    done = subprocess.run(
+        [*command, "--epochs", "1"], stderr=subprocess.PIPE, text=True, cwd=REPOSITORY, env=_quiet(threads)
+    )
+    if done.returncode:
+        raise SystemExit(done.stderr)
     lines = [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
     rates = [line["train/tokens_per_second"] for line in lines if "train/tokens_per_second" in line]
     return read_json(output / "run.json")["training_seconds"], rates
@@ -121,11 +125,7 @@ def long_file(dataset: str, folder: Path) -> dict[str, float]:
         answers = sum(1 for _ in stream)
     if status or answers != SENTENCES:
         raise SystemExit(f"{answers} answers to {SENTENCES} sentences, status {status}")
-    return {"sentences": SENTENCES, "seconds": seconds, "megabytes": _kilobytes(usage) / 1024}
-
-
-def _kilobytes(usage: resource.struct_rusage) -> float:
-    return usage.ru_maxrss if sys.platform == "linux" else usage.ru_maxrss / 1024
+    return {"sentences": SENTENCES, "seconds": seconds, "megabytes": peak_memory(usage) / 2**20}
 
 
 def _quiet(threads: int = 0) -> dict[str, str]:
@@ -135,15 +135,16 @@ def _quiet(threads: int = 0) -> dict[str, str]:
 def table(found: Mapping[str, Any]) -> str:
     """Formats the results as a Markdown table."""
     lines = ["| what | measured |", "|---|---|"]
-    medians = {size: statistics.median(seconds) for size, seconds in found.get("data", {}).items()}
-    for size, seconds in medians.items():
-        smallest = min(medians, key=int)
-        growth = (seconds / medians[smallest]) / (int(size) / int(smallest))
-        lines.append(f"| tiny, an epoch of {int(size):,} phrases | {seconds:.2f} s, {growth:.2f} of proportional |")
-    thirds = {which: statistics.median(rates) for which, rates in found.get("steps", {}).items()}
-    for which, rate in thirds.items():
-        ratio = rate / thirds[THIRDS[0]]
-        lines.append(f"| tiny, {which} third of an epoch | {rate:,.0f} real tokens/s, {ratio:.2f} of the first's |")
+    data = found.get("data", {})
+    for size, seconds in data.items():
+        smallest = min(data, key=int)
+        growth = _against(seconds, data[smallest], int(size) / int(smallest))
+        median = statistics.median(seconds)
+        lines.append(f"| tiny, an epoch of {int(size):,} phrases | {median:.1f} s, {growth} of proportional |")
+    thirds = found.get("steps", {})
+    for which, rates in thirds.items():
+        rate, ratio = statistics.median(rates), _against(rates, thirds[THIRDS[0]])
+        lines.append(f"| tiny, {which} third of an epoch | {rate:,.0f} real tokens/s, {ratio} of the first's |")
     if (file := found.get("file")) is not None:
         rate = file["sentences"] / file["seconds"]
         lines.append(
@@ -152,11 +153,19 @@ def table(found: Mapping[str, Any]) -> str:
         )
     processes = found.get("processes", {})
     for name, rates in processes.items():
-        median, size = statistics.median(rates), name.partition(", ")[2]
-        ratio = median / statistics.median(processes[f"{ONE_PROCESS}, {size}"])
-        spread = f"{min(rates):,.0f}-{max(rates):,.0f}"
-        lines.append(f"| mini, {name} | {median:,.0f} real tokens/s ({spread}), {ratio:.2f} of one process's |")
-    return "\n".join([*lines, "", f"({found['machine']}; of the trainings medians of {ROUNDS} runs.)", ""])
+        rate, size = statistics.median(rates), name.partition(", ")[2]
+        ratio = _against(rates, processes[f"{ONE_PROCESS}, {size}"])
+        lines.append(f"| mini, {name} | {rate:,.0f} real tokens/s, {ratio} of one process's |")
+    return "\n".join(
+        [*lines, "", f"({found['machine']}; of trainings medians of {ROUNDS} runs, ranges over them.)", ""]
+    )
+
+
+def _against(values: Sequence[float], base: Sequence[float], proportion: float = 1.0) -> str:
+    """Formats the ratio of two medians; behind it, if it can vary, the smallest and largest ratio of a round."""
+    rounds = [one / other / proportion for one, other in zip(values, base, strict=True)]
+    median = statistics.median(values) / statistics.median(base) / proportion
+    return f"{median:.2f}" + (f" ({min(rounds):.2f}-{max(rounds):.2f})" if values is not base else "")
 
 
 if __name__ == "__main__":

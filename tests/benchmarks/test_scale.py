@@ -18,16 +18,16 @@ def test_growth_and_ratios_are_those_of_medians() -> None:
     assert table(FOUND).splitlines() == [
         "| what | measured |",
         "|---|---|",
-        "| tiny, an epoch of 100 phrases | 1.50 s, 1.00 of proportional |",
-        "| tiny, an epoch of 400 phrases | 6.30 s, 1.05 of proportional |",
+        "| tiny, an epoch of 100 phrases | 1.5 s, 1.00 of proportional |",
+        "| tiny, an epoch of 400 phrases | 6.3 s, 1.05 (0.79-1.50) of proportional |",
         "| tiny, first third of an epoch | 4 real tokens/s, 1.00 of the first's |",
-        "| tiny, second third of an epoch | 3 real tokens/s, 0.75 of the first's |",
-        "| tiny, last third of an epoch | 2 real tokens/s, 0.50 of the first's |",
+        "| tiny, second third of an epoch | 3 real tokens/s, 0.75 (0.25-2.50) of the first's |",
+        "| tiny, last third of an epoch | 2 real tokens/s, 0.50 (0.11-1.00) of the first's |",
         "| tiny, a file of 2,000 sentences | 4 s (500 a second), peak memory 700 MB |",
-        "| mini, one process of two threads, batches of 8 | 20 real tokens/s (10-30), 1.00 of one process's |",
-        "| mini, two of one, batches of 8 | 11 real tokens/s (9-15), 0.55 of one process's |",
+        "| mini, one process of two threads, batches of 8 | 20 real tokens/s, 1.00 of one process's |",
+        "| mini, two of one, batches of 8 | 11 real tokens/s, 0.55 (0.50-0.90) of one process's |",
         "",
-        "(an abacus; of the trainings medians of 3 runs.)",
+        "(an abacus; of trainings medians of 5 runs, ranges over them.)",
     ]
 
 

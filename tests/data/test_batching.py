@@ -115,6 +115,15 @@ def test_a_batch_moves_whole() -> None:
     assert bare["attention_mask"] is None and bare["token_type_ids"] is None
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="copies to a GPU; no CUDA here")
+def test_a_batch_is_the_same_on_a_gpu() -> None:
+    rows = [torch.tensor([1]), torch.tensor([1, 2])]
+    batch = collate(rows, [0, 1], PAD, rows)
+    for name, moved in to_device(batch, torch.device("cuda")).items():
+        assert isinstance(moved, torch.Tensor) and moved.is_cuda
+        assert torch.equal(moved.cpu(), batch[name])  # type: ignore[literal-required]
+
+
 def test_segments_are_padded_with_the_first_one_and_absent_without_pairs() -> None:
     rows = [torch.tensor([5, 6, 7]), torch.tensor([8])]
     batch = collate(rows, [0, 1], PAD, [torch.tensor([0, 1, 1]), torch.tensor([1])])

@@ -72,7 +72,7 @@ def three_steps(kind: str, way: str) -> tuple[list[Step], list[Any]]:
         if rank() == 1:
             add_up.trained[-1].grad = None
         time.sleep(0.05 * rank())  # nobody may go ahead with numbers that the last one has yet to write
-        sums = add_up(loss, 3 + rank(), 10 * step)
+        sums = add_up(loss, 3 + rank(), 10 * step, asked_to_stop=step == rank() == 1)
         summed = [None if parameter.grad is None else parameter.grad.numpy().copy() for parameter in add_up.trained]
         assert len(add_up.own) == sum(gradient is not None for gradient in summed)
         time.sleep(0.05 * rank())
@@ -80,7 +80,7 @@ def three_steps(kind: str, way: str) -> tuple[list[Step], list[Any]]:
         assert state.average is not None
         state.average.update(add_up.own, step + 1)
         add_up.clear()
-        totals = [sums.loss.item(), sums.predictions, sums.tokens, sums.norm.item()]
+        totals = [sums.loss.item(), sums.predictions, sums.tokens, sums.asked_to_stop, sums.norm.item()]
         steps.append(Step(totals, summed, copied(add_up.trained)))
     held = [link for link in Path("/proc/self/fd").glob("*") if link.is_symlink() and "memfd" in str(link.readlink())]
     assert len(held) == (2 if way == "memory" else 0)
@@ -117,7 +117,8 @@ def test_steps_are_those_of_one_process_with_the_sums_of_all(count: int, kind: s
         alone.average.update(trained, number + 1)
 
         steps = [steps[number] for steps, _ in everyone]
-        totals = [loss.item(), sum(3 + process for process in range(count)), 10 * number * count, norm]
+        asked = 1 if number == 1 else 0
+        totals = [loss.item(), sum(3 + process for process in range(count)), 10 * number * count, asked, norm]
         for step in steps:
             assert step.sums == pytest.approx(totals, rel=1e-6)
             assert step.sums == steps[0].sums

@@ -1,10 +1,13 @@
 import hashlib
 import json
+import math
 import os
 import re
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +77,35 @@ def test_logged_loss_is_the_mean_over_the_sentences_since_the_row_before(
     first, second = (row["train/loss"] for row in rows(tmp_path / "run") if "train/loss" in row)
     assert first == pytest.approx(sum(s for s, _ in losses[:4]) / sum(n for _, n in losses[:4]))
     assert second == pytest.approx(sum(s for s, _ in losses[4:]) / sum(n for _, n in losses[4:]))
+
+
+def test_a_skipped_step_leaves_its_loss_out_of_the_mean_that_is_logged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session, "STEPS_PER_LOG", 3)
+    training, losses = begin(tmp_path / "run", epochs=1), []
+    original = training.trainer.training_step
+
+    def broken_now_and_then(batches: Any) -> Any:
+        report = original(batches)
+        if training.progress.step in (2, 4, 5, 6):
+            return replace(report, loss=math.nan)
+        losses.append((report.loss * report.predictions, report.predictions))
+        return report
+
+    monkeypatch.setattr(training.trainer, "training_step", broken_now_and_then)
+    training.run()
+    first, second = (row["train/loss"] for row in rows(tmp_path / "run") if "train/loss" in row)
+    assert first == pytest.approx(sum(s for s, _ in losses) / sum(n for _, n in losses))
+    assert second is None  # no step of its three was whole
+
+
+def test_a_training_runs_beside_the_main_thread(tmp_path: Path) -> None:
+    handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    with ThreadPoolExecutor() as pool:
+        pool.submit(begin(tmp_path / "run").run).result()
+    assert (tmp_path / "run" / "model.safetensors").exists()
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == handlers
 
 
 def test_every_epoch_logs_validation_metrics_and_the_confusion_matrix(tmp_path: Path) -> None:
