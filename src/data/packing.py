@@ -218,3 +218,17 @@ class PackedRows:
         input_ids[:, 1:-1] = torch.from_numpy(rows.astype(np.int64))
         masked, labels = self.masking(input_ids, generator)
         return Batch(input_ids=masked, attention_mask=None, token_type_ids=None, labels=labels)
+
+
+def log_frequencies(counts: Tensor) -> Tensor:
+    """Computes the natural logarithm of the share each token has of a text.
+
+    One is added to every count, so that a token the text lacks is unlikely, not impossible.
+
+    Args:
+        counts: how often each id occurs, int64, shape (V,).
+
+    Returns:
+        float32, shape (V,).
+    """
+    return ((counts + 1) / (counts + 1).sum()).log()

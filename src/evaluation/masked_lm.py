@@ -10,7 +10,7 @@ from torch import Tensor
 
 from src.data.batching import to_device
 from src.data.masking import NOT_MASKED
-from src.data.packing import PackedRows
+from src.data.packing import PackedRows, log_frequencies
 from src.model.bert import BertForMaskedLM
 from src.utils.distributed import add_up, share
 
@@ -75,8 +75,7 @@ def evaluate_masked_lm(
     generator = torch.Generator().manual_seed(0)
     # Special tokens are never masked; counted, the ends of short documents would be the most frequent token.
     counts = counts.index_fill(0, torch.tensor(rows.masking.special_ids), 0)
-    # One is added to every count, so that an id the training text lacks is unlikely, not impossible.
-    unigram = ((counts + 1) / (counts + 1).sum()).log().to(device)  # (V,)
+    unigram = log_frequencies(counts).to(device)  # (V,)
     sums = torch.zeros(5, dtype=torch.float64)
     batches = rows.batches(ROWS_PER_BATCH, seed=0, epoch=0)[: MOST_ROWS // ROWS_PER_BATCH]
     # All batches are drawn everywhere, so that the masks do not depend on the number of processes.

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array, csr_array
 from torch import Tensor
 
+from src.data.packing import log_frequencies
 from src.model.bert import BertForMaskedLM
 from src.model.positional_encoding import LearnedPositionalEncoding, sinusoidal_table
 
@@ -46,18 +47,6 @@ def start_from_counts(model: BertForMaskedLM, stream: NDArray[np.integer], count
             sines = sinusoidal_table(*position.weight.shape)  # (positions, D), mean square 1/2
             position.weight.copy_(sines * shape.initializer_range * 2**0.5)
         model.masked_lm.decoder["bias"].copy_(log_frequencies(counts))
-
-
-def log_frequencies(counts: Tensor) -> Tensor:
-    """Computes the natural logarithm of the share each token has of a text, with one added to every count.
-
-    Args:
-        counts: of each id, int64, shape (V,).
-
-    Returns:
-        float32, shape (V,).
-    """
-    return ((counts + 1) / (counts + 1).sum()).log()
 
 
 def token_vectors(stream: NDArray[np.integer], counts: Tensor, size: int, seed: int) -> Tensor:

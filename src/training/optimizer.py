@@ -122,7 +122,7 @@ class ExponentialMovingAverage:
     def update(self, parameters: Sequence[Tensor], step: int) -> None:
         """Moves the averages of some parameters towards their values; `step` counts from 1."""
         decay = min(self.decay, (1 + step) / (10 + step))
-        if parameters:
+        if parameters:  # with many processes one may have none to update
             averages = [self.averages[parameter] for parameter in parameters]
             torch._foreach_lerp_(averages, [parameter.detach() for parameter in parameters], 1 - decay)
 

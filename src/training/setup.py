@@ -27,7 +27,7 @@ from src.utils.errors import UsageError, notice
 
 
 @dataclass(frozen=True)
-class Setup:
+class ClassifierSetup:
     """What a training works with."""
 
     trainer: Trainer[BertForSequenceClassification, DSCreator]
@@ -49,7 +49,7 @@ class Setup:
         return asdict(model.config) | more | {"seq_len": self.classifier.seq_len}
 
 
-def set_up(config: TrainConfig, corpus: Corpus) -> Setup:
+def set_up(config: TrainConfig, corpus: Corpus) -> ClassifierSetup:
     """Builds or loads the model, and builds datasets and trainer; says on standard error what they are.
 
     Args:
@@ -84,7 +84,7 @@ def set_up(config: TrainConfig, corpus: Corpus) -> Setup:
     trainer.state.progress.training_seconds = making
     pretraining = None if folder is None else pretraining_of(folder)
     data = _data(corpus, train, validation, _digest(train_split, corpus.splits["validation"]))
-    setup = Setup(trainer, classifier, validation, data, pretraining)
+    setup = ClassifierSetup(trainer, classifier, validation, data, pretraining)
     _describe(setup, config.optimization.epochs)
     return setup
 
@@ -179,7 +179,7 @@ def draw(split: TextSplit, count: int | None, seed: int) -> TextSplit:
     return split.select(kept, split.origin)
 
 
-def _describe(setup: Setup, epochs: int) -> None:
+def _describe(setup: ClassifierSetup, epochs: int) -> None:
     trainer, data, shape = setup.trainer, setup.data, setup.classifier.model.config
     counts = np.bincount(setup.trainer.dataset.text_labels, minlength=len(data["label_names"]))
     labels = ", ".join(f"{count:,} {name}" for name, count in zip(data["label_names"], counts, strict=True))

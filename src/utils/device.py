@@ -62,15 +62,15 @@ def set_up_arithmetic(device: torch.device, num_threads: int) -> None:
     # Where nothing changes MKL had better keep its own choice of threads: attention is up to twice as fast with it.
     if num_threads not in (0, torch.get_num_threads()):
         torch.set_num_threads(num_threads)
-    keep_freed_memory()
+    _keep_freed_memory()
     if device.type == "cuda":
         if device.index is not None:
             torch.cuda.set_device(device)  # whose random numbers a checkpoint keeps
         torch.set_float32_matmul_precision("high")
 
 
-def keep_freed_memory() -> None:
-    """Lets the C library (glibc; others are left alone) use freed memory of any size again."""
+def _keep_freed_memory() -> None:
+    """Lets the C library (glibc alone) use freed memory again, in blocks of up to 1 GiB, or 32 MiB where it is old."""
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is not None:
         trim_threshold, mmap_threshold = -1, -3  # their numbers in malloc.h

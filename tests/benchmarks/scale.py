@@ -97,7 +97,7 @@ def _train(start: Sequence[str], folder: Path, options: Sequence[str], threads: 
     output = folder / "run"
     command = [sys.executable, *start, "-m", "src.train", *options, "--output-dir", str(output), "--overwrite"]
     done = subprocess.run(
-        [*command, "--epochs", "1"], stderr=subprocess.PIPE, text=True, cwd=REPOSITORY, env=_quiet(threads)
+        [*command, "--epochs", "1"], capture_output=True, text=True, cwd=REPOSITORY, env=_quiet(threads)
     )
     if done.returncode:
         raise SystemExit(done.stderr)

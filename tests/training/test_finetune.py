@@ -13,7 +13,7 @@ from src.evaluation.metrics import Evaluation
 from src.interop.huggingface import load_classifier
 from src.training.optimizer import build_optimizer
 from src.training.session import Session
-from src.training.setup import Setup, freeze
+from src.training.setup import ClassifierSetup, freeze
 from src.utils.errors import UsageError
 from src.utils.folder import read_json
 from tests.training.tiny_training import (
@@ -159,7 +159,7 @@ def test_gradient_checkpointing_computes_every_layer_twice(on: bool, calls: int)
 # Freezing
 
 
-def frozen_names(parts: Setup) -> set[str]:
+def frozen_names(parts: ClassifierSetup) -> set[str]:
     """What is frozen: "embedding", numbers of layers, "pooler", "classifier"."""
     kept = {name for name, parameter in parts.classifier.model.named_parameters() if not parameter.requires_grad}
     return {re.sub(r"^(bert\.)?(encoder\.layers\.)?(\w+)\..*", r"\3", name) for name in kept}

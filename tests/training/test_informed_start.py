@@ -6,13 +6,13 @@ import pytest
 import torch
 from sklearn.decomposition import TruncatedSVD
 
+from src.data.packing import log_frequencies
 from src.model.bert import BertForMaskedLM
 from src.model.positional_encoding import sinusoidal_table
 from src.training import informed_start
 from src.training.informed_start import (
     CONTEXT_SMOOTHING,
     WINDOW,
-    log_frequencies,
     positive_pmi,
     start_from_counts,
     token_vectors,

@@ -13,7 +13,7 @@ from src.model.bert import BertForSequenceClassification
 from src.training.loop import Trainer
 from src.training.run_folder import RunFolder
 from src.training.session import Session
-from src.training.setup import Setup, set_up
+from src.training.setup import ClassifierSetup, set_up
 from src.training.tracking import Tracker
 from src.utils.config import DataConfig, TrainConfig
 from src.utils.options import with_options
@@ -89,7 +89,7 @@ def settings(**options: Any) -> TrainConfig:
     return with_options(TrainConfig(), SETTINGS | options)
 
 
-def setup(examples: int = 36, **options: Any) -> Setup:
+def setup(examples: int = 36, **options: Any) -> ClassifierSetup:
     return set_up(settings(**options), corpus(examples))
 
 
@@ -125,5 +125,5 @@ def after_each_step(session: Session, act: Callable[[int], None]) -> None:
     session.trainer.training_step = training_step  # type: ignore[method-assign]
 
 
-def weights(parts: Setup) -> dict[str, Tensor]:
+def weights(parts: ClassifierSetup) -> dict[str, Tensor]:
     return {name: tensor.clone() for name, tensor in parts.classifier.model.state_dict().items()}
