@@ -87,7 +87,7 @@ class GradientSum:
         embeddings = {part.weight for part in state.model.modules() if isinstance(part, nn.Embedding)}
         self.tables = [parameter for parameter in self.trained if parameter in embeddings]  # each (V, D)
 
-    def __call__(self, loss: Tensor, predictions: float, tokens: float, asked_to_stop: bool = False) -> Sums:
+    def __call__(self, loss: Tensor, predictions: float, tokens: float, asked_to_stop: bool) -> Sums:
         """Adds up what the processes hold; all of them must call it.
 
         Args:

@@ -73,7 +73,7 @@ class Trainer(Generic[Model, Data]):
         self.seed, self.bf16 = seed, bf16
         self.device = next(model.parameters()).device
         self.halvings = 0  # how often memory ran out, and batches were cut in two
-        self.asked_to_stop = False  # to be set by whoever hears a signal; every step's report tells all processes
+        self.signal: int | None = None  # that asked this process to stop; to be set by whoever hears it
         trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
         # Frozen parameters never change, so that they need no average.
         average = ExponentialMovingAverage(trained, config.ema_decay) if config.ema_decay else None
@@ -139,7 +139,7 @@ class Trainer(Generic[Model, Data]):
             self._backward(batches),
             sum(self.objective.predictions(batch) for batch in batches),
             sum(_real_tokens(batch) for batch in batches),
-            self.asked_to_stop,
+            self.signal is not None,
         )
         predictions = max(1, int(sums.predictions))
         loss, norm = sums.loss / predictions, sums.norm / predictions

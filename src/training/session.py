@@ -41,7 +41,6 @@ class Session:
         self.trainer, self.subject, self.folder, self.tracker, self.config = trainer, subject, folder, tracker, config
         self.progress = trainer.state.progress
         self.storage = Perseverance()
-        self.signal: int | None = None
         if self.progress.step == 0:
             self.progress.window_begin = self.progress.training_seconds
 
@@ -76,8 +75,8 @@ class Session:
     def _signal_to_all(self, report: StepReport) -> int:
         """Gives the signal on which all processes end after this same step, whichever got it; 0: none."""
         if world_size() == 1:
-            return self.signal or 0
-        return int(largest(self.signal or 0)) if report.asked_to_stop else 0
+            return self.trainer.signal or 0
+        return int(largest(self.trainer.signal or 0)) if report.asked_to_stop else 0
 
     def _leave(self, signal_number: int) -> None:
         saved, step = self._save(), self.progress.step
@@ -167,9 +166,9 @@ class Session:
     def _listening_to_signals(self) -> Iterator[None]:
         def remember(number: int, frame: FrameType | None) -> None:
             # Asked twice: at once. But torchrun passes on the Ctrl-C that each process got from the terminal, too.
-            if self.signal is not None and world_size() == 1:
+            if self.trainer.signal is not None and world_size() == 1:
                 raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
-            self.signal, self.trainer.asked_to_stop = number, True
+            self.trainer.signal = number
             notice("stopping after this step" + ("; once more stops at once" if world_size() == 1 else ""))
 
         if threading.current_thread() is not threading.main_thread():  # which alone can listen

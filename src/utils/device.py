@@ -59,7 +59,7 @@ def set_up_arithmetic(device: torch.device, num_threads: int) -> None:
     after every step and fetched again page by page in the next, costs a fine-tuning of MiniLM a twentieth of its time.
     """
     torch.set_flush_denormal(True)  # False where a processor cannot, and then it stays as it was
-    # Where nothing changes MKL had better keep its own choice of threads: attention is up to twice as fast with it.
+    # MKL, once told a number, no longer adapts it to products inside a parallel operation; so it is told in need only.
     if num_threads not in (0, torch.get_num_threads()):
         torch.set_num_threads(num_threads)
     _keep_freed_memory()

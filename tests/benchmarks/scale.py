@@ -23,7 +23,7 @@ from src.data.sources import open_corpus
 from src.training.rehearsal import peak_memory
 from src.utils.config import REPOSITORY, SST2, DataConfig
 from src.utils.folder import read_json
-from tests.benchmarks.speed import this_machine
+from tests.benchmarks.speed import ratio_of_medians, this_machine
 
 MEDIA = REPOSITORY / "media"
 RESULTS, README = MEDIA / "scale.json", REPOSITORY / "README.md"
@@ -138,7 +138,7 @@ def table(found: Mapping[str, Any]) -> str:
     data = found.get("data", {})
     for size, seconds in data.items():
         smallest = min(data, key=int)
-        growth = _against(seconds, data[smallest], int(size) / int(smallest))
+        growth = _against(seconds, [one * int(size) / int(smallest) for one in data[smallest]])
         median = statistics.median(seconds)
         lines.append(f"| tiny, an epoch of {int(size):,} phrases | {median:.1f} s, {growth} of proportional |")
     thirds = found.get("steps", {})
@@ -161,11 +161,10 @@ def table(found: Mapping[str, Any]) -> str:
     )
 
 
-def _against(values: Sequence[float], base: Sequence[float], proportion: float = 1.0) -> str:
-    """Formats the ratio of two medians; behind it, if it can vary, the smallest and largest ratio of a round."""
-    rounds = [one / other / proportion for one, other in zip(values, base, strict=True)]
-    median = statistics.median(values) / statistics.median(base) / proportion
-    return f"{median:.2f}" + (f" ({min(rounds):.2f}-{max(rounds):.2f})" if values is not base else "")
+def _against(values: Sequence[float], base: Sequence[float]) -> str:
+    """Formats the ratio of two medians; behind it, if it varies, the smallest and largest ratio of a round."""
+    ratio, smallest, largest = ratio_of_medians(values, base)
+    return f"{ratio:.2f}" + (f" ({smallest:.2f}-{largest:.2f})" if smallest < largest else "")
 
 
 if __name__ == "__main__":

@@ -251,13 +251,14 @@ def write_tables() -> None:
 
 def ratios(found: Mapping[str, Any]) -> dict[str, tuple[float, float, float]]:
     """Compares this project with each peer: ratio of medians, smallest and largest ratio of a round."""
-    ours = found["contenders"][OURS]["rounds"]
-    answer = {}
-    for name, peer in found["contenders"].items():
-        if name != OURS and "missing" not in peer:
-            rounds = [_rate(one) / _rate(other) for one, other in zip(ours, peer["rounds"], strict=True)]
-            answer[name] = (_median(ours) / _median(peer["rounds"]), min(rounds), max(rounds))
-    return answer
+    rates = {name: [_rate(run) for run in one.get("rounds", [])] for name, one in found["contenders"].items()}
+    return {name: ratio_of_medians(rates[OURS], peer) for name, peer in rates.items() if name != OURS and peer}
+
+
+def ratio_of_medians(ours: Sequence[float], theirs: Sequence[float]) -> tuple[float, float, float]:
+    """Compares what was measured in turn: ratio of medians, smallest and largest ratio of a round."""
+    rounds = [one / other for one, other in zip(ours, theirs, strict=True)]
+    return statistics.median(ours) / statistics.median(theirs), min(rounds), max(rounds)
 
 
 def table(title: str, found: Mapping[str, Any]) -> str:
@@ -287,10 +288,6 @@ def table(title: str, found: Mapping[str, Any]) -> str:
 
 def _rate(run: Mapping[str, Any]) -> float:
     return float(run["tokens"] / run["seconds"])
-
-
-def _median(rounds: Sequence[Mapping[str, Any]]) -> float:
-    return statistics.median(map(_rate, rounds))
 
 
 if __name__ == "__main__":

@@ -140,8 +140,8 @@ def test_alone_a_process_keeps_its_gradients() -> None:
     weight, bias, *_ = state.model.parameters()
     weight.grad, bias.grad = gradient, other = torch.randn(3, 5), torch.randn(3)
     loss = torch.rand(())
-    sums = GradientSum(state)(loss, 4, 9)
-    assert sums.loss is loss and (sums.predictions, sums.tokens) == (4, 9)
+    sums = GradientSum(state)(loss, 4, 9, asked_to_stop=True)
+    assert sums.loss is loss and (sums.predictions, sums.tokens, sums.asked_to_stop) == (4, 9, True)
     assert sums.norm.item() == pytest.approx(torch.cat([gradient.flatten(), other]).norm().item())
     assert weight.grad is gradient and bias.grad is other
 
@@ -152,7 +152,7 @@ def lent() -> tuple[list[Any], list[Any], list[Any]]:
     add_up = GradientSum(state)
     for parameter in add_up.trained:
         parameter.grad = torch.ones_like(parameter)
-    add_up(torch.tensor(0.0), 1, 1)
+    add_up(torch.tensor(0.0), 1, 1, asked_to_stop=False)
     state.optimizer.step()
     add_up.clear()
     seen = []

@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -60,43 +61,40 @@ def test_every_logged_row_of_training_holds_loss_rate_norm_speed_and_epoch(
     assert training[-1]["train/learning_rate"] == min(row["train/learning_rate"] for row in training)
 
 
-def test_logged_loss_is_the_mean_over_the_sentences_since_the_row_before(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(session, "STEPS_PER_LOG", 4)
-    training, losses = begin(tmp_path / "run", epochs=1), []
+def mean_losses(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, steps_per_log: int, skipped: Sequence[int]
+) -> tuple[list[Any], list[float]]:
+    """Trains for six steps, some with a loss that is not finite; returns logged losses and means of the finite ones."""
+    monkeypatch.setattr(session, "STEPS_PER_LOG", steps_per_log)
+    training = begin(folder, epochs=1)
+    losses: list[list[tuple[float, int]]] = [[], []]
     original = training.trainer.training_step
 
     def recording(batches: Any) -> Any:
-        report = original(batches)
-        losses.append((report.loss * report.predictions, report.predictions))
+        report, step = original(batches), training.progress.step
+        if step in skipped:
+            return replace(report, loss=math.nan)
+        losses[step > steps_per_log].append((report.loss * report.predictions, report.predictions))
         return report
 
     monkeypatch.setattr(training.trainer, "training_step", recording)
     training.run()
-    first, second = (row["train/loss"] for row in rows(tmp_path / "run") if "train/loss" in row)
-    assert first == pytest.approx(sum(s for s, _ in losses[:4]) / sum(n for _, n in losses[:4]))
-    assert second == pytest.approx(sum(s for s, _ in losses[4:]) / sum(n for _, n in losses[4:]))
+    logged = [row["train/loss"] for row in rows(folder) if "train/loss" in row]
+    return logged, [sum(s for s, _ in some) / sum(n for _, n in some) for some in losses if some]
+
+
+def test_logged_loss_is_the_mean_over_the_sentences_since_the_row_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logged, means = mean_losses(tmp_path / "run", monkeypatch, 4, skipped=[])
+    assert logged == pytest.approx(means) and len(logged) == 2
 
 
 def test_a_skipped_step_leaves_its_loss_out_of_the_mean_that_is_logged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(session, "STEPS_PER_LOG", 3)
-    training, losses = begin(tmp_path / "run", epochs=1), []
-    original = training.trainer.training_step
-
-    def broken_now_and_then(batches: Any) -> Any:
-        report = original(batches)
-        if training.progress.step in (2, 4, 5, 6):
-            return replace(report, loss=math.nan)
-        losses.append((report.loss * report.predictions, report.predictions))
-        return report
-
-    monkeypatch.setattr(training.trainer, "training_step", broken_now_and_then)
-    training.run()
-    first, second = (row["train/loss"] for row in rows(tmp_path / "run") if "train/loss" in row)
-    assert first == pytest.approx(sum(s for s, _ in losses) / sum(n for _, n in losses))
+    (first, second), means = mean_losses(tmp_path / "run", monkeypatch, 3, skipped=[2, 4, 5, 6])
+    assert [first] == pytest.approx(means)
     assert second is None  # no step of its three was whole
 
 

@@ -1,4 +1,5 @@
 import resource
+import statistics
 import subprocess
 import sys
 from pathlib import Path
@@ -248,7 +249,7 @@ def test_help_answers_within_half_a_second(program: str, option: str) -> None:
         answer = run("-m", f"src.{program}", "--help")
         durations.append(processor_seconds() - start)
         assert answer.returncode == 0 and option in answer.stdout and answer.stderr == ""
-    assert min(durations) < 0.5  # a busy machine takes longer now and then, never less
+    assert statistics.median(durations) < 0.5
 
 
 @pytest.mark.parametrize("program", ["train", "pretrain", "inference", "report", "export", "explain", "demo"])

@@ -75,13 +75,15 @@ def test_products_are_bf16_inside_autocast_only_when_wanted(bf16: bool, dtype: t
     assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.float32
 
 
-def test_threads_are_set_only_if_a_number_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_threads_are_set_only_if_another_number_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[int] = []
     monkeypatch.setattr(torch, "set_num_threads", asked.append)
     set_up_arithmetic(torch.device("cpu"), 0)
     assert asked == []
-    set_up_arithmetic(torch.device("cpu"), 3)
-    assert asked == [3]
+    set_up_arithmetic(torch.device("cpu"), torch.get_num_threads())
+    assert asked == []
+    set_up_arithmetic(torch.device("cpu"), torch.get_num_threads() + 1)
+    assert asked == [torch.get_num_threads() + 1]
 
 
 def test_cuda_products_may_use_tf32(monkeypatch: pytest.MonkeyPatch) -> None:
