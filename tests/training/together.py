@@ -40,7 +40,8 @@ def _work(
         assert rank() == number
         (folder / str(number)).write_bytes(pickle.dumps(function(*arguments)))
     # One that is left when Python shuts down may abort the process.
-    assert not [name for name in thread_names() if "gloo" in name]
+    left = [name for name in thread_names() if "gloo" in name]
+    assert not left, f"threads are left: {left}"
 
 
 def thread_names() -> list[str]:
