@@ -5,6 +5,7 @@ import pickle
 import socket
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ import torch
 import torch.multiprocessing
 
 from src.utils.distributed import process_group, rank
+
+EXITING = 0x4  # PF_EXITING among the flags of a thread, include/linux/sched.h
 
 
 def together(count: int, function: Callable[..., Any], *arguments: Any) -> list[Any]:
@@ -45,5 +48,13 @@ def _work(
 
 
 def thread_names() -> list[str]:
-    """Names the threads of this process, where the system tells them as files (Linux)."""
-    return [path.read_text() for path in Path("/proc/self/task").glob("*/comm")]
+    """Names the threads of this process that can still run, where the system tells them as files (Linux)."""
+    names = []
+    for path in Path("/proc/self/task").glob("*/stat"):
+        # The system lists a thread for a moment after others have joined it: it may be gone here, or be leaving.
+        with suppress(FileNotFoundError, ProcessLookupError):
+            # "number (name) state parent group session terminal group flags ...", proc_pid_stat(5).
+            opening, _, fields = path.read_text().rpartition(")")
+            if not int(fields.split()[6]) & EXITING:
+                names.append(opening.partition("(")[2])
+    return names
