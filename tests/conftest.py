@@ -26,11 +26,13 @@ SMALL = (
 
 
 @pytest.fixture(autouse=True)
-def _tiny_numbers() -> None:
-    """Lets numbers below 1.2e-38 be numbers again, which a program run in an earlier test has made zeros."""
+def _arithmetic() -> None:
+    """Sets back how PyTorch computes, which a program run in an earlier test has changed for the whole process."""
     import torch  # not above: only after OMP_NUM_THREADS
 
     torch.set_flush_denormal(False)
+    torch.set_float32_matmul_precision("highest")
+    torch.backends.cuda.enable_flash_sdp(True)
 
 
 @dataclass(frozen=True)

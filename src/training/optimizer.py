@@ -74,8 +74,8 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, learning_rate: float) ->
 def gradient_norm(parameters: Iterable[Tensor]) -> Tensor:
     """Computes the Euclidean norm of all gradients together.
 
-    On a CPU as dot products of the gradients with themselves: PyTorch's own norm runs there on one thread, and of a
-    table of 30,000 tokens is wrong in the fourth digit.
+    On a CPU as the norm of the norms of rows: PyTorch's own norm runs there on one thread, and of a table of 30,000
+    tokens is wrong in the fourth digit.
 
     Args:
         parameters: those without a gradient are left out.
@@ -83,10 +83,11 @@ def gradient_norm(parameters: Iterable[Tensor]) -> Tensor:
     Returns:
         The norm, shape (); 0 of none.
     """
-    gradients = [parameter.grad.flatten() for parameter in parameters if parameter.grad is not None]
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     if any(gradient.device.type != "cpu" for gradient in gradients):
         return torch.nn.utils.get_total_norm(gradients)
-    return torch.stack([torch.zeros(()), *(gradient.dot(gradient) for gradient in gradients)]).sum().sqrt()
+    rows = [torch.linalg.vector_norm(gradient, dim=-1).flatten() for gradient in gradients]
+    return torch.linalg.vector_norm(torch.cat([torch.zeros(1), *rows]))
 
 
 def clipped_step(optimizer: torch.optim.AdamW, norm: Tensor, max_norm: float, divisor: float = 1.0) -> None:

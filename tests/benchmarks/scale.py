@@ -138,7 +138,7 @@ def table(found: Mapping[str, Any]) -> str:
     data = found.get("data", {})
     for size, seconds in data.items():
         smallest = min(data, key=int)
-        growth = _against(seconds, [one * int(size) / int(smallest) for one in data[smallest]])
+        growth = _against(seconds, [one * (int(size) / int(smallest)) for one in data[smallest]])
         median = statistics.median(seconds)
         lines.append(f"| tiny, an epoch of {int(size):,} phrases | {median:.1f} s, {growth} of proportional |")
     thirds = found.get("steps", {})

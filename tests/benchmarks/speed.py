@@ -30,6 +30,7 @@ from src.interop.pretrained import load_pretrained
 from src.model.bert import BertForSequenceClassification
 from src.training.rehearsal import peak_memory
 from src.utils.config import PRESETS, REPOSITORY, SENTIMENT_LABELS, SHIPPED_CHECKPOINT, SST2, TrainConfig
+from src.utils.device import set_up_arithmetic
 from src.utils.options import with_options
 from tests.benchmarks import contenders
 from tests.benchmarks.contenders import Work, matrix_peak
@@ -114,7 +115,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--only", default="", help="only comparisons whose title contains this")
     options = parser.parse_args()
-    torch.set_num_threads(options.threads)
+    set_up_arithmetic(torch.device("cpu"), options.threads)  # the peaks are those that this project could reach
     # For the contenders, which start anew: after `torch.set_num_threads` MKL no longer runs products inside a parallel
     # operation on one thread each, and attention takes twice as long (AMD EPYC) as for those who leave threads alone.
     os.environ["OMP_NUM_THREADS"] = str(options.threads)

@@ -1,3 +1,4 @@
+import os
 import platform
 import resource
 import subprocess
@@ -86,13 +87,45 @@ def test_threads_are_set_only_if_another_number_is_given(monkeypatch: pytest.Mon
     assert asked == [torch.get_num_threads() + 1]
 
 
-def test_cuda_products_may_use_tf32(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[str] = []
-    monkeypatch.setattr(torch, "set_float32_matmul_precision", asked.append)
-    set_up_arithmetic(torch.device("cpu"), 0)
-    assert asked == []
+def test_cuda_products_may_use_tf32() -> None:
     set_up_arithmetic(torch.device("cuda"), 0)
-    assert asked == ["high"]
+    assert torch.get_float32_matmul_precision() == "high"
+
+
+ZEN_5 = {"architecture": "x86_64", "cpu_name": "AMD EPYC", "avx512_vp2intersect": True, "amx_tile": False}
+
+
+@pytest.mark.parametrize(
+    ("processor", "onednn"),
+    [
+        (ZEN_5, True),
+        (ZEN_5 | {"avx512_vp2intersect": False}, False),
+        (ZEN_5 | {"amx_tile": True}, False),
+        (ZEN_5 | {"cpu_name": "Intel(R) Xeon(R) Processor"}, False),
+        ({"architecture": "aarch64", "cpu_name": "AMD"}, False),
+    ],
+)
+def test_onednn_multiplies_where_mkl_is_slow_and_never_rounds(
+    processor: dict[str, object], onednn: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: processor)
+    monkeypatch.setattr(os, "environ", {})
+    set_up_arithmetic(torch.device("cpu"), 0)
+    assert torch.get_float32_matmul_precision() == ("medium" if onednn else "highest")
+    assert torch.backends.cuda.flash_sdp_enabled() is not onednn
+    assert ("ONEDNN_PRIMITIVE_CACHE_CAPACITY" in os.environ) is onednn
+
+
+def test_products_are_those_of_float32() -> None:
+    set_up_arithmetic(torch.device("cpu"), 0)
+    torch.manual_seed(0)
+    for rows, inner, columns in ((9, 64, 33), (100, 256, 512), (512, 1024, 256)):
+        left, right = torch.randn(rows, inner), torch.randn(inner, columns)
+        for found, wanted in (
+            (left @ right, left.double() @ right.double()),
+            (torch.stack([left, -left]) @ right, torch.stack([left, -left]).double() @ right.double()),
+        ):
+            assert (found - wanted).norm() < 2e-6 * wanted.norm()  # of bfloat16 it would be 2e-3
 
 
 @pytest.mark.skipif(not torch.set_flush_denormal(False), reason="this processor cannot take tiny numbers for zeros")
