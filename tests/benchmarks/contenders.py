@@ -180,7 +180,7 @@ class PaddedInTraining(OursInTraining):
         super().__init__(work, batch_size=16)
 
     def set_up(self) -> None:
-        """Leaves memory to the C library, as a textbook does."""
+        """Leaves memory and PyTorch as a textbook does."""
 
     def build(self) -> Any:
         model = TextbookBert(with_dropout(self.classifier.model, attention=0.1))
@@ -291,9 +291,12 @@ class OursInInference(Contender):
 
     def __init__(self, work: Work):
         super().__init__(work)
-        set_up_arithmetic(torch.device("cpu"), 0)
+        self.set_up()
         self.predictor = Predictor(self.classifier, torch.device("cpu"))
         self.lengths = [len(ids) for ids in self.predictor.dataset(self.train.texts).input_ids]
+
+    def set_up(self) -> None:
+        set_up_arithmetic(torch.device("cpu"), 0)
 
     def logits(self, texts: list[str]) -> Any:
         return self.predictor.logits(self.predictor.dataset(texts))
@@ -331,6 +334,9 @@ class PipelineInInference(OursInInference):
             "text-classification", model=str(work.folder), device="cpu", batch_size=32, top_k=None
         )
 
+    def set_up(self) -> None:
+        """Leaves PyTorch as its users find it."""
+
     def logits(self, texts: list[str]) -> Any:
         names = self.classifier.label_names
         answers = self.pipeline(texts, truncation=True, max_length=LONGEST, function_to_apply="none")
@@ -339,6 +345,9 @@ class PipelineInInference(OursInInference):
 
 class Sorted(OursInInference):
     """Runtimes that take padded batches: the texts tokenized, sorted by length, 32 at a time."""
+
+    def set_up(self) -> None:
+        """Leaves memory and PyTorch as users of these runtimes find them."""
 
     def logits(self, texts: list[str]) -> Any:
         encodings = self.classifier.tokenizer.encode_batch_fast(texts)
