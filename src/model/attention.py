@@ -1,4 +1,4 @@
-"""Attention, twice on purpose: the equation to read, and PyTorch's fused kernel to run.
+"""Attention, twice on purpose: the equation to read, and PyTorch's own function, fused where that is faster, to run.
 
 A test holds them equal wherever there is something to attend to.
 """

@@ -48,12 +48,14 @@ def autocast(device: torch.device, bf16: bool) -> AbstractContextManager[None]:
 
 
 def set_up_arithmetic(device: torch.device, num_threads: int) -> None:
-    """Sets the number of CPU threads (0: PyTorch's choice) and lets CUDA use TF32 for float32 products.
+    """Sets the number of CPU threads (0: PyTorch's choice) and the way in which float32 numbers are multiplied.
+
+    On a CPU the fastest one that keeps float32's precision; CUDA may use TF32.
 
     Numbers that float32 has too few bits left for, below 1.2e-38, count as zeros. AdamW's mean of a token's gradients
     shrinks to such a number when that token has not been met for some 800 steps, and a CPU takes many times as long to
     compute with it: a training would slow down as it goes on. To be called before anything is computed: threads that
-    run already keep computing with them.
+    run already keep computing with such numbers.
 
     On Linux the process also keeps the memory it frees: the gradient of a large token table, given back to the system
     after every step and fetched again page by page in the next, costs a fine-tuning of MiniLM a twentieth of its time.
@@ -63,30 +65,38 @@ def set_up_arithmetic(device: torch.device, num_threads: int) -> None:
     if num_threads not in (0, torch.get_num_threads()):
         torch.set_num_threads(num_threads)
     _keep_freed_memory()
-    if device.type == "cpu":
-        _multiply_by_one_dnn()
-    elif device.type == "cuda":
+    if device.type == "cpu" and multiplies_by_onednn():
+        _multiply_by_onednn()
+    if device.type == "cuda":
+        torch.backends.cuda.enable_flash_sdp(True)  # again, where a CPU was set up before
         if device.index is not None:
             torch.cuda.set_device(device)  # whose random numbers a checkpoint keeps
         torch.set_float32_matmul_precision("high")
 
 
-def _multiply_by_one_dnn() -> None:
-    """Leaves float32 products to oneDNN on AMD's processors since Zen 5, where they take less than half of MKL's time.
+def multiplies_by_onednn() -> bool:
+    """Tells whether `set_up_arithmetic` leaves float32 products on this CPU to oneDNN: on AMD's since Zen 5.
 
-    The vectors of these are 512 bits wide, and MKL fills such on Intel's processors only. PyTorch takes oneDNN once
-    products may be rounded to bfloat16; but oneDNN itself rounds none where a processor lacks AMX.
-
-    Every call costs oneDNN more than MKL. So attention becomes one product for all heads of a batch, in place of
-    PyTorch's fused kernel with several for each. And what oneDNN prepares for a shape of products it keeps for more
-    shapes than it would: for those of a training in batches of equal lengths, in about 1 GB.
+    There it takes less than half of the time of MKL, which fills vectors of 512 bits on Intel's processors only.
     """
     processor = torch.cpu.get_capabilities()
     is_amd = processor["architecture"] == "x86_64" and processor["cpu_name"].startswith("AMD")
-    if is_amd and processor["avx512_vp2intersect"] and not processor["amx_tile"]:
-        os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "2048")
-        torch.set_float32_matmul_precision("medium")
-        torch.backends.cuda.enable_flash_sdp(False)  # which, despite its name, is for CPUs as well
+    # Of AMD's, only those since Zen 5 know the first; with the second, oneDNN would round to bfloat16.
+    return bool(is_amd and processor["avx512_vp2intersect"] and not processor["amx_tile"])
+
+
+def _multiply_by_onednn() -> None:
+    """Has PyTorch give float32 products to oneDNN.
+
+    It does so once they may be rounded to bfloat16, which oneDNN does only on processors with AMX.
+
+    A call has a higher fixed cost than one of MKL. So attention is computed on PyTorch's plain path, as one batched
+    product for all heads, and not by the fused kernel, as many small ones. And oneDNN prepares a kernel for each shape,
+    of which it keeps 1,024; batches of equal length meet more.
+    """
+    torch.set_float32_matmul_precision("medium")
+    torch.backends.cuda.enable_flash_sdp(False)  # which, despite its name, is for CPUs as well
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "2048")
 
 
 def _keep_freed_memory() -> None:

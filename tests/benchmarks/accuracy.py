@@ -25,10 +25,9 @@ from src.data.sources import Corpus, open_corpus
 from src.utils.config import IMDB, REPOSITORY, SAMPLE, SST2, DataConfig
 from src.utils.folder import read_json
 from tests.benchmarks.pictures import accuracy_picture, pretraining_picture
+from tests.benchmarks.readme import MEDIA, write_section
 
-MEDIA = REPOSITORY / "media"
 RESULTS, TABLE = MEDIA / "accuracy.jsonl", MEDIA / "accuracy.md"
-README = REPOSITORY / "README.md"
 
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
 
@@ -129,7 +128,7 @@ def write_tables() -> None:
     }
     found = {title: runs for title, runs in found.items() if runs}
     TABLE.write_text("\n".join(table(runs, title) for title, runs in found.items()))
-    README.write_text(with_table(README.read_text(), TABLE.read_text()))
+    write_section("accuracy", TABLE.read_text())
     # Naming masked tokens is another scale; it has a picture of its own.
     classified = {title: runs for title, runs in found.items() if runs[0]["name"] not in PRETRAINED}
     accuracy_picture(RESULTS.with_suffix(".png"), classified)
@@ -202,13 +201,6 @@ def table(rows: list[dict[str, Any]], title: str) -> str:
             f"| {runs[0]['parameters']:,} | {runs[0]['command']} |"
         )
     return "\n".join(lines) + "\n"
-
-
-def with_table(readme: str, table: str) -> str:
-    """Puts the table between README's two `accuracy` comments."""
-    before, rest = readme.split("<!-- accuracy -->")
-    _, after = rest.split("<!-- /accuracy -->")
-    return f"{before}<!-- accuracy -->\n{table}<!-- /accuracy -->{after}"
 
 
 def _duration(seconds: float) -> str:

@@ -22,9 +22,9 @@ from pathlib import Path
 
 from src.utils.config import CACHE_DIR, REPOSITORY
 from src.utils.folder import read_json, write_json
+from tests.benchmarks.readme import MEDIA, write_section
 
-README = REPOSITORY / "README.md"
-RESULTS, TABLE = REPOSITORY / "media" / "mutation.json", REPOSITORY / "media" / "mutation.md"
+RESULTS, TABLE = MEDIA / "mutation.json", MEDIA / "mutation.md"
 ROOMS = ("model", "data")
 COPY, PACKAGE = CACHE_DIR / "mutation", "bert_by_hand"
 SECTION = "[tool.mutmut]\n"
@@ -48,10 +48,7 @@ def main() -> None:
 
 def _write_table() -> None:
     TABLE.write_text(table(read_json(RESULTS)), encoding="utf-8")
-    before, rest = README.read_text(encoding="utf-8").split("<!-- mutation -->")
-    _, after = rest.split("<!-- /mutation -->")
-    text = f"{before}<!-- mutation -->\n{TABLE.read_text(encoding='utf-8')}<!-- /mutation -->{after}"
-    README.write_text(text, encoding="utf-8")
+    write_section("mutation", TABLE.read_text(encoding="utf-8"))
 
 
 def mutated_files() -> Iterable[str]:

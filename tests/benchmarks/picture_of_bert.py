@@ -15,9 +15,9 @@ from src.evaluation.page import DPI, FONT, INK, PAPER, WIDTH, Page
 from src.utils.config import REPOSITORY, SHIPPED_CHECKPOINT
 from tests.benchmarks.one_sentence import HEAD, LAYER, MINUS, SENTENCE, Walk, summary, walk
 from tests.benchmarks.pictures import BLUE, GREY, LINE, VERMILLION
+from tests.benchmarks.readme import MEDIA, write_section
 
-README, PICTURE = REPOSITORY / "README.md", REPOSITORY / "media" / "bert.png"
-BEGIN, END = "<!-- bert -->\n", "<!-- /bert -->"
+PICTURE = MEDIA / "bert.png"
 
 HEIGHT, MARGIN = 1240, 50
 TOKENS, PITCH, CELL = 290, 86, 64  # left edge of the first token, from token to token, width of a vector
@@ -35,13 +35,7 @@ def main() -> None:
     """Writes the picture and README's figures."""
     found = walk()
     draw(PICTURE, found)
-    README.write_text(with_summary(README.read_text(encoding="utf-8"), summary(found)), encoding="utf-8")
-
-
-def with_summary(readme: str, text: str) -> str:
-    """Puts the text between README's two `bert` comments."""
-    before, rest = readme.split(BEGIN)
-    return f"{before}{BEGIN}{text}{END}{rest.split(END)[1]}"
+    write_section("bert", summary(found))
 
 
 def draw(path: Path, found: Walk) -> None:

@@ -1,6 +1,6 @@
-"""Draws the results: accuracies of all recipes side by side, and the learning curves of a pre-training.
+"""Draws the results: accuracies of all recipes, learning curves of a pre-training, and speed beside peers.
 
-Colours are told apart by colour-blind readers (Okabe & Ito 2008); every series has a mark or a label of its own.
+Colours are told apart by colour-blind readers (Okabe & Ito 2008).
 """
 
 import statistics
@@ -73,10 +73,11 @@ def speed_picture(
 
     Args:
         path: the PNG to write.
-        comparisons: title to machines, at most three, to peers, each with the ratio, and the smallest and largest one
-            of a round.
+        comparisons: title to machines, at most four, to peers, each with the ratio, and the smallest and largest one of
+            a round.
     """
-    colors = dict(zip(next(iter(comparisons.values())), (BLUE, SKY, GREEN), strict=False))
+    found = dict.fromkeys(machine for machines in comparisons.values() for machine in machines)
+    colors = dict(zip(found, (BLUE, SKY, GREEN, GREY), strict=False))
     height = sum(1 + len(colors) * len(_peers(machines)) for machines in comparisons.values())
     figure, axes = _figure(9.6, 1.1 + 0.33 * height)
     y, places, labels = 0.0, [], []
@@ -99,7 +100,7 @@ def speed_picture(
     axes.axvline(1, color=VERMILLION, linestyle="--")
     axes.set_yticks(places, labels)
     axes.set_ylim(y - 0.6, -0.8)
-    axes.set_xlabel("times as many real tokens a second as the peer; lines: from round to round")
+    axes.set_xlabel("times as many real tokens a second as the peer; lines: smallest to largest of a round")
     axes.margins(x=0.08)
     axes.grid(axis="x", color=LINE, linewidth=0.8)
     axes.set_axisbelow(True)

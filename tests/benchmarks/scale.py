@@ -23,10 +23,10 @@ from src.data.sources import open_corpus
 from src.training.rehearsal import peak_memory
 from src.utils.config import REPOSITORY, SST2, DataConfig
 from src.utils.folder import read_json
+from tests.benchmarks.readme import MEDIA, write_section
 from tests.benchmarks.speed import ratio_of_medians, this_machine
 
-MEDIA = REPOSITORY / "media"
-RESULTS, README = MEDIA / "scale.json", REPOSITORY / "README.md"
+RESULTS = MEDIA / "scale.json"
 ROUNDS, SENTENCES = 5, 1_000_000
 SIZES = (16_000, 32_000, 64_000)  # phrases to train on
 # Of one vocabulary: more phrases have more words, and every step updates the table of all.
@@ -43,18 +43,16 @@ def main() -> None:
     parser.add_argument("--only", default="", help="only what contains this: data, steps, file, processes")
     options = parser.parse_args()
     found = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    if found.get("machine") != this_machine():
+        found = {"machine": this_machine()}  # figures of several machines would not be comparable
     measures = {"data": more_data, "steps": more_steps, "file": long_file, "processes": more_processes}
     for name, measure in measures.items():
         if options.only in name:
             with tempfile.TemporaryDirectory() as folder:
                 found[name] = measure(options.dataset, Path(folder))
-            found["machine"] = this_machine()
             RESULTS.write_text(json.dumps(found, indent=1) + "\n")
-    before, rest = README.read_text().split("<!-- scale -->")
-    _, after = rest.split("<!-- /scale -->")
-    text = table(found)
-    README.write_text(f"{before}<!-- scale -->\n{text}<!-- /scale -->{after}")
-    print(text)
+    write_section("scale", table(found))
+    print(table(found))
 
 
 def more_data(dataset: str, folder: Path) -> dict[str, list[float]]:

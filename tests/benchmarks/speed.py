@@ -16,8 +16,9 @@ import resource
 import statistics
 import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -29,18 +30,26 @@ from src.interop.huggingface import Classifier, load_classifier, save_classifier
 from src.interop.pretrained import load_pretrained
 from src.model.bert import BertForSequenceClassification
 from src.training.rehearsal import peak_memory
-from src.utils.config import PRESETS, REPOSITORY, SENTIMENT_LABELS, SHIPPED_CHECKPOINT, SST2, TrainConfig
-from src.utils.device import set_up_arithmetic
+from src.utils.config import PRESETS, SENTIMENT_LABELS, SHIPPED_CHECKPOINT, SST2, TrainConfig
+from src.utils.device import multiplies_by_onednn
 from src.utils.options import with_options
 from tests.benchmarks import contenders
-from tests.benchmarks.contenders import Work, matrix_peak
+from tests.benchmarks.contenders import Contender, Work, matrix_peak
 from tests.benchmarks.pictures import speed_picture
+from tests.benchmarks.readme import MEDIA, write_section
 
-MEDIA = REPOSITORY / "media"
 RESULTS, TABLE, PICTURE = MEDIA / "speed.json", MEDIA / "speed.md", MEDIA / "speed.png"
-README = REPOSITORY / "README.md"
 OURS = "this project"
 SAME = 1e-4  # how far logits of the common sentences may be apart
+SQUARE = (2048, 2048, 2048)  # rows, inner and columns of the product that is taken for the peak
+GAP = "not measured"
+HEAD = """# Speed
+
+Medians of five rounds in which all took turns, after one that does not count; in brackets the range over the rounds.
+"Of N GFLOP/s" is the share of what a product of two square matrices reached in the same run, by the library that this
+project takes, and in brackets of a product of the model's own shapes, counting the products that a classification
+needs. Memory is the peak of the whole process, from before the contender was made.
+"""
 MEGABYTE = 2**20
 
 Results = Mapping[str, Mapping[str, Mapping[str, Any]]]  # machine to title of a comparison to what `compare` returns
@@ -117,16 +126,16 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--only", default="", help="only comparisons whose title contains this")
     options = parser.parse_args()
-    set_up_arithmetic(torch.device("cpu"), options.threads)  # the peaks are those that this project could reach
+    torch.set_num_threads(options.threads)
     # For the contenders, which start anew: after `torch.set_num_threads` MKL no longer runs products inside a parallel
     # operation on one thread each, and attention takes twice as long (AMD EPYC) as for those who leave threads alone.
     os.environ["OMP_NUM_THREADS"] = str(options.threads)
     found = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    here = found.setdefault(f"{this_machine()}, {options.threads} threads", {})
     for comparison in COMPARISONS:
         if options.only in comparison.title:
+            here = found.setdefault(f"{this_machine()}, {options.threads} threads", {})
             here[comparison.title] = compare(comparison, options)
-    RESULTS.write_text(json.dumps(found, indent=1) + "\n")
+            RESULTS.write_text(json.dumps(found, indent=1) + "\n")
     write_tables()
 
 
@@ -138,10 +147,11 @@ def compare(comparison: Comparison, options: argparse.Namespace) -> dict[str, An
         options: those of the command line.
 
     Returns:
-        "peaks", floating-point operations a second, and "contenders", each with its rounds or the reason it is missing.
+        "versions" of packages; "peaks", floating-point operations a second; "contenders", each with its rounds or the
+        reason it is missing.
     """
     with tempfile.TemporaryDirectory() as folder:
-        classifier = checkpoint(comparison.model, Path(folder), options.minilm)
+        checkpoint(comparison.model, Path(folder), options.minilm)
         work = Work(Path(folder), options.dataset, comparison.batches, comparison.sentences, seed=0)
         workers = {name: _Worker(kind, work, arguments) for name, (kind, arguments) in comparison.contenders.items()}
         results = {name: worker.receive() for name, worker in workers.items()}
@@ -150,21 +160,30 @@ def compare(comparison: Comparison, options: argparse.Namespace) -> dict[str, An
             if "missing" not in answer and not np.allclose(answer["result"], wanted, rtol=0, atol=SAME):
                 raise SystemExit(f"{comparison.title}: {name} computes {answer['result']}, {OURS} {wanted}")
             answer["rounds"] = []
-        D = classifier.model.config.hidden_size
-        peaks: dict[str, list[float]] = {"square": [], "model": []}
+        peaks: dict[str, list[float]] = {"square": [], "model": [], "by default": []}
+        there = {name: worker for name, worker in workers.items() if "missing" not in results[name]}
+        for worker in there.values():
+            worker.ask("round")  # makes what is made at first use, and does not count
         for number in range(options.rounds):
-            peaks["square"].append(matrix_peak(2048, 2048, 2048))
-            peaks["model"].append(matrix_peak(384, D, 4 * D))
-            for name, worker in workers.items():
-                if "missing" not in results[name]:
-                    results[name]["rounds"].append(worker.ask("round"))
+            for kind, peak in workers[OURS].ask("peaks").items():
+                peaks[kind].append(peak)
+            peaks["by default"].append(matrix_peak(*SQUARE))  # by PyTorch as it comes: here nothing is set up
+            for name, worker in there.items():
+                results[name]["rounds"].append(worker.ask("round"))
             print(f"{comparison.title}, round {number + 1}: " + _rates(results), flush=True)
-        for name, worker in workers.items():
-            if "missing" not in results[name]:
-                results[name]["megabytes"] = worker.ask("memory")
+        for name, worker in there.items():
+            results[name]["megabytes"] = worker.ask("memory")
+        for worker in workers.values():
             worker.end()
-    packages = ("torch", "transformers", "accelerate", "onnxruntime", "ctranslate2")
-    return {"versions": {name: version(name) for name in packages}, "peaks": peaks, "contenders": results}
+    return {"versions": _versions(), "peaks": peaks, "contenders": results}
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in ("torch", "transformers", "accelerate", "onnxruntime", "ctranslate2"):
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
 
 
 def checkpoint(model: str, folder: Path, minilm: Path | None) -> Classifier:
@@ -193,9 +212,10 @@ def _minilm() -> Path:
 
 
 def this_machine() -> str:
-    """Names what the ratios depend on: the kind and number of processors, and their widest instructions."""
+    """Names what the ratios depend on: kind, instructions and number of processors, and the library of products."""
     kind = torch.cpu.get_capabilities().get("cpu_name") or platform.machine()
-    return f"{kind} with {torch.backends.cpu.get_cpu_capability()}, {os.cpu_count()} CPUs"
+    library = "oneDNN" if multiplies_by_onednn() else "MKL" if torch.backends.mkl.is_available() else "BLAS"
+    return f"{kind} with {torch.backends.cpu.get_cpu_capability()}, {os.cpu_count()} CPUs, products by {library}"
 
 
 class _Worker:
@@ -227,11 +247,16 @@ def _work(connection: Connection, kind: str, work: Work, arguments: dict[str, An
         return
     connection.send({"result": contender.result()})
     while True:
-        question = connection.recv()
-        if question == "memory":
-            connection.send(peak_memory(resource.getrusage(resource.RUSAGE_SELF)) / MEGABYTE)
-        else:
-            connection.send(asdict(contender.round()))
+        connection.send(_answer(connection.recv(), contender))
+
+
+def _answer(question: str, contender: Contender) -> Any:
+    if question == "round":
+        return asdict(contender.round())
+    if question == "memory":
+        return peak_memory(resource.getrusage(resource.RUSAGE_SELF)) / MEGABYTE
+    D = contender.classifier.model.config.hidden_size
+    return {"square": matrix_peak(*SQUARE), "model": matrix_peak(384, D, 4 * D)}
 
 
 def _rates(results: Mapping[str, Any]) -> str:
@@ -243,19 +268,17 @@ def write_tables() -> None:
     """Makes the tables of every machine, README's summary of them and the picture from the rounds on record."""
     found = json.loads(RESULTS.read_text())
     TABLE.write_text(tables(found))
-    before, rest = README.read_text().split("<!-- speed -->")
-    _, after = rest.split("<!-- /speed -->")
-    README.write_text(f"{before}<!-- speed -->\n{summary(found)}<!-- /speed -->{after}")
+    write_section("speed", summary(found))
     speed_picture(
         PICTURE,
-        {title: {machine: ratios(found[machine][title]) for machine in found} for title in measured_everywhere(found)},
+        {title: {machine: ratios(one) for machine, one in there.items()} for title, there in by_title(found).items()},
     )
     print(tables(found), summary(found), sep="\n")
 
 
 def tables(found: Results) -> str:
     """Formats all that was measured: under each machine's name a table for each comparison."""
-    parts = ["# Speed\n"]
+    parts = [HEAD]
     for machine, comparisons in found.items():
         parts += [f"## {machine}\n", *(table(title, one) for title, one in comparisons.items())]
     return "\n".join(parts)
@@ -264,19 +287,23 @@ def tables(found: Results) -> str:
 def summary(found: Results) -> str:
     """Formats how many times as fast as each peer this project is, a column for each machine."""
     lines = [f"| | {' | '.join(found)} |", "|---" * (1 + len(found)) + "|"]
-    for title in measured_everywhere(found):
-        ours = [_ours(comparisons[title]) for comparisons in found.values()]
+    for title, there in by_title(found).items():
+        ours = [_ours(there[machine]) if machine in there else GAP for machine in found]
         lines.append(f"| **{title}**: {OURS} | {' | '.join(ours)} |")
-        compared = [ratios(comparisons[title]) for comparisons in found.values()]
-        for name in dict.fromkeys(name for one in compared for name in one):
-            cells = [_ratio(*one[name]) if name in one else "not measured" for one in compared]
+        compared = {machine: ratios(one) for machine, one in there.items()}
+        for name in dict.fromkeys(name for one in compared.values() for name in one):
+            cells = [_ratio(*compared[at][name]) if name in compared.get(at, {}) else GAP for at in found]
             lines.append(f"| against {name} | {' | '.join(cells)} |")
     return "\n".join([*lines, ""])
 
 
-def measured_everywhere(found: Results) -> list[str]:
-    """Lists the titles of the comparisons that every machine has made."""
-    return [one.title for one in COMPARISONS if all(one.title in comparisons for comparisons in found.values())]
+def by_title(found: Results) -> dict[str, dict[str, Mapping[str, Any]]]:
+    """Sorts what was measured by comparison, in their order, and machine."""
+    titles = [one.title for one in COMPARISONS]
+    return {
+        title: {machine: comparisons[title] for machine, comparisons in found.items() if title in comparisons}
+        for title in titles
+    }
 
 
 def _ours(found: Mapping[str, Any]) -> str:
@@ -323,7 +350,8 @@ def table(title: str, found: Mapping[str, Any]) -> str:
             f"| {one['megabytes']:,.0f} MB | {100 * use / square:.0f} %{of_model} | {ratio} |"
         )
     versions = ", ".join(f"{name} {number}" for name, number in found["versions"].items())
-    return "\n".join([*lines, "", f"({versions}.)", ""])
+    default = statistics.median(found["peaks"]["by default"])
+    return "\n".join([*lines, "", f"({versions}; by PyTorch's default library {default / 1e9:.0f} GFLOP/s.)", ""])
 
 
 def _rate(run: Mapping[str, Any]) -> float:

@@ -13,7 +13,6 @@ from tests.benchmarks.accuracy import (
     _bases,
     _located,
     table,
-    with_table,
 )
 from tests.benchmarks.pictures import accuracy_picture, pretraining_picture
 
@@ -32,11 +31,6 @@ def test_a_line_holds_mean_and_standard_deviation_of_a_recipes_runs() -> None:
     lines = table(RUNS, "what | accuracy").splitlines()
     assert lines[2] == f"| one | 83.0 ± {statistics.stdev([81, 83, 85]):.1f} % | 0, 1, 2 | 61 s | 1,234 | `x` |"
     assert lines[3] == "| other | 90.0 % | 0 | 60 s | 1,234 | `x` |"
-
-
-def test_the_table_replaces_the_one_before_and_nothing_else() -> None:
-    readme = "a\n<!-- accuracy -->\nold\n<!-- /accuracy -->\nb"
-    assert with_table(readme, "new\n") == "a\n<!-- accuracy -->\nnew\n<!-- /accuracy -->\nb"
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 from src.utils.config import REPOSITORY
 from src.utils.folder import read_json
 from tests.benchmarks import mutation
+from tests.benchmarks.readme import README
 
 
 def test_every_file_of_the_two_rooms_is_mutated_and_mirrored_by_tests() -> None:
@@ -37,4 +38,4 @@ def test_the_table_has_a_line_a_file_and_their_sum() -> None:
 
 def test_the_table_in_readme_is_the_one_of_the_verdicts() -> None:
     table = mutation.table(read_json(mutation.RESULTS))
-    assert mutation.TABLE.read_text() == table and table in mutation.README.read_text()
+    assert mutation.TABLE.read_text() == table and table in README.read_text()

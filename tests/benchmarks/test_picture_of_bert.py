@@ -8,8 +8,9 @@ from PIL import Image
 from torch.testing import assert_close
 
 from src.utils.config import SAMPLE_DIR, SHIPPED_CHECKPOINT
-from tests.benchmarks import picture_of_bert
+from tests.benchmarks import picture_of_bert, readme
 from tests.benchmarks.one_sentence import HEAD, LAYER, SENTENCE, Walk, walk
+from tests.benchmarks.readme import README, with_section
 
 
 @pytest.fixture(scope="module")
@@ -54,15 +55,13 @@ def test_the_head_and_the_summands_are_those_of_the_model(found: Walk) -> None:
 def test_the_script_writes_the_picture_and_the_figures_that_are_in_the_repository(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    readme = picture_of_bert.README.read_text(encoding="utf-8")
+    kept_readme = README.read_text(encoding="utf-8")
     committed = picture_of_bert.PICTURE
-    begin, end = picture_of_bert.BEGIN, picture_of_bert.END
-    before, after = readme.split(begin)[0], readme.split(end)[1]
-    (tmp_path / "README.md").write_text(f"{before}{begin}old\n{end}{after}", encoding="utf-8")
-    monkeypatch.setattr(picture_of_bert, "README", tmp_path / "README.md")
+    (tmp_path / "README.md").write_text(with_section(kept_readme, "bert", "old\n"), encoding="utf-8")
+    monkeypatch.setattr(readme, "README", tmp_path / "README.md")
     monkeypatch.setattr(picture_of_bert, "PICTURE", tmp_path / "bert.png")
     picture_of_bert.main()
-    assert (tmp_path / "README.md").read_text(encoding="utf-8") == readme
+    assert (tmp_path / "README.md").read_text(encoding="utf-8") == kept_readme
     assert committed.stat().st_size < 400_000
     drawn, kept = (np.asarray(Image.open(path).convert("RGBA"), float) for path in (tmp_path / "bert.png", committed))
     assert drawn.shape == kept.shape and drawn.std() > 20

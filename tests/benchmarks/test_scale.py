@@ -1,6 +1,7 @@
 import json
 
-from tests.benchmarks.scale import README, RESULTS, table
+from tests.benchmarks.readme import README
+from tests.benchmarks.scale import RESULTS, table
 
 FOUND = {
     "data": {"100": [2.0, 1.0, 1.5], "400": [6.3, 6.0, 7.0]},

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from tests.benchmarks.contenders import OursInTraining, Work
-from tests.benchmarks.speed import README, checkpoint
+from tests.benchmarks.readme import README
+from tests.benchmarks.speed import checkpoint
 from tests.benchmarks.where_time_goes import PARTS, REST, TABLE, part_of, shares, table
 
 
@@ -13,10 +14,11 @@ from tests.benchmarks.where_time_goes import PARTS, REST, TABLE, part_of, shares
     [
         ("aten::addmm", "matrix products"),
         ("aten::_scaled_dot_product_flash_attention_for_cpu_backward", "attention"),
+        ("aten::_softmax_backward_data", "attention"),
         ("aten::gelu_backward", "GELU"),
         ("aten::native_layer_norm_backward", "layer norm"),
         ("Optimizer.step#AdamW.step", "AdamW"),
-        ("aten::dot", "gradient norm"),
+        ("aten::linalg_vector_norm", "gradient norm"),
         ("aten::random_", "random numbers"),
         ("aten::add_", "element by element"),
         ("aten::embedding_dense_backward", REST),

@@ -15,18 +15,19 @@ from torch.profiler import ProfilerActivity, profile
 
 from src.utils.config import SST2
 from tests.benchmarks.contenders import Contender, OursInInference, OursInTraining, Work
-from tests.benchmarks.speed import MEDIA, README, checkpoint
+from tests.benchmarks.readme import MEDIA, write_section
+from tests.benchmarks.speed import checkpoint, this_machine
 
 TABLE = MEDIA / "where_time_goes.md"
 # The first pattern that an operator's name matches names its part.
 PARTS = {
     "matrix products": r"aten::(mm|addmm|bmm|baddbmm)$",
-    "attention": r"scaled_dot_product",
+    "attention": r"scaled_dot_product|aten::_softmax",
     "GELU": r"gelu",
     "layer norm": r"layer_norm",
     "AdamW": r"adam|AdamW",
     "average of weights": r"lerp",
-    "gradient norm": r"aten::dot",
+    "gradient norm": r"vector_norm",
     "random numbers": r"random_|bernoulli",
     "filling with zeros": r"fill_|zero",
     "element by element": r"aten::(mul|add|sub|div|ge|where|copy|sum|cat)",
@@ -52,11 +53,9 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             checkpoint(model, Path(folder), options.minilm)
             columns[title] = shares(kind(Work(Path(folder), options.dataset, batches=30, sentences=512, seed=0)))
-    text = table(columns)
+    text = f"{table(columns)}\n({this_machine()}.)\n"
     TABLE.write_text(text)
-    before, rest = README.read_text().split("<!-- profile -->")
-    _, after = rest.split("<!-- /profile -->")
-    README.write_text(f"{before}<!-- profile -->\n{text}<!-- /profile -->{after}")
+    write_section("profile", text)
     print(text)
 
 
