@@ -45,10 +45,10 @@ SQUARE = (2048, 2048, 2048)  # rows, inner and columns of the product that is ta
 GAP = "not measured"
 HEAD = """# Speed
 
-Medians of five rounds in which all took turns, after one that does not count; in brackets the range over the rounds.
-"Of N GFLOP/s" is the share of what a product of two square matrices reached in the same run, by the library that this
-project takes, and in brackets of a product of the model's own shapes, counting the products that a classification
-needs. Memory is the peak of the whole process, from before the contender was made.
+Medians of five rounds in which all took turns; in brackets the range over the rounds. "Of N GFLOP/s" is the share of
+what a product of two square matrices reached in the same run, by the library that this project takes, and in brackets
+of a product of the model's own shapes, counting the products that a classification needs. Memory is the peak of the
+whole process, from before the contender was made.
 """
 MEGABYTE = 2**20
 
@@ -214,7 +214,7 @@ def _minilm() -> Path:
 def this_machine() -> str:
     """Names what the ratios depend on: kind, instructions and number of processors, and the library of products."""
     kind = torch.cpu.get_capabilities().get("cpu_name") or platform.machine()
-    library = "oneDNN" if multiplies_by_onednn() else "MKL" if torch.backends.mkl.is_available() else "BLAS"
+    library = "oneDNN" if multiplies_by_onednn() else "MKL" if torch.has_mkl else "BLAS"
     return f"{kind} with {torch.backends.cpu.get_cpu_capability()}, {os.cpu_count()} CPUs, products by {library}"
 
 

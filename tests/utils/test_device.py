@@ -91,7 +91,7 @@ def test_cuda_products_may_use_tf32_and_fused_attention() -> None:
     torch.backends.cuda.enable_flash_sdp(False)
     set_up_arithmetic(torch.device("cuda"), 0)
     assert torch.get_float32_matmul_precision() == "high"
-    assert torch.backends.cuda.flash_sdp_enabled()
+    assert torch.backends.cuda.flash_sdp_enabled()  # type: ignore[no-untyped-call]
 
 
 ZEN_5 = {"architecture": "x86_64", "cpu_name": "AMD EPYC", "avx512_vp2intersect": True, "amx_tile": False}
@@ -114,7 +114,7 @@ def test_onednn_multiplies_where_mkl_is_slow_and_never_rounds(
     monkeypatch.setattr(os, "environ", {})
     set_up_arithmetic(torch.device("cpu"), 0)
     assert torch.get_float32_matmul_precision() == ("medium" if onednn else "highest")
-    assert torch.backends.cuda.flash_sdp_enabled() is not onednn
+    assert torch.backends.cuda.flash_sdp_enabled() is not onednn  # type: ignore[no-untyped-call]
     assert ("ONEDNN_PRIMITIVE_CACHE_CAPACITY" in os.environ) is onednn
 
 
