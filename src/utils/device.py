@@ -77,10 +77,10 @@ def set_up_arithmetic(device: torch.device, num_threads: int) -> None:
 def multiplies_by_onednn() -> bool:
     """Tells whether `set_up_arithmetic` leaves float32 products on this CPU to oneDNN: on AMD's since Zen 5.
 
-    There it takes less than half of the time of MKL, which fills vectors of 512 bits on Intel's processors only.
+    There it takes half of the time of MKL, which fills vectors of 512 bits on Intel's processors only.
     """
     processor = torch.cpu.get_capabilities()
-    is_amd = processor["architecture"] == "x86_64" and processor["cpu_name"].startswith("AMD")
+    is_amd = processor.get("architecture") == "x86_64" and processor["cpu_name"].startswith("AMD")
     # Of AMD's, only those since Zen 5 know the first; with the second, oneDNN would round to bfloat16.
     return bool(is_amd and processor["avx512_vp2intersect"] and not processor["amx_tile"])
 

@@ -100,13 +100,13 @@ def speed_picture(
     axes.axvline(1, color=VERMILLION, linestyle="--")
     axes.set_yticks(places, labels)
     axes.set_ylim(y - 0.6, -0.8)
-    axes.set_xlabel("times as many real tokens a second as the peer; lines: smallest to largest of a round")
-    axes.margins(x=0.08)
+    axes.set_xlabel("times as many real tokens a second as the peer; lines: range over rounds")
+    axes.margins(x=0.1)
     axes.grid(axis="x", color=LINE, linewidth=0.8)
     axes.set_axisbelow(True)
     for machine, color in colors.items():
         axes.barh(0, 0, color=color, label=machine)
-    axes.legend(frameon=True, edgecolor="none", loc="lower right")
+    figure.legend(frameon=False, loc="outside upper right")
     _save(figure, path)
 
 
