@@ -55,13 +55,16 @@ def main() -> None:
     print(table(found))
 
 
-def more_data(dataset: str, folder: Path) -> dict[str, list[float]]:
-    """Trains tiny for an epoch on samples of several sizes, in turn; returns the seconds of each."""
-    seconds: dict[str, list[float]] = {str(size): [] for size in SIZES}
+def more_data(dataset: str, folder: Path) -> dict[str, dict[str, list[float]]]:
+    """Trains tiny and mini for an epoch on samples of several sizes, in turn; returns the seconds of each."""
+    seconds: dict[str, dict[str, list[float]]] = {
+        preset: {str(size): [] for size in SIZES} for preset in ("tiny", "mini")
+    }
     for _ in range(ROUNDS):
-        for size in SIZES:
-            options = ["--preset", "tiny", "--dataset", dataset, *WORDS, "--max-train-samples", str(size)]
-            seconds[str(size)].append(_train([], folder, options)[0])
+        for preset, found in seconds.items():
+            for size in SIZES:
+                options = ["--preset", preset, "--dataset", dataset, *WORDS, "--max-train-samples", str(size)]
+                found[str(size)].append(_train([], folder, options)[0])
     return seconds
 
 
@@ -133,12 +136,12 @@ def _quiet(threads: int = 0) -> dict[str, str]:
 def table(found: Mapping[str, Any]) -> str:
     """Formats the results as a Markdown table."""
     lines = ["| what | measured |", "|---|---|"]
-    data = found.get("data", {})
-    for size, seconds in data.items():
+    for preset, data in found.get("data", {}).items():
         smallest = min(data, key=int)
-        growth = _against(seconds, [one * (int(size) / int(smallest)) for one in data[smallest]])
-        median = statistics.median(seconds)
-        lines.append(f"| tiny, an epoch of {int(size):,} phrases | {median:.1f} s, {growth} of proportional |")
+        for size, seconds in data.items():
+            growth = _against(seconds, [one * (int(size) / int(smallest)) for one in data[smallest]])
+            median = statistics.median(seconds)
+            lines.append(f"| {preset}, an epoch of {int(size):,} phrases | {median:.1f} s, {growth} of proportional |")
     thirds = found.get("steps", {})
     for which, rates in thirds.items():
         rate, ratio = statistics.median(rates), _against(rates, thirds[THIRDS[0]])

@@ -4,7 +4,7 @@ from tests.benchmarks.readme import README
 from tests.benchmarks.scale import RESULTS, table
 
 FOUND = {
-    "data": {"100": [2.0, 1.0, 1.5], "400": [6.3, 6.0, 7.0]},
+    "data": {"tiny": {"100": [2.0, 1.0, 1.5], "400": [6.3, 6.0, 7.0]}, "mini": {"100": [3.0, 3.0, 3.0]}},
     "steps": {"first": [9.0, 2.0, 4.0], "second": [3.0, 5.0, 1.0], "last": [1.0, 2.0, 3.0]},
     "file": {"sentences": 2000, "seconds": 4.0, "megabytes": 700.4},
     "processes": {
@@ -21,6 +21,7 @@ def test_growth_and_ratios_are_those_of_medians() -> None:
         "|---|---|",
         "| tiny, an epoch of 100 phrases | 1.5 s, 1.00 of proportional |",
         "| tiny, an epoch of 400 phrases | 6.3 s, 1.05 (0.79-1.50) of proportional |",
+        "| mini, an epoch of 100 phrases | 3.0 s, 1.00 of proportional |",
         "| tiny, first third of an epoch | 4 real tokens/s, 1.00 of the first's |",
         "| tiny, second third of an epoch | 3 real tokens/s, 0.75 (0.25-2.50) of the first's |",
         "| tiny, last third of an epoch | 2 real tokens/s, 0.50 (0.11-1.00) of the first's |",
