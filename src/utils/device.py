@@ -50,7 +50,7 @@ def autocast(device: torch.device, bf16: bool) -> AbstractContextManager[None]:
 def set_up_arithmetic(device: torch.device, num_threads: int) -> None:
     """Sets the number of CPU threads (0: PyTorch's choice) and the way in which float32 numbers are multiplied.
 
-    On a CPU the fastest one that keeps float32's precision; CUDA may use TF32.
+    On a CPU by a library that keeps float32's precision; CUDA may use TF32.
 
     Numbers that float32 has too few bits left for, below 1.2e-38, count as zeros. AdamW's mean of a token's gradients
     shrinks to such a number when that token has not been met for some 800 steps, and a CPU takes many times as long to

@@ -1,12 +1,15 @@
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from matplotlib.image import imread
 
 from src.interop.huggingface import load_classifier
 from tests.benchmarks import speed
 from tests.benchmarks.contenders import OursInInference, OursInTraining, PaddedInTraining, TorchInInference, Work
+from tests.benchmarks.pictures import speed_picture
 from tests.benchmarks.readme import README
 from tests.benchmarks.speed import OURS, checkpoint, ratios, table
 
@@ -52,7 +55,7 @@ def test_contenders_start_from_the_same_weights_and_count_the_same_tokens(work: 
     training = [kind(work) for kind in (OursInTraining, PaddedInTraining)]
     inference = [kind(work) for kind in (OursInInference, TorchInInference)]
     for first, second in (training, inference):
-        assert second.result() == pytest.approx(first.result(), abs=1e-4)
+        assert second.result() == pytest.approx(first.result(), abs=speed.SAME)
     ours, padded = (contender.round() for contender in training)
     assert 0 < padded.tokens < 80 * padded.sentences == 80 * 2 * 16  # what is padded does not count
     assert ours.seconds > 0 and ours.tokens > ours.sentences
@@ -87,6 +90,17 @@ def test_the_summary_has_a_column_for_each_machine() -> None:
         f"| **{second}**: {OURS} | not measured | {ours} |",
         "| against a peer | not measured | **2.50x** (2.00-3.00) |",
     ]
+
+
+def test_the_picture_of_speed_leaves_a_gap_where_a_machine_has_no_figure(tmp_path: Path) -> None:
+    peers = {"a peer": (2.5, 2.0, 3.0), "another": (10.0, 8.0, 12.0)}
+    heights = []
+    for name, machines in {"one": {"an abacus": peers}, "two": {"an abacus": {}, "two of them": peers}}.items():
+        speed_picture(tmp_path / f"{name}.png", {"mini, training": machines})
+        pixels = imread(tmp_path / f"{name}.png")
+        assert pixels[..., :3].std() > 0.1
+        heights.append(len(pixels))
+    assert heights[1] > heights[0]
 
 
 def test_what_is_in_the_repository_is_what_was_measured() -> None:
