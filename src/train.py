@@ -80,7 +80,19 @@ def _new_run(config: TrainConfig, corpus: "Corpus") -> "RunFolder":
 
 def _settled(config: TrainConfig, corpus: "Corpus") -> TrainConfig:
     """Names data and model so that a later run finds them from any folder and under any environment."""
-    return replace(config, data=corpus.source, model_name_or_path=settled_model(config.model_name_or_path))
+    from src.data.documents import settled
+
+    distillation = replace(
+        config.distillation,
+        teacher=settled_model(config.distillation.teacher),
+        unlabelled=tuple(settled(source) for source in config.distillation.unlabelled),
+    )
+    return replace(
+        config,
+        data=corpus.source,
+        model_name_or_path=settled_model(config.model_name_or_path),
+        distillation=distillation,
+    )
 
 
 def _resumed(arguments: list[str], saved: TrainConfig) -> TrainConfig:

@@ -4,8 +4,8 @@ SST-2's phrases have few distinct lengths, so nearly every batch holds one, need
 length runs out and the next begins does a batch hold both, padded to the longer.
 """
 
-from collections.abc import Sequence
-from typing import TypedDict
+from collections.abc import Iterable, Sequence
+from typing import NotRequired, TypedDict, cast
 
 import numpy as np
 import torch
@@ -19,7 +19,8 @@ class Batch(TypedDict):
     input_ids: Tensor  # int64 (B, T)
     attention_mask: Tensor | None  # bool (B, T), True at real tokens; None: no padding
     token_type_ids: Tensor | None  # int64 (B, T); None: all in segment 0
-    labels: Tensor  # int64 (B,), classes; in pre-training (B, T), the masked tokens
+    labels: Tensor  # int64 (B,), classes, -1 where there is no label; in pre-training (B, T), the masked tokens
+    teacher_logits: NotRequired[Tensor]  # float (B, C), with a teacher
 
 
 def group_by_length(
@@ -93,18 +94,11 @@ def collate(
 def halves(batch: Batch) -> list[Batch]:
     """Cuts a batch into two of half the sentences each; a single sentence stays one."""
 
-    def part(tensor: Tensor | None, number: int) -> Tensor | None:
-        return None if tensor is None else tensor.chunk(2)[number]
+    def half(number: int) -> Batch:
+        parts = {name: tensor if tensor is None else tensor.chunk(2)[number] for name, tensor in _items(batch)}
+        return cast(Batch, parts)
 
-    return [
-        Batch(
-            input_ids=batch["input_ids"].chunk(2)[number],
-            attention_mask=part(batch["attention_mask"], number),
-            token_type_ids=part(batch["token_type_ids"], number),
-            labels=batch["labels"].chunk(2)[number],
-        )
-        for number in range(min(2, len(batch["labels"])))
-    ]
+    return [half(number) for number in range(min(2, len(batch["labels"])))]
 
 
 def to_device(batch: Batch, device: torch.device) -> Batch:
@@ -121,10 +115,8 @@ def to_device(batch: Batch, device: torch.device) -> Batch:
     def moved(tensor: Tensor) -> Tensor:
         return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
-    mask, token_types = batch["attention_mask"], batch["token_type_ids"]
-    return Batch(
-        input_ids=moved(batch["input_ids"]),
-        attention_mask=None if mask is None else moved(mask),
-        token_type_ids=None if token_types is None else moved(token_types),
-        labels=moved(batch["labels"]),
-    )
+    return cast(Batch, {name: tensor if tensor is None else moved(tensor) for name, tensor in _items(batch)})
+
+
+def _items(batch: Batch) -> Iterable[tuple[str, Tensor | None]]:
+    return cast(dict[str, Tensor | None], batch).items()

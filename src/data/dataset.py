@@ -35,6 +35,7 @@ class DSCreator(Dataset[dict[str, Tensor]]):
         owners: for every example, the index of its text in the split.
         truncated: for every text, whether some of it is not read.
         unknown: for every text, whether the tokenizer knows none of its words.
+        teacher_logits: for every text, a teacher's logits, float (N, C); None: there is no teacher.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class DSCreator(Dataset[dict[str, Tensor]]):
         self.lengths = [len(ids) for ids in self.input_ids]
         self.truncated = [text.truncated for text in texts]
         self.unknown = [text.unknown for text in texts]
+        self.teacher_logits: Tensor | None = None
         # Where there is no padding token any id will do: the mask hides it.
         self.pad_token_id: int = tokenizer.token_to_id(roles(tokenizer).get("pad", "")) or 0
 
@@ -92,4 +94,7 @@ class DSCreator(Dataset[dict[str, Tensor]]):
         """Makes one batch of the examples at `indices`."""
         types = None if self.token_type_ids is None else [self.token_type_ids[index] for index in indices]
         labels = [self.labels[index] for index in indices]
-        return collate([self.input_ids[index] for index in indices], labels, self.pad_token_id, types)
+        batch = collate([self.input_ids[index] for index in indices], labels, self.pad_token_id, types)
+        if self.teacher_logits is not None:
+            batch["teacher_logits"] = self.teacher_logits[[self.owners[index] for index in indices]]
+        return batch

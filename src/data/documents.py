@@ -1,5 +1,6 @@
 """Unlabelled text for pre-training: documents of any mixture of sources, read one after the other."""
 
+import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,9 @@ REMEDY = "check the network, or name folders or files with --corpus"
 # Tokenizing time grows faster than the text.
 LONGEST_PIECE = 100_000
 ROWS_AT_ONCE = 1000
+WORDS_OF_A_SENTENCE = range(4, 51)
+LINE_BREAK = re.compile(r"<br\s*/?>")
+SENTENCE_END = re.compile(r"(?<=[.!?])[\"')]*\s+")
 
 
 @dataclass(frozen=True)
@@ -68,6 +72,17 @@ def chain(sources: Iterable[Documents]) -> Documents:
             yield from (document for document in source.read() if document.strip())
 
     return Documents(" + ".join(source.name for source in every), read)
+
+
+def sentences(documents: Documents) -> list[str]:
+    """Cuts documents into sentences of 4 to 50 words, each of them once whatever its case."""
+    found: dict[str, str] = {}
+    for document in documents.read():
+        for sentence in SENTENCE_END.split(LINE_BREAK.sub(" ", document)):
+            words = sentence.split()
+            if len(words) in WORDS_OF_A_SENTENCE:
+                found.setdefault(" ".join(words).lower(), " ".join(words))
+    return list(found.values())
 
 
 def settled(source: str) -> str:

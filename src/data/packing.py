@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -21,8 +20,8 @@ from src.data.documents import Documents, pieces
 from src.data.masking import Masking
 from src.data.tokenizer import build_tokenizer, special_ids
 from src.utils.config import VocabularyConfig
-from src.utils.errors import CheckpointError, DataError, notice
-from src.utils.folder import new_folder, verify
+from src.utils.errors import DataError, notice
+from src.utils.folder import is_whole, new_folder
 
 TOKENIZER = "tokenizer.json"
 PIECES_AT_ONCE = 1000
@@ -70,7 +69,7 @@ def tokenized_corpus(
     if count < 2:
         raise DataError(f"{documents.name} holds {count} documents; give two at least (blank lines divide a .txt file)")
     folder = cache / sha256[:16]
-    if not _is_whole(folder):
+    if not is_whole(folder):
         notice(f"tokenizing  {count:,} documents into {folder}")
         with new_folder(folder) as unfinished:
             held_out = HELD_OUT if count >= LARGE else min(HELD_OUT_OF_SMALL, count)
@@ -81,19 +80,6 @@ def tokenized_corpus(
     tokenizer = Tokenizer.from_file(str(folder / TOKENIZER))
     train, validation = (_stream(folder / f"{part}.bin", tokenizer) for part in ("train", "validation"))
     return TokenizedCorpus(documents.name, tokenizer, train, validation, count, sha256)
-
-
-def _is_whole(folder: Path) -> bool:
-    """Tells whether a corpus is in the cache; a damaged one is thrown away."""
-    if not folder.exists():
-        return False
-    try:
-        verify(folder, has_manifest=True)
-        return True
-    except CheckpointError as error:
-        notice(f"warning: {error}; tokenizing again")
-        shutil.rmtree(folder)
-        return False
 
 
 def _digest(documents: Documents, recipe: list[Any]) -> tuple[str, int]:

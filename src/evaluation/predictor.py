@@ -155,7 +155,7 @@ def classify(model: torch.nn.Module, dataset: DSCreator, device: torch.device, t
     batches = dataset.grouped(TOKENS_PER_BATCH[device.type])
     for indices in share(batches) if together else batches:
         batch = to_device(dataset.collate(indices), device)
-        rows.append(model(batch["input_ids"], batch["attention_mask"], batch["token_type_ids"]))
+        rows.append(model(batch["input_ids"], batch["attention_mask"], batch["token_type_ids"]).float())
         owners += [dataset.owners[index] for index in indices]
     model.train(was_training)
     mine = (torch.cat(rows).cpu(), owners) if rows else None

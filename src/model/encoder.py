@@ -60,6 +60,11 @@ class Encoder(nn.Module):
         self.layers = nn.ModuleList(layers)
         self.gradient_checkpointing = False  # in training, compute each layer again on the way back: saves memory
 
+    def compile_layers(self) -> None:
+        """Compiles the layers, all of which share the code that `torch.compile` makes of one."""
+        for layer in self.layers:
+            layer.compile()
+
     def forward(
         self, x: Tensor, mask: Tensor | None = None, return_weights: bool = False, only_cls: bool = False
     ) -> tuple[list[Tensor], list[Tensor]]:

@@ -9,6 +9,10 @@ from torch import Tensor, nn
 from src.data.batching import Batch
 from src.data.masking import NOT_MASKED
 from src.data.word_dropout import drop_words
+from src.training.distillation import distillation_loss
+from src.utils.config import DistillationConfig
+
+NO_LABEL = -1  # of a text that only the teacher has labelled
 
 
 class TrainingData(Protocol):
@@ -38,11 +42,19 @@ class Classification:
         drop_probabilities: of each id to be replaced in training, float, shape (V,); None: no word dropout.
         unk_token_id: what word dropout puts in a token's place.
         label_smoothing: probability mass taken from the true label and spread over all labels.
+        distillation: how to learn from a teacher, where the batches hold its logits.
     """
 
-    def __init__(self, drop_probabilities: Tensor | None, unk_token_id: int, label_smoothing: float):
+    def __init__(
+        self,
+        drop_probabilities: Tensor | None,
+        unk_token_id: int,
+        label_smoothing: float,
+        distillation: DistillationConfig | None = None,
+    ):
         self.drop_probabilities, self.unk_token_id = drop_probabilities, unk_token_id
         self.label_smoothing = label_smoothing
+        self.distillation = distillation or DistillationConfig()
 
     def summed_loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """Computes the loss summed over the batch's sentences."""
@@ -50,7 +62,15 @@ class Classification:
         if self.drop_probabilities is not None:
             input_ids = drop_words(input_ids, self.drop_probabilities, self.unk_token_id)
         logits = model(input_ids, batch["attention_mask"], batch["token_type_ids"])  # (B, C)
-        return F.cross_entropy(logits.float(), batch["labels"], label_smoothing=self.label_smoothing, reduction="sum")
+        logits, labels = logits.float(), batch["labels"]
+        hard = F.cross_entropy(
+            logits, labels, label_smoothing=self.label_smoothing, ignore_index=NO_LABEL, reduction="sum"
+        )
+        if "teacher_logits" not in batch:
+            return hard
+        weight = self.distillation.hard_label_weight
+        soft = distillation_loss(logits, batch["teacher_logits"], self.distillation.temperature)
+        return weight * hard + (1 - weight) * soft
 
     def predictions(self, batch: Batch) -> int:
         """Counts the batch's sentences."""

@@ -67,6 +67,8 @@ def set_up_pretraining(config: PretrainConfig, corpus: TokenizedCorpus, begins: 
         if begins:
             report.tell()
     model.bert.encoder.gradient_checkpointing = config.optimization.gradient_checkpointing
+    if config.optimization.compile:
+        model.bert.encoder.compile_layers()
     rate, only_mask_tokens = config.optimization.mask_rate, config.optimization.mask_replacement == "mask"
     train = _rows("training text", corpus.train, config, tokenizer, rate, only_mask_tokens)
     validation = _rows("held-out text", corpus.validation, config, tokenizer, EVALUATED_MASK_RATE, True)

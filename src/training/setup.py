@@ -18,10 +18,11 @@ from src.evaluation.predictor import labelled_dataset
 from src.interop.huggingface import Classifier
 from src.interop.pretrained import fetch, load_pretrained, pretraining_of
 from src.model.bert import BertForSequenceClassification
+from src.training.distillation import teacher_logits, with_unlabelled
 from src.training.loop import Trainer
 from src.training.objectives import Classification
 from src.training.subjects import ClassifierInTraining
-from src.utils.config import BertConfig, OptimizationConfig, TrainConfig
+from src.utils.config import CACHE_DIR, BertConfig, TrainConfig
 from src.utils.device import resolve_device, set_up_arithmetic, wants_bf16
 from src.utils.errors import UsageError, notice
 
@@ -64,6 +65,7 @@ def set_up(config: TrainConfig, corpus: Corpus) -> ClassifierSetup:
     torch.manual_seed(config.run.seed)
 
     train_split = draw(corpus.splits["train"], config.data.max_train_samples, config.run.seed)
+    train_split = with_unlabelled(train_split, config.distillation.unlabelled)
     folder = None if config.model_name_or_path is None else fetch(config.model_name_or_path)
     started = time.perf_counter()
     if folder is None:
@@ -77,9 +79,15 @@ def set_up(config: TrainConfig, corpus: Corpus) -> ClassifierSetup:
     making = time.perf_counter() - started
     freeze(classifier.model.to(device), config.optimization.freeze_layers)
     classifier.model.bert.encoder.gradient_checkpointing = config.optimization.gradient_checkpointing
+    if config.optimization.compile:
+        classifier.model.bert.encoder.compile_layers()
 
-    objective = _objective(config.optimization, classifier, train, device)
     bf16 = wants_bf16(config.run.precision, device)
+    if config.distillation.teacher is not None:
+        train.teacher_logits = teacher_logits(
+            config.distillation.teacher, train_split, corpus.label_names, CACHE_DIR, device, bf16
+        )
+    objective = _objective(config, classifier, train, device)
     trainer = Trainer(classifier.model, train, objective, config.optimization, config.run.seed, bf16)
     trainer.state.progress.training_seconds = making
     pretraining = None if folder is None else pretraining_of(folder)
@@ -95,8 +103,9 @@ def count_parameters(model: torch.nn.Module) -> int:
 
 
 def _objective(
-    config: OptimizationConfig, classifier: Classifier, train: DSCreator, device: torch.device
+    all_settings: TrainConfig, classifier: Classifier, train: DSCreator, device: torch.device
 ) -> Classification:
+    config = all_settings.optimization
     tokens = {role: token_id(classifier.tokenizer, token) for role, token in roles(classifier.tokenizer).items()}
     unk_token_id = tokens.pop("unk", 0)
     chances = None
@@ -104,7 +113,7 @@ def _objective(
         counts = torch.bincount(torch.cat(train.input_ids), minlength=classifier.model.config.vocab_size)
         special_ids = list(tokens.values())
         chances = drop_probabilities(counts, config.word_dropout, config.rare_word_dropout, special_ids).to(device)
-    return Classification(chances, unk_token_id, config.label_smoothing)
+    return Classification(chances, unk_token_id, config.label_smoothing, all_settings.distillation)
 
 
 def freeze(model: BertForSequenceClassification, layers: int | Literal["all"] | None) -> None:
@@ -146,7 +155,8 @@ def _data(corpus: Corpus, train: DSCreator, validation: DSCreator, sha256: str) 
         "name": corpus.name,
         "label_names": corpus.label_names,
         "train_origin": corpus.splits["train"].origin,
-        "train": len(train.text_labels),
+        "train": sum(label >= 0 for label in train.text_labels),
+        "unlabelled": sum(label < 0 for label in train.text_labels),
         "validation_origin": corpus.splits["validation"].origin,
         "validation": len(validation.text_labels),
         "sha256": sha256,
@@ -181,9 +191,10 @@ def draw(split: TextSplit, count: int | None, seed: int) -> TextSplit:
 
 def _describe(setup: ClassifierSetup, epochs: int) -> None:
     trainer, data, shape = setup.trainer, setup.data, setup.classifier.model.config
-    counts = np.bincount(setup.trainer.dataset.text_labels, minlength=len(data["label_names"]))
+    labelled = [label for label in setup.trainer.dataset.text_labels if label >= 0]
+    counts = np.bincount(labelled, minlength=len(data["label_names"]))
     labels = ", ".join(f"{count:,} {name}" for name, count in zip(data["label_names"], counts, strict=True))
-    notice(f"training    {data['train']:,} examples ({labels}) of {data['train_origin']}")
+    notice(f"training    {len(labelled):,} examples ({labels}) of {data['train_origin']}")
     notice(f"validation  {data['validation']:,} examples of {data['validation_origin']}")
     for name, dataset in (("training", trainer.dataset), ("validation", setup.validation)):
         if any(dataset.truncated):

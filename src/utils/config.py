@@ -201,6 +201,8 @@ class OptimizerConfig:
     """Batches whose gradients are averaged before one optimiser step."""
     gradient_checkpointing: bool = False
     """Compute each layer again on the way back instead of keeping its activations: less memory, a third more time."""
+    compile: bool = False
+    """Compile the layers with torch.compile: faster on a GPU, once the first steps have taken up to a minute."""
     learning_rate: float = 5e-4
     """Peak learning rate, reached after warm-up."""
     warmup_ratio: float = 0.1
@@ -296,6 +298,26 @@ class PretrainingConfig(OptimizerConfig):
 
 
 @dataclass(frozen=True)
+class DistillationConfig:
+    """A trained classifier as teacher, whose probabilities the student learns beside the labels (Hinton et al. 2015)."""
+
+    teacher: str | None = None
+    """Classifier to learn from, of the same classes: a folder or hub id of the BERT, DistilBERT or RoBERTa family."""
+    unlabelled: tuple[str, ...] = ()
+    """More texts, which the teacher alone labels, sentence by sentence: SOURCE or SOURCE:SPLIT, as --corpus of src.pretrain."""
+    temperature: float = 2.0
+    """Divides the logits of teacher and student before softmax; above 1 it shows how unlikely the other classes are."""
+    hard_label_weight: float = 0.1
+    """Weight of the true labels in the loss; the teacher's probabilities have the rest."""
+
+    def __post_init__(self) -> None:
+        require(self.temperature > 0, "temperature", self.temperature, "must be above 0")
+        require(0 <= self.hard_label_weight <= 1, "hard_label_weight", self.hard_label_weight, "must lie in [0, 1]")
+        if self.unlabelled and self.teacher is None:
+            raise UsageError("--unlabelled needs --teacher, which labels it")
+
+
+@dataclass(frozen=True)
 class RunConfig:
     """Where the run lives, what it keeps, and on what it runs."""
 
@@ -370,6 +392,7 @@ class TrainConfig:
     tokenization: TokenizerConfig = field(default_factory=TokenizerConfig)
     model: BertConfig = field(default_factory=lambda: replace(BertConfig(), **PRESETS["nano"], **SMALL_DATA_DROPOUT))
     optimization: OptimizationConfig = field(default_factory=OptimizationConfig)
+    distillation: DistillationConfig = field(default_factory=DistillationConfig)
     run: RunConfig = field(default_factory=RunConfig)
 
     def __post_init__(self) -> None:

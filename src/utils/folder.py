@@ -13,7 +13,7 @@ from typing import Any
 
 from safetensors import SafetensorError
 
-from src.utils.errors import CheckpointError, StorageError
+from src.utils.errors import CheckpointError, StorageError, notice
 from src.utils.foreign import refuse_strange_file, without_duplicates
 
 MANIFEST = "manifest.json"
@@ -99,6 +99,19 @@ def verify(folder: Path, has_manifest: bool = False) -> None:
             ) from None
         if found != expected:
             raise CheckpointError(f"{file} is damaged: it differs from {MANIFEST}; restore the folder or train again")
+
+
+def is_whole(folder: Path) -> bool:
+    """Tells whether a folder of the cache is there and undamaged; a damaged one is deleted, to be made again."""
+    if not folder.exists():
+        return False
+    try:
+        verify(folder, has_manifest=True)
+        return True
+    except CheckpointError as error:
+        notice(f"warning: {error}; making it again")
+        shutil.rmtree(folder)
+        return False
 
 
 def read_json(path: Path) -> dict[str, Any]:

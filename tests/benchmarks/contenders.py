@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from src.data.batching import Batch, collate
+from src.data.batching import Batch, collate, to_device
 from src.data.dataset import DSCreator
 from src.data.sources import open_corpus
 from src.evaluation.predictor import Predictor
@@ -47,6 +47,7 @@ class Work:
     batches: int  # of a training round
     sentences: int  # of an inference round
     seed: int
+    device: str = "cpu"
 
 
 @dataclass(frozen=True)
@@ -113,13 +114,15 @@ class OursInTraining(Contender):
         self.set_up()
         split = {"sentence": self.train.texts, "label": self.train.labels}
         self.dataset = DSCreator(split, self.classifier.tokenizer, LONGEST)
-        self.model = self.build()
+        self.model = self.build().to(work.device)
         config = with_options(TrainConfig(), resolve(recipe, None)).optimization
-        self.trainer = Trainer(self.model, self.dataset, Classification(None, 0, 0.0), config, seed=work.seed)
+        objective = Classification(None, 0, 0.0)
+        bf16 = work.device == "cuda"
+        self.trainer = Trainer(self.model, self.dataset, objective, config, seed=work.seed, bf16=bf16)
         self.plan = self.batches()
 
     def set_up(self) -> None:
-        set_up_arithmetic(torch.device("cpu"), 0)
+        set_up_arithmetic(torch.device(self.work.device), 0)
 
     def build(self) -> Any:
         return with_dropout(self.classifier.model)
@@ -137,7 +140,7 @@ class OursInTraining(Contender):
         self.model.eval()
         labels = self.validation.labels[:16]
         dataset = DSCreator({"sentence": self.common(), "label": labels}, self.classifier.tokenizer, LONGEST)
-        batch = self.collate(range(16), dataset)
+        batch = to_device(self.collate(range(16), dataset), torch.device(self.work.device))
         with torch.no_grad():
             logits = self.model(batch["input_ids"], batch["attention_mask"], None)
         self.model.train()
@@ -245,7 +248,7 @@ class TrainerInTraining(Contender):
         self.model.eval()
         inputs = self.tokenizer(self.common(), truncation=True, max_length=LONGEST, padding=True, return_tensors="pt")
         with torch.no_grad():
-            found: list[float] = self.model(**inputs).logits.ravel().tolist()
+            found: list[float] = self.model.to(self.work.device)(**inputs.to(self.work.device)).logits.ravel().tolist()
         return found
 
     def round(self) -> Round:
@@ -275,7 +278,8 @@ class TrainerInTraining(Contender):
                 logging_strategy="no",
                 save_strategy="no",
                 report_to="none",
-                use_cpu=True,
+                use_cpu=self.work.device == "cpu",
+                bf16=self.work.device == "cuda",
                 disable_tqdm=True,
                 seed=self.random.randrange(2**31),
             )

@@ -36,7 +36,7 @@ def main() -> None:
     options = parser.parse_args()
     folder: Path = options.output_dir.resolve()
     folder.mkdir(parents=True, exist_ok=True)
-    reviews = open_corpus(DataConfig(dataset=options.dataset)).splits["train"]
+    reviews = open_corpus(DataConfig(dataset=options.dataset), splits=("train",)).splits["train"]
     labels = [SENTIMENT_LABELS[label] for label in reviews.labels]  # as SST-2 calls them
     found = list(sentences(zip(reviews.texts, labels, strict=True)))
     answers = judged([text for text, _ in found], options.classifier.resolve(), folder)

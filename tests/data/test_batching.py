@@ -115,6 +115,7 @@ def test_a_batch_moves_whole() -> None:
     assert bare["attention_mask"] is None and bare["token_type_ids"] is None
 
 
+@pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="copies to a GPU; no CUDA here")
 def test_a_batch_is_the_same_on_a_gpu() -> None:
     rows = [torch.tensor([1]), torch.tensor([1, 2])]

@@ -237,6 +237,7 @@ def test_bf16_autocast_stays_near_float32_and_leaves_gradients_in_float32() -> N
         assert parameter.grad.isfinite().all(), name
 
 
+@pytest.mark.cuda
 @needs_cuda
 @pytest.mark.parametrize("masked", [False, True], ids=["unmasked", "masked"])
 @torch.no_grad()

@@ -1,0 +1,104 @@
+"""Knowledge distillation: a student learns how likely a teacher finds each class (Hinton et al. 2015).
+
+A label says that a sentence is positive; a teacher says that it is so by 70 %. That is more to learn from, and a
+teacher can say it of any text, labelled or not.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from src.data.documents import chain, open_documents, sentences
+from src.data.sources import TextSplit
+from src.evaluation.predictor import classify, labelled_dataset
+from src.interop.huggingface import load_classifier
+from src.interop.pretrained import fetch
+from src.utils.device import autocast
+from src.utils.distributed import first_process_first
+from src.utils.errors import UsageError, notice
+from src.utils.folder import is_whole, new_folder
+
+LOGITS = "teacher_logits.safetensors"
+
+
+def distillation_loss(logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
+    """Computes T^2 KL(softmax(v / T) || softmax(z / T)), summed over the batch (Hinton et al. 2015, section 2).
+
+    T^2 keeps the size of the gradients, which shrink by 1 / T^2, comparable to those of the true labels.
+
+    Args:
+        logits: the student's z, float (B, C).
+        teacher_logits: the teacher's v, float (B, C).
+        temperature: T.
+
+    Returns:
+        The loss in nats, shape ().
+    """
+    student = F.log_softmax(logits / temperature, dim=-1)  # (B, C)
+    teacher = F.log_softmax(teacher_logits.float() / temperature, dim=-1)  # (B, C)
+    return temperature**2 * F.kl_div(student, teacher, reduction="sum", log_target=True)
+
+
+def with_unlabelled(train: TextSplit, sources: Sequence[str]) -> TextSplit:
+    """Appends the sentences of unlabelled sources to labelled texts; their label is -1.
+
+    Raises:
+        DataError: a source cannot be read.
+        UsageError: the labelled texts are pairs.
+    """
+    if not sources:
+        return train
+    if train.pairs is not None:
+        raise UsageError("--unlabelled holds single texts, --text-pair-column asks for pairs; give one of them")
+    documents = chain(open_documents(source) for source in sources)
+    known = {text.lower() for text in train.texts}
+    more = [sentence for sentence in sentences(documents) if sentence.lower() not in known]
+    notice(f"unlabelled  {len(more):,} sentences of {documents.name}")
+    return replace(train, texts=[*train.texts, *more], labels=[*train.labels, *([-1] * len(more))])
+
+
+def teacher_logits(
+    teacher: str, split: TextSplit, label_names: Sequence[str], cache: Path, device: torch.device, bf16: bool
+) -> Tensor:
+    """Computes a teacher's logits of texts, or finds them in the cache.
+
+    Args:
+        teacher: folder or hub id of a classifier.
+        split: the texts.
+        label_names: the student's classes.
+        cache: folder of logits; each has a name made of texts and teacher, so none is ever out of date.
+        device: where to compute.
+        bf16: compute matrix products in bfloat16.
+
+    Returns:
+        float16 on the CPU, shape (N, C).
+
+    Raises:
+        CheckpointError: the teacher cannot be used.
+        UsageError: it knows other classes.
+    """
+    folder = fetch(teacher)
+    classifier = load_classifier(folder)
+    if classifier.label_names != tuple(label_names):
+        raise UsageError(
+            f"--teacher {teacher} knows the classes {', '.join(classifier.label_names)}, "
+            f"the data {', '.join(label_names)}; they must be the same, in the same order"
+        )
+    digest = hashlib.sha256(repr((split.texts, split.pairs)).encode("utf-8", "replace"))
+    for tensor in classifier.model.state_dict().values():
+        digest.update(tensor.numpy())
+    place = cache / f"teacher-{digest.hexdigest()[:16]}"
+    with first_process_first():
+        if not is_whole(place):
+            notice(f"teacher     labels {len(split.texts):,} texts, kept in {place}")
+            dataset = labelled_dataset(classifier, split.texts, [0] * len(split.texts), split.pairs)
+            with new_folder(place) as unfinished, autocast(device, bf16):
+                logits = classify(classifier.model.to(device), dataset, device)
+                save_file({"logits": logits.half()}, unfinished / LOGITS)
+    return load_file(place / LOGITS)["logits"]

@@ -1,0 +1,111 @@
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+from src.data.batching import collate, halves, to_device
+from src.interop.huggingface import save_classifier
+from src.training.distillation import distillation_loss, teacher_logits, with_unlabelled
+from src.training.objectives import Classification
+from src.training.setup import set_up
+from src.utils.config import DistillationConfig
+from src.utils.errors import UsageError
+from tests.training.tiny_training import LABELS, NO_DROPOUT, corpus_of, sentences, settings, setup
+
+CPU = torch.device("cpu")
+LOGITS, TEACHER = torch.tensor([[0.5, -1.0, 2.0], [3.0, 0.0, -0.5]]), torch.tensor([[1.0, 0.0, -1.0], [2.0, 2.0, 0.0]])
+
+
+def test_the_loss_is_the_divergence_of_softened_probabilities_times_the_square_of_the_temperature() -> None:
+    expected = 0.0
+    for z, v in zip(LOGITS.tolist(), TEACHER.tolist(), strict=True):
+        p, q = ([math.exp(x / 3) / sum(math.exp(y / 3) for y in row) for x in row] for row in (v, z))
+        expected += 9 * sum(a * math.log(a / b) for a, b in zip(p, q, strict=True))
+    assert distillation_loss(LOGITS, TEACHER, 3.0).item() == pytest.approx(expected, rel=1e-5)
+    assert distillation_loss(TEACHER, TEACHER, 3.0).item() == pytest.approx(0, abs=1e-6)
+
+
+def test_true_labels_have_their_weight_and_texts_without_one_only_the_teacher() -> None:
+    rows = [torch.tensor([2, 5]), torch.tensor([2, 6])]
+    objective = Classification(None, 0, 0.0, DistillationConfig(teacher="t", temperature=2.0, hard_label_weight=0.25))
+
+    def loss(labels: list[int]) -> float:
+        batch = collate(rows, labels, 0)
+        batch["teacher_logits"] = TEACHER
+        return objective.summed_loss(lambda *_: LOGITS, batch).item()  # type: ignore[arg-type]
+
+    soft = 0.75 * distillation_loss(LOGITS, TEACHER, 2.0).item()
+    of_labels = -LOGITS.log_softmax(-1)[[0, 1], [2, 0]]
+    assert loss([-1, -1]) == pytest.approx(soft, rel=1e-5)
+    assert loss([2, -1]) == pytest.approx(soft + 0.25 * of_labels[0].item(), rel=1e-5)
+    assert loss([2, 0]) == pytest.approx(soft + 0.25 * of_labels.sum().item(), rel=1e-5)
+
+
+def test_teacher_logits_stay_with_their_sentences() -> None:
+    batch = collate([torch.tensor([1]), torch.tensor([2])], [0, 1], 0)
+    batch["teacher_logits"] = TEACHER
+    assert [half["teacher_logits"].tolist() for half in halves(batch)] == [[row] for row in TEACHER.tolist()]
+    assert torch.equal(to_device(batch, CPU)["teacher_logits"], TEACHER)
+    train = setup().trainer.dataset
+    train.teacher_logits = torch.arange(2.0 * len(train)).view(-1, 2)
+    assert train.collate([3, 1])["teacher_logits"].tolist() == [[6.0, 7.0], [2.0, 3.0]]
+
+
+def test_unlabelled_sources_give_each_new_sentence_once(tmp_path: Path) -> None:
+    path = tmp_path / "reviews.jsonl"
+    reviews = [
+        "A fine film it is.<br /><br />Nobody will ever forget it! Short.",
+        'NOBODY will ever forget it! "So he says." And more of it is here.',
+    ]
+    path.write_text("".join(json.dumps({"text": review}) + "\n" for review in reviews))
+    train = sentences(4, 0)
+    train.texts[0] = "a fine film it is."
+    found = with_unlabelled(train, [str(path)])
+    assert found.texts[4:] == ["Nobody will ever forget it!", "And more of it is here."]
+    assert found.texts[:4] == train.texts and found.labels == [*train.labels, -1, -1]
+    assert with_unlabelled(train, []) == train
+
+
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A classifier that has learned its task, on disk."""
+    folder = tmp_path_factory.mktemp("teacher")
+    parts = setup(examples=240, epochs=15, **NO_DROPOUT)
+    while parts.trainer.state.progress.step < parts.trainer.total_steps:
+        parts.trainer.train_epoch(lambda _: None)
+    assert parts.subject.evaluate().accuracy > 0.9
+    save_classifier(folder, parts.classifier)
+    return folder
+
+
+def test_logits_are_computed_once_a_teacher_and_texts(teacher: Path, tmp_path: Path) -> None:
+    split = sentences(12, 5)
+    found = teacher_logits(str(teacher), split, LABELS, tmp_path, CPU, bf16=False)
+    assert found.shape == (12, 2) and found.dtype == torch.float16
+    assert (found.argmax(-1) == torch.tensor(split.labels)).float().mean() > 0.8
+    (place,) = tmp_path.iterdir()
+    written = place.stat().st_mtime_ns
+    assert torch.equal(teacher_logits(str(teacher), split, LABELS, tmp_path, CPU, bf16=False), found)
+    assert place.stat().st_mtime_ns == written
+    teacher_logits(str(teacher), sentences(12, 6), LABELS, tmp_path, CPU, bf16=False)
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_teacher_of_other_classes_is_refused_by_name(teacher: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=str(teacher)):
+        teacher_logits(str(teacher), sentences(4, 0), LABELS[::-1], tmp_path, CPU, bf16=False)
+
+
+def test_a_student_learns_from_the_teacher_alone(
+    teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("src.training.setup.CACHE_DIR", tmp_path)
+    train, validation = sentences(240, 1), sentences(36, 2)
+    wrong = [1 - label for label in train.labels]  # what the labels say counts for nothing
+    options = NO_DROPOUT | {"epochs": 10, "teacher": str(teacher), "hard_label_weight": 0.0}
+    parts = set_up(settings(**options), corpus_of(type(train)(train.texts, wrong, train.origin), validation))
+    while parts.trainer.state.progress.step < parts.trainer.total_steps:
+        parts.trainer.train_epoch(lambda _: None)
+    assert parts.subject.evaluate().accuracy > 0.9
