@@ -83,17 +83,17 @@ def _classify(predictor: "Predictor", config: InferenceConfig, stream: TextIO) -
 def _classify_together(predictor: "Predictor", config: InferenceConfig, file: Path, output: Path) -> None:
     """Classifies a file in all processes that torchrun started; the first one joins their shares."""
     from src.evaluation.prediction_lines import as_json, as_line, join_shares, read_lines, write_share
-    from src.utils.distributed import gather, is_first, rank, wait_for_all
+    from src.utils.distributed import all_gather_object, barrier, is_main_process, rank
 
     share = output.with_name(f".{output.name}.{rank()}")
     try:
         with writing("--output", output):
             sizes = write_share(predictor, read_lines(file), config.pairs, as_json if config.json else as_line, share)
-        shares, all_sizes = gather(share), gather(sizes)  # by now all are complete
-        if is_first():
+        shares, all_sizes = all_gather_object(share), all_gather_object(sizes)  # by now all are complete
+        if is_main_process():
             with results("--output", output) as stream:
                 join_shares(shares, all_sizes, stream)
-        wait_for_all()
+        barrier()
     finally:
         share.unlink(missing_ok=True)
 

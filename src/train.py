@@ -9,13 +9,13 @@ from src.utils.command_line import parse_training
 from src.utils.config import SAMPLE, TrainConfig, resolve
 from src.utils.errors import notice, run_program
 from src.utils.names import settled_model
-from src.utils.options import changed_options, with_options
+from src.utils.options import with_options
 from src.utils.runs import begun_with
 
 if TYPE_CHECKING:
     from src.data.sources import Corpus
     from src.evaluation.predictor import Predictor
-    from src.training.run_folder import RunFolder
+    from src.training.checkpoint import RunFolder
 
 PROGRAM = "python -m src.train"
 
@@ -25,61 +25,56 @@ def main(arguments: list[str]) -> None:
     config = parse_training(arguments, PROGRAM)
 
     # Not above: --help should not wait for PyTorch.
-    from src.evaluation.metrics import Evaluation
-    from src.utils.distributed import is_first, process_group
+    from src.training.resume import checkpoint_to_resume
+    from src.utils.distributed import process_group
 
-    with process_group():
-        folder = _run(arguments, config)
-        if is_first() and folder is not None:
-            print(Evaluation.from_dict(folder.read_evaluation()).as_text())
-            print(f"\n{folder.path}")
+    with process_group(), checkpoint_to_resume(config.run, config.task) as found:
+        if found is not None:
+            _resume(arguments, *found)
+        else:
+            _begin(arguments, config)
 
 
-def _run(arguments: list[str], config: TrainConfig) -> "RunFolder | None":
+def _resume(arguments: list[str], folder: "RunFolder", checkpoint: Path) -> None:
     from src.data.sources import open_corpus
-    from src.training.start import find_checkpoint, refuse_changes
+    from src.training.resume import refuse_changes
+    from src.training.run import run
+    from src.training.tasks import ClassificationTask
 
-    if (found := find_checkpoint(config.run, config.task)) is not None:
-        folder, checkpoint = found
-        saved = begun_with(folder.path, TrainConfig())
-        config = _resumed(arguments, saved)
-        corpus = open_corpus(config.data, seed=config.run.seed)
-        config = _settled(config, corpus)
-        refuse_changes(saved, config)
+    saved = begun_with(folder.path, TrainConfig())
+    config = _parsed_again(arguments, saved)
+    corpus = open_corpus(config.data, seed=config.run.seed)
+    config = _with_full_paths(config, corpus)
+    refuse_changes(saved, config)
+    run(config, ClassificationTask(config, corpus), folder, checkpoint)
+
+
+def _begin(arguments: list[str], config: TrainConfig) -> None:
+    from src.data.sources import open_corpus
+    from src.training.dry_run import dry_run
+    from src.training.resume import new_run
+    from src.training.run import run
+    from src.training.tasks import ClassificationTask
+
+    corpus = open_corpus(config.data, seed=config.run.seed)
+    recipe = "finetune" if config.model_name_or_path is not None else SAMPLE if corpus.is_sample else None
+    if recipe is not None and config.recipe is None:
+        notice(f"settings    --recipe {recipe}, which suits this; options given on the command line stay")
+        config = parse_training(arguments, PROGRAM, recipe=recipe)
+    config = _with_full_paths(config, corpus)
+    if config.run.dry_run:
+        dry_run(ClassificationTask(config, corpus))
     else:
-        corpus = open_corpus(config.data, seed=config.run.seed)
-        recipe = "finetune" if config.model_name_or_path is not None else SAMPLE if corpus.is_sample else None
-        if recipe is not None and config.recipe is None:
-            notice(f"settings    --recipe {recipe}, which suits this; options given on the command line stay")
-            config = parse_training(arguments, PROGRAM, recipe=recipe)
-        config = _settled(config, corpus)
-        if config.run.dry_run:
-            _tell(config, corpus)
-            return None
-        folder, checkpoint = _new_run(config, corpus), None
-    train(config, corpus, folder, checkpoint)
-    return folder
+        with new_run(config.run, _model_name(config), corpus.name) as folder:
+            run(config, ClassificationTask(config, corpus), folder)
 
 
-def _tell(config: TrainConfig, corpus: "Corpus") -> None:
-    from src.training.rehearsal import dry_run
-    from src.training.setup import set_up
-    from src.utils.distributed import is_first
-
-    told = dry_run(set_up(config, corpus), changed_options(with_options(config, {"dry_run": False})))
-    if is_first():
-        print(told)
+def _model_name(config: TrainConfig) -> str:
+    return config.preset if config.model_name_or_path is None else Path(config.model_name_or_path).name
 
 
-def _new_run(config: TrainConfig, corpus: "Corpus") -> "RunFolder":
-    from src.training.start import new_run
-
-    model = config.preset if config.model_name_or_path is None else Path(config.model_name_or_path).name
-    return new_run(config.run, model, corpus.name)
-
-
-def _settled(config: TrainConfig, corpus: "Corpus") -> TrainConfig:
-    """Names data and model so that a later run finds them from any folder and under any environment."""
+def _with_full_paths(config: TrainConfig, corpus: "Corpus") -> TrainConfig:
+    """Names data and models so that a later run finds them from any folder and under any environment."""
     from src.data.documents import settled
 
     distillation = replace(
@@ -87,36 +82,18 @@ def _settled(config: TrainConfig, corpus: "Corpus") -> TrainConfig:
         teacher=settled_model(config.distillation.teacher),
         unlabelled=tuple(settled(source) for source in config.distillation.unlabelled),
     )
-    return replace(
-        config,
-        data=corpus.source,
-        model_name_or_path=settled_model(config.model_name_or_path),
-        distillation=distillation,
-    )
+    base = settled_model(config.model_name_or_path)
+    return replace(config, data=corpus.source, model_name_or_path=base, distillation=distillation)
 
 
-def _resumed(arguments: list[str], saved: TrainConfig) -> TrainConfig:
+def _parsed_again(arguments: list[str], saved: TrainConfig) -> TrainConfig:
+    """Parses the command line on top of the settings of a run to resume."""
     # run.json has full paths, the command that began the run perhaps others, or --dataset for what became --train-file.
     sourceless = with_options(saved, {"dataset": None, "train_file": None, "validation_file": None})
     config = parse_training(arguments, PROGRAM, default=sourceless)
     if config.data.dataset is None and config.data.train_file is None:
         return parse_training(arguments, PROGRAM, default=saved)
     return config
-
-
-def train(config: TrainConfig, corpus: "Corpus", folder: "RunFolder", checkpoint: Path | None = None) -> None:
-    """Trains one model.
-
-    Args:
-        config: all settings.
-        corpus: with the splits "train" and "validation".
-        folder: of the run; holds the delivered model afterwards.
-        checkpoint: where to go on; None: begin anew.
-    """
-    from src.training.run import run
-    from src.training.setup import set_up
-
-    run(config, set_up(config, corpus), folder, checkpoint)
 
 
 def fit(texts: Sequence[str], labels: Sequence[str | int], output_dir: str | Path, **options: Any) -> "Predictor":
@@ -137,14 +114,17 @@ def fit(texts: Sequence[str], labels: Sequence[str | int], output_dir: str | Pat
     """
     from src.data.sources import corpus_of_lists
     from src.evaluation.predictor import Predictor
+    from src.training.resume import new_run
+    from src.training.run import run
+    from src.training.tasks import ClassificationTask
 
     recipe = options.pop("recipe", "finetune" if "model_name_or_path" in options else SAMPLE)
     fresh = {} if recipe == "finetune" else {"min_frequency": 1}  # of few texts every word counts
     settings = resolve(recipe, options.pop("preset", None)) | fresh | options | {"output_dir": Path(output_dir)}
     config = with_options(TrainConfig(), settings)
     corpus = corpus_of_lists(texts, labels)
-    folder = _new_run(config, corpus)
-    train(config, corpus, folder)
+    with new_run(config.run, _model_name(config), corpus.name) as folder:
+        run(config, ClassificationTask(config, corpus), folder, show=False)
     return Predictor.load(folder.path, config.run.device)
 
 

@@ -12,7 +12,7 @@ from src.data.batching import to_device
 from src.data.masking import NOT_MASKED
 from src.data.packing import PackedRows, log_frequencies
 from src.model.bert import BertForMaskedLM
-from src.utils.distributed import add_up, share
+from src.utils.distributed import all_reduce, split_between_processes
 
 ROWS_PER_BATCH = 32
 MOST_ROWS = 2048  # of 64 tokens each: a standard error of a third of a point
@@ -79,7 +79,7 @@ def evaluate_masked_lm(
     sums = torch.zeros(5, dtype=torch.float64)
     batches = rows.batches(ROWS_PER_BATCH, seed=0, epoch=0)[: MOST_ROWS // ROWS_PER_BATCH]
     # All batches are drawn everywhere, so that the masks do not depend on the number of processes.
-    for batch in share([rows.collate(starts, generator) for starts in batches]):
+    for batch in split_between_processes([rows.collate(starts, generator) for starts in batches]):
         batch = to_device(batch, device)
         masked = batch["labels"] != NOT_MASKED  # (B, T)
         true = batch["labels"][masked]  # (N,)
@@ -88,5 +88,5 @@ def evaluate_masked_lm(
         loss, unigram_loss = F.cross_entropy(logits, true, reduction="sum"), -unigram[true].sum()
         sums += torch.stack([torch.tensor(len(true)).to(device), hits, loss, unigram_hits, unigram_loss]).cpu()
     model.train(was_training)
-    n, *totals = add_up(*sums.tolist())
+    n, *totals = all_reduce(*sums.tolist())
     return MaskedEvaluation(int(n), *(total / max(1, n) for total in totals))

@@ -16,7 +16,7 @@ from src.data.batching import to_device
 from src.data.dataset import DSCreator
 from src.interop.huggingface import Classifier, load_classifier
 from src.utils.device import resolve_device
-from src.utils.distributed import gather, share
+from src.utils.distributed import all_gather_object, split_between_processes
 from src.utils.errors import CheckpointError
 
 # A CPU computes fastest what its cache can hold; a GPU what keeps all of it busy.
@@ -153,13 +153,13 @@ def classify(model: torch.nn.Module, dataset: DSCreator, device: torch.device, t
     rows: list[Tensor] = []
     owners: list[int] = []
     batches = dataset.grouped(TOKENS_PER_BATCH[device.type])
-    for indices in share(batches) if together else batches:
+    for indices in split_between_processes(batches) if together else batches:
         batch = to_device(dataset.collate(indices), device)
         rows.append(model(batch["input_ids"], batch["attention_mask"], batch["token_type_ids"]).float())
         owners += [dataset.owners[index] for index in indices]
     model.train(was_training)
     mine = (torch.cat(rows).cpu(), owners) if rows else None
-    parts = [part for part in (gather(mine) if together else [mine]) if part is not None]
+    parts = [part for part in (all_gather_object(mine) if together else [mine]) if part is not None]
     if not parts:
         return torch.empty(0, 0)
     windows = torch.cat([logits for logits, _ in parts])  # (windows, C)

@@ -20,7 +20,7 @@ from src.evaluation.predictor import classify, labelled_dataset
 from src.interop.huggingface import load_classifier
 from src.interop.pretrained import fetch
 from src.utils.device import autocast
-from src.utils.distributed import first_process_first
+from src.utils.distributed import main_process_first
 from src.utils.errors import UsageError, notice
 from src.utils.folder import is_whole, new_folder
 
@@ -94,7 +94,7 @@ def teacher_logits(
     for tensor in classifier.model.state_dict().values():
         digest.update(tensor.numpy())
     place = cache / f"teacher-{digest.hexdigest()[:16]}"
-    with first_process_first():
+    with main_process_first():
         if not is_whole(place):
             notice(f"teacher     labels {len(split.texts):,} texts, kept in {place}")
             dataset = labelled_dataset(classifier, split.texts, [0] * len(split.texts), split.pairs)

@@ -1,107 +1,54 @@
-"""One run from its folder to its end, whatever is trained: begun or resumed, tracked, finished.
+"""One run from its folder to its printed evaluation: begun or resumed, tracked, trained."""
 
-Who does what: a `Setup` is what the settings were turned into. Its `Trainer` does the steps and owns the
-`TrainingState` that a checkpoint holds; its `Subject` is the model with what it takes to evaluate and write it. The
-`Session` drives the trainer through the epochs and lets the `RunFolder` and the tracker record what happens.
-"""
-
-from collections.abc import Mapping
-from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Protocol
 
 import torch
 
-from src.training.loop import Trainer
-from src.training.run_folder import RunFolder, SilentRunFolder
-from src.training.session import Session
-from src.training.start import held, look_again
-from src.training.subjects import Subject
-from src.training.tracking import open_tracker
+from src.training.checkpoint import RunFolder
+from src.training.tasks import Task
+from src.training.trainer import Trainer, train
+from src.training.wandb_logger import open_tracker
 from src.utils.config import PretrainConfig, TrainConfig
-from src.utils.distributed import begin_alike, draw_apart, gather, is_first
+from src.utils.distributed import is_main_process, refuse_differences, seed_per_rank
 from src.utils.errors import UserError
 from src.utils.options import options_of
 
 
-class Setup(Protocol):
-    """What a run works with."""
-
-    @property
-    def trainer(self) -> Trainer[Any, Any]:
-        """Does the steps."""
-
-    @property
-    def subject(self) -> Subject:
-        """The model in training."""
-
-    @property
-    def data(self) -> Mapping[str, Any]:
-        """What run.json says of the data."""
-
-    @property
-    def model(self) -> Mapping[str, Any]:
-        """What run.json says of the model."""
-
-
-def run(config: TrainConfig | PretrainConfig, setup: Setup, folder: RunFolder, checkpoint: Path | None) -> None:
-    """Trains until the end.
+def run(
+    config: TrainConfig | PretrainConfig,
+    task: Task,
+    folder: RunFolder,
+    checkpoint: Path | None = None,
+    show: bool = True,
+) -> None:
+    """Trains a task to its end in a run's folder.
 
     Args:
         config: all settings.
-        setup: what they were turned into.
-        folder: of the run; holds the delivered model afterwards.
-        checkpoint: where to go on; None: begin anew.
-
-    Raises:
-        UsageError: another process trains in the folder, or has done so since it was found.
-        Interrupted: SIGINT or SIGTERM came; a checkpoint was saved.
-        DivergedError: loss or gradient was not finite three times in a row.
-        StorageError: something could not be written; training went on to its end nevertheless.
+        task: what they were turned into.
+        folder: of the run, locked; holds the trained model afterwards.
+        checkpoint: to resume from; None: a new run.
+        show: print the evaluation and the folder at the end.
     """
-    with ExitStack() as stack:
-        refusal = None
-        if is_first():
-            try:
-                stack.enter_context(held(folder.path))
-                look_again(config, folder, checkpoint)
-            except UserError as error:
-                refusal = error
-        if (refusal := gather(refusal)[0]) is not None:  # by here all have found their checkpoint
-            raise refusal
-        _run(config, setup, folder if is_first() else SilentRunFolder(folder.path), checkpoint)
-
-
-def _facts(config: TrainConfig | PretrainConfig, setup: Setup, checkpoint: Path | None) -> object:
-    """What processes must agree on: the number of threads too, for the bits of a sum depend on it."""
-    return options_of(config), dict(setup.data), checkpoint and checkpoint.name, torch.get_num_threads()
-
-
-def _run(config: TrainConfig | PretrainConfig, setup: Setup, folder: RunFolder, checkpoint: Path | None) -> None:
-    """Trains in a folder that no other process can change."""
-    begin_alike(setup.trainer.model.parameters(), _facts(config, setup, checkpoint))
-    draw_apart(config.run.seed)
+    # The number of threads too, for the bits of a sum depend on it.
+    refuse_differences((options_of(config), task.data, checkpoint and checkpoint.name, torch.get_num_threads()))
+    trainer = Trainer(task, config.run.seed)
+    trainer.progress.training_seconds = trainer.progress.logged_until = task.seconds
+    task.tell(trainer.total_steps, trainer.steps_per_epoch)
+    seed_per_rank(config.run.seed)
     if checkpoint is None:
-        folder.begin(config, setup.data, setup.model)
+        folder.begin(config, task)
     else:
-        folder.resume(checkpoint, setup.trainer, config, setup.data)
-    progress = setup.trainer.state.progress
-    tracker = open_tracker(
-        config.run.wandb if is_first() else "disabled",
-        config.run.wandb_project,
-        folder.path.name,
-        options_of(config),
-        folder.path,
-        progress.tracker_run_id,
-    )
-    progress.tracker_run_id = tracker.run_id
-    session = Session(setup.trainer, setup.subject, folder, tracker, config.run)
+        folder.resume(checkpoint, trainer, config)
+    mode = config.run.wandb if is_main_process() else "disabled"
+    run_id = trainer.progress.tracker_run_id
+    tracker = open_tracker(mode, config.run.wandb_project, folder.path.name, options_of(config), folder.path, run_id)
+    trainer.progress.tracker_run_id = tracker.run_id
     try:
-        session.run()
-        if not session.storage.owes_delivery:
-            session.storage.attempt(lambda: folder.finish(progress.training_seconds))
-        session.storage.admit(folder.path)
+        train(trainer, folder, tracker, config.run)
     except UserError as error:
         tracker.finish(error.exit_code)
         raise
     tracker.finish()
+    if show and is_main_process():
+        print(f"{task.read_evaluation(folder.read_evaluation()).as_text()}\n\n{folder.path}")

@@ -1,30 +1,27 @@
-"""Several processes that train as one, started by `torchrun`: who is who, and what they have to agree on.
+"""Several processes that compute as one, started by `torchrun`: who is who, and what they exchange beside gradients.
 
-Every process has the whole model and the whole plan of batches. Of each batch it computes its share of the sentences;
-then the gradients are added up over all processes, and every weight is updated with their sum: by everybody, or, in
-memory that all see, by one of them. The result is that of one process with the same batches, but for rounding and the
-draws of dropout. A process alone is the first of one: its share is everything, and it has nobody to wait for.
+Every process has the whole model and the plan of all batches, and computes its part of each batch. A process alone is
+the main one of one: its part is everything, and it waits for nobody.
 """
 
 import importlib
 import os
 import signal
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import TypeVar
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
 
 from src.utils.errors import DataError
 
 Item = TypeVar("Item")
 
 # One process may tokenize a corpus while the others wait.
-PATIENCE = timedelta(hours=2)
+TIMEOUT = timedelta(hours=2)
 
 
 @contextmanager
@@ -38,7 +35,7 @@ def process_group() -> Iterator[None]:
     importlib.import_module("torch.distributed.nn")
     # torchrun ends all processes by this signal when one has failed; as an exception it lets them clean up.
     before = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
-    dist.init_process_group(timeout=PATIENCE)  # a backend for each kind of device that there is
+    dist.init_process_group(timeout=TIMEOUT)  # a backend for each kind of device that there is
     try:
         yield
     finally:
@@ -56,33 +53,33 @@ def rank() -> int:
     return dist.get_rank() if dist.is_initialized() else 0
 
 
-def is_first() -> bool:
+def is_main_process() -> bool:
     """Tells whether this process is the one that writes files and talks."""
     return rank() == 0
 
 
-def share(items: Sequence[Item]) -> list[Item]:
+def split_between_processes(items: Sequence[Item]) -> list[Item]:
     """Picks every n-th item for this one of n processes; no item is picked twice, none left out."""
     return list(items[rank() :: world_size()])
 
 
-def wait_for_all() -> None:
+def barrier() -> None:
     """Returns once every process has come here."""
     if dist.is_initialized():
         dist.barrier()
 
 
 @contextmanager
-def first_process_first() -> Iterator[None]:
-    """Lets the first process through the context before the others, which then find what it made."""
-    if not is_first():
-        wait_for_all()
+def main_process_first() -> Iterator[None]:
+    """Lets the main process through the context before the others, which then find what it made."""
+    if not is_main_process():
+        barrier()
     yield
-    if is_first():
-        wait_for_all()
+    if is_main_process():
+        barrier()
 
 
-def gather(item: Item) -> list[Item]:
+def all_gather_object(item: Item) -> list[Item]:
     """Gives every process what each of them holds, in their order."""
     if not dist.is_initialized():
         return [item]
@@ -91,12 +88,12 @@ def gather(item: Item) -> list[Item]:
     return found  # type: ignore[return-value]
 
 
-def add_up(*numbers: float) -> list[float]:
+def all_reduce(*numbers: float) -> list[float]:
     """Adds up each of some numbers over all processes."""
     return _reduced(numbers, dist.ReduceOp.SUM)
 
 
-def largest(number: float) -> float:
+def maximum(number: float) -> float:
     """Finds the largest of the numbers that the processes hold."""
     return _reduced([number], dist.ReduceOp.MAX)[0]
 
@@ -110,28 +107,20 @@ def _reduced(numbers: Sequence[float], operation: dist.ReduceOp.RedOpType) -> li
     return found
 
 
-def begin_alike(parameters: Iterable[Tensor], facts: object) -> None:
-    """Makes sure that all processes train the same model on the same data; nobody compares them later.
-
-    Args:
-        parameters: those of the model, overwritten by those of the first process.
-        facts: what every process has to agree on, such as settings and data.
+def refuse_differences(facts: object) -> None:
+    """Makes sure that all processes train on the same data with the same settings; nobody compares them later.
 
     Raises:
-        DataError: the facts differ.
+        DataError: what the processes hold differs.
     """
-    if not dist.is_initialized():
-        return
-    if any(other != facts for other in gather(facts)):
+    if any(other != facts for other in all_gather_object(facts)):
         raise DataError(
             "the processes have different data, settings, checkpoints or numbers of threads; see that all can reach "
             "the same files and hub"
         )
-    for parameter in parameters:
-        dist.broadcast(parameter.detach(), src=0)
 
 
-def draw_apart(seed: int) -> None:
+def seed_per_rank(seed: int) -> None:
     """Gives every process its own random numbers, once all have drawn the same initial weights from `seed`."""
-    if not is_first():
+    if not is_main_process():
         torch.manual_seed((seed + rank() * 0x9E3779B97F4A7C15) % 2**63)

@@ -19,6 +19,7 @@ from src.utils.foreign import refuse_strange_file, without_duplicates
 MANIFEST = "manifest.json"
 CARD = "README.md"  # the model card, in no manifest: people edit it
 UNFINISHED, REPLACED = ".unfinished-", ".replaced"
+LOCK = ".lock"  # held by the process that trains in the folder
 # As Python objects, JSON may take thirty times its size. A list of tens of thousands of classes stays below this.
 LARGEST_JSON = 3_000_000
 

@@ -1,0 +1,106 @@
+"""A few steps of a training that is then thrown away: what a step takes, and what --dry-run tells of a run."""
+
+import resource
+import statistics
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from itertools import islice, pairwise
+from typing import Any
+
+import torch
+
+from src.data.packing import TokenizedCorpus
+from src.training.tasks import MaskedLMTask, Task
+from src.training.trainer import Trainer
+from src.utils.config import PretrainConfig
+from src.utils.distributed import is_main_process, maximum
+from src.utils.errors import notice
+from src.utils.options import changed_options
+
+# The first steps are slower: memory is allocated, the data read from disk.
+STEPS_TO_WARM_UP, STEPS_TO_MEASURE = 3, 12
+
+
+def seconds_per_step(trainer: Trainer) -> float:
+    """Trains a few steps and takes the median of their times, the longest of all processes."""
+    progress, seconds = trainer.progress, [trainer.progress.training_seconds]
+    while len(seconds) <= min(STEPS_TO_WARM_UP + STEPS_TO_MEASURE, trainer.total_steps):
+        for _ in islice(trainer.run_steps(), STEPS_TO_WARM_UP + STEPS_TO_MEASURE + 1 - len(seconds)):
+            seconds.append(progress.training_seconds)
+        progress.epoch, progress.step_in_epoch = progress.epoch + 1, 0
+    times = [after - before for before, after in pairwise(seconds)]
+    return maximum(statistics.median(times[STEPS_TO_WARM_UP:] or times[-1:]))
+
+
+def dry_run(task: Task) -> None:
+    """Trains a few steps and prints what the run would be; no run is written.
+
+    Args:
+        task: of no use afterwards, since its model is a few steps on.
+    """
+    trainer = Trainer(task, task.config.run.seed)
+    task.tell(trainer.total_steps, trainer.steps_per_epoch)
+    seconds = seconds_per_step(trainer)
+    trained = sum(parameter.numel() for parameter in trainer.model.parameters() if parameter.requires_grad)
+    settings = {name: value for name, value in changed_options(task.config).items() if name != "dry_run"}
+    rows = {
+        "settings": _listed(settings) or "the defaults",
+        "data": _listed(task.data),
+        "parameters": f"{task.describe()['parameters']:,}, of which {trained:,} are trained",
+        "memory": f"{_peak_memory_of(task.device) / 2**20:,.0f} MB at the peak so far",
+        "step": f"{1000 * seconds:,.1f} ms (median)",
+        "run": f"{trainer.total_steps:,} steps, about {_duration(trainer.total_steps * seconds)} without evaluations",
+    }
+    if is_main_process():
+        print("\n".join(f"{name:<12}{row}" for name, row in rows.items()))
+
+
+def with_steps(config: PretrainConfig, corpus: TokenizedCorpus) -> PretrainConfig:
+    """Turns --minutes into --max-steps by timing a few steps of a training that is then thrown away.
+
+    The real one is built again from the same seed, so it is the same as if --max-steps had been given.
+
+    Args:
+        config: all settings.
+        corpus: the text.
+
+    Returns:
+        The settings with the number of steps; the same if they had it.
+    """
+    optimization = config.optimization
+    if optimization.max_steps is not None:
+        return config
+    timed = replace(config, optimization=replace(optimization, max_steps=STEPS_TO_WARM_UP + STEPS_TO_MEASURE))
+    seconds = seconds_per_step(Trainer(MaskedLMTask(timed, corpus, initialize=False), config.run.seed))
+    steps = max(1, round(60 * optimization.minutes / seconds))
+    notice(f"steps       {steps:,} in {optimization.minutes:g} minutes, at {1000 * seconds:.0f} ms a step")
+    return replace(config, optimization=replace(optimization, max_steps=steps))
+
+
+def _listed(values: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {_said(value)}" for name, value in values.items())
+
+
+def _said(value: Any) -> str:
+    if isinstance(value, tuple | list):
+        return "/".join(map(str, value))
+    return f"{value:,}" if type(value) is int else str(value)
+
+
+def _peak_memory_of(device: torch.device) -> int:
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    return peak_memory(resource.getrusage(resource.RUSAGE_SELF))
+
+
+def peak_memory(usage: resource.struct_rusage) -> int:
+    """Reads how many bytes a process has held at most; macOS counts bytes, Linux kilobytes."""
+    return usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def _duration(seconds: float) -> str:
+    for limit, unit, name in ((120, 1, "seconds"), (7200, 60, "minutes")):
+        if seconds < limit:
+            return f"{seconds / unit:.0f} {name}"
+    return f"{seconds / 3600:.1f} hours"

@@ -1,0 +1,319 @@
+"""What is trained: sentence classification, and masked language modelling.
+
+A task holds the model and its data, and knows the loss of a batch, how to evaluate, and what to write into a folder;
+the loop in trainer.py is the same for both.
+"""
+
+import hashlib
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from src.data.batching import Batch
+from src.data.masking import NOT_MASKED, Masking
+from src.data.packing import PackedRows, TokenizedCorpus
+from src.data.sources import Corpus, TextSplit
+from src.data.tokenizer import PAD, build_tokenizer, roles, special_ids, token_id
+from src.data.word_dropout import drop_probabilities, drop_words
+from src.evaluation.masked_lm import MaskedEvaluation, evaluate_masked_lm
+from src.evaluation.metrics import Evaluation, evaluate
+from src.evaluation.predictor import classify, labelled_dataset
+from src.interop.huggingface import Classifier, MaskedLanguageModel, save_classifier, save_masked_lm
+from src.interop.model_card import classifier_card, masked_lm_card
+from src.interop.pretrained import fetch, load_pretrained, load_pretrained_masked_lm, pretraining_of
+from src.model.bert import BertForMaskedLM, BertForSequenceClassification
+from src.training.distillation import distillation_loss, teacher_logits, with_unlabelled
+from src.training.embedding_init import start_from_counts
+from src.utils.config import CACHE_DIR, EVALUATED_MASK_RATE, BertConfig, PretrainConfig, TrainConfig
+from src.utils.device import resolve_device, set_up_arithmetic, wants_bf16
+from src.utils.errors import UsageError, notice
+
+NO_LABEL = -1  # of a text that only a teacher has labelled
+
+
+class ClassificationTask:
+    """Fine-tuning or training from random weights on labelled sentences (Devlin et al. 2019, section 4.1).
+
+    Args:
+        config: all settings.
+        corpus: with the splits "train" and "validation".
+    """
+
+    def __init__(self, config: TrainConfig, corpus: Corpus):
+        self.config = config
+        self.device = resolve_device(config.run.device)
+        self.bf16 = wants_bf16(config.run.precision, self.device)
+        set_up_arithmetic(self.device, config.run.num_threads)
+        torch.manual_seed(config.run.seed)
+        started = time.perf_counter()
+        train = draw(corpus.splits["train"], config.data.max_train_samples, config.run.seed)
+        train = with_unlabelled(train, config.distillation.unlabelled)
+        base = None if config.model_name_or_path is None else fetch(config.model_name_or_path)
+        if base is None:
+            self.classifier = _new_classifier(config, train, corpus.label_names)
+        else:
+            self.classifier, report = load_pretrained(base, corpus.label_names, config)
+            report.tell()
+        self.model = self.classifier.model.to(self.device)
+        self.train, self.validation = (
+            labelled_dataset(self.classifier, split.texts, split.labels, split.pairs)
+            for split in (train, corpus.splits["validation"])
+        )
+        if config.distillation.teacher is not None:
+            self.train.teacher_logits = teacher_logits(
+                config.distillation.teacher, train, corpus.label_names, CACHE_DIR, self.device, self.bf16
+            )
+        freeze(self.model, config.optimization.freeze_layers)
+        _prepare(self.model, config)
+        self._drop_probabilities, self._unk_token_id = self._word_dropout()
+        self.pretraining = None if base is None else pretraining_of(base)
+        self.data = {
+            "name": corpus.name,
+            "label_names": corpus.label_names,
+            "train_origin": train.origin,
+            "train": sum(label != NO_LABEL for label in self.train.text_labels),
+            "unlabelled": sum(label == NO_LABEL for label in self.train.text_labels),
+            "validation_origin": corpus.splits["validation"].origin,
+            "validation": len(self.validation.text_labels),
+            "sha256": _digest(train, corpus.splits["validation"]),
+        }
+        self.seconds = time.perf_counter() - started  # of making all this
+
+    def loss(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Computes the cross-entropy summed over a batch's sentences, in nats; with a teacher, also what it adds."""
+        input_ids, labels = batch["input_ids"], batch["labels"]
+        if self._drop_probabilities is not None:
+            input_ids = drop_words(input_ids, self._drop_probabilities, self._unk_token_id)
+        logits = model(input_ids, batch["attention_mask"], batch["token_type_ids"]).float()  # (B, C)
+        smoothing = self.config.optimization.label_smoothing
+        loss = F.cross_entropy(logits, labels, label_smoothing=smoothing, ignore_index=NO_LABEL, reduction="sum")
+        if "teacher_logits" not in batch:
+            return loss
+        distillation = self.config.distillation
+        taught = distillation_loss(logits, batch["teacher_logits"], distillation.temperature)
+        return distillation.hard_label_weight * loss + (1 - distillation.hard_label_weight) * taught
+
+    def num_targets(self, batch: Batch) -> int:
+        """Counts the sentences that the loss of a batch sums over."""
+        return len(batch["labels"])
+
+    def evaluate(self, model: nn.Module) -> Evaluation:
+        """Classifies the validation examples."""
+        logits = classify(model, self.validation, self.device, together=True)
+        return evaluate(logits, self.validation.text_labels, self.classifier.label_names)
+
+    def read_evaluation(self, numbers: Mapping[str, Any]) -> Evaluation:
+        """Rebuilds an evaluation from its numbers."""
+        return Evaluation.from_dict(numbers)
+
+    def save(self, folder: Path, model: nn.Module) -> None:
+        """Writes the classifier, with the weights of `model`, as `transformers` reads it."""
+        assert isinstance(model, BertForSequenceClassification)
+        save_classifier(folder, replace(self.classifier, model=model))
+
+    def card(self, run: Mapping[str, Any], numbers: Mapping[str, Any]) -> str:
+        """Writes the model card."""
+        return classifier_card(run, numbers)
+
+    def describe(self) -> dict[str, Any]:
+        """Gives the model's shape and past, and how it reads, for run.json."""
+        more = {"parameters": count_parameters(self.model), "pretraining": self.pretraining}
+        return asdict(self.model.config) | more | {"seq_len": self.classifier.seq_len}
+
+    def tell(self, total_steps: int, steps_per_epoch: int) -> None:
+        """Says on standard error what is about to be trained on what."""
+        labelled = [label for label in self.train.text_labels if label != NO_LABEL]
+        names = self.classifier.label_names
+        counts = np.bincount(labelled, minlength=len(names))
+        labels = ", ".join(f"{count:,} {name}" for name, count in zip(names, counts, strict=True))
+        notice(f"training    {len(labelled):,} examples ({labels}) of {self.data['train_origin']}")
+        notice(f"validation  {self.data['validation']:,} examples of {self.data['validation_origin']}")
+        for name, dataset in (("training", self.train), ("validation", self.validation)):
+            if any(dataset.truncated):
+                count, seq_len = sum(dataset.truncated), self.classifier.seq_len
+                notice(f"truncated   {count:,} {name} texts to {seq_len} tokens (--seq-len)")
+        length = np.mean(self.train.lengths)
+        notice(f"vocabulary  {self.model.config.vocab_size:,} tokens; {length:.1f} tokens a training text")
+        notice(f"model       {describe_shape(self.model.config)}: {count_parameters(self.model):,} parameters")
+        epochs = total_steps // steps_per_epoch
+        notice(f"steps       {epochs} epochs of {steps_per_epoch:,}, on {self.device} in {_precision(self.bf16)}")
+
+    def _word_dropout(self) -> tuple[Tensor | None, int]:
+        """Gives the probability of each id to be replaced in training, float (V,), and what replaces it."""
+        settings, tokenizer = self.config.optimization, self.classifier.tokenizer
+        tokens = {role: token_id(tokenizer, token) for role, token in roles(tokenizer).items()}
+        unk_token_id = tokens.pop("unk", 0)
+        if not settings.word_dropout and not settings.rare_word_dropout:
+            return None, unk_token_id
+        counts = torch.bincount(torch.cat(self.train.input_ids), minlength=self.model.config.vocab_size)
+        special = list(tokens.values())
+        rates = drop_probabilities(counts, settings.word_dropout, settings.rare_word_dropout, special)
+        return rates.to(self.device), unk_token_id
+
+
+class MaskedLMTask:
+    """Pre-training: naming masked tokens of unlabelled text (Devlin et al. 2019, section 3.1, task 1).
+
+    Args:
+        config: all settings.
+        corpus: the text.
+        initialize: whether to begin as --begin-with asks; in vain where a checkpoint's weights replace those made here.
+    """
+
+    def __init__(self, config: PretrainConfig, corpus: TokenizedCorpus, initialize: bool = True):
+        self.config = config
+        self.device = resolve_device(config.run.device)
+        self.bf16 = wants_bf16(config.run.precision, self.device)
+        set_up_arithmetic(self.device, config.run.num_threads)
+        torch.manual_seed(config.run.seed)
+        self.tokenizer, settings = corpus.tokenizer, config.optimization
+        base = None if config.model_name_or_path is None else fetch(config.model_name_or_path)
+        if base is None:
+            vocab_size, pad_token_id = self.tokenizer.get_vocab_size(), token_id(self.tokenizer, PAD)
+            shape = replace(config.model, vocab_size=vocab_size, pad_token_id=pad_token_id)
+            self.model = BertForMaskedLM(shape).to(self.device)
+        else:
+            masked_lm, report = load_pretrained_masked_lm(base, config)
+            self.model = masked_lm.model.to(self.device)
+            if initialize:
+                report.tell()
+        self.train = self._rows("training text", corpus.train, settings.mask_rate, settings.mask_replacement == "mask")
+        self.validation = self._rows("held-out text", corpus.validation, EVALUATED_MASK_RATE, True)
+        if initialize and base is None and settings.begin_with == "counts":
+            notice("counting    which tokens keep company with which, for the start (--begin-with)")
+            start_from_counts(self.model, corpus.train, self.train.counts, config.run.seed)
+        _prepare(self.model, config)
+        self.pretraining = None if base is None else pretraining_of(base)
+        self.data = {
+            "name": corpus.name,
+            "documents": corpus.documents,
+            "train": len(corpus.train),
+            "validation": len(corpus.validation),
+            "sha256": corpus.sha256,
+        }
+        self.seconds = 0.0
+
+    def loss(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Computes the cross-entropy summed over a batch's masked tokens, in nats."""
+        masked = batch["labels"] != NOT_MASKED  # (B, T)
+        logits = model(batch["input_ids"], batch["attention_mask"], positions=masked)  # (N, V)
+        return F.cross_entropy(logits.float(), batch["labels"][masked], reduction="sum")
+
+    def num_targets(self, batch: Batch) -> int:
+        """Counts the masked tokens that the loss of a batch sums over."""
+        return int((batch["labels"] != NOT_MASKED).sum())
+
+    def evaluate(self, model: nn.Module) -> MaskedEvaluation:
+        """Predicts the masked tokens of the held-out rows."""
+        assert isinstance(model, BertForMaskedLM)
+        return evaluate_masked_lm(model, self.validation, self.train.counts, self.device)
+
+    def read_evaluation(self, numbers: Mapping[str, Any]) -> MaskedEvaluation:
+        """Rebuilds an evaluation from its numbers."""
+        return MaskedEvaluation.from_dict(numbers)
+
+    def save(self, folder: Path, model: nn.Module) -> None:
+        """Writes the masked language model, with the weights of `model`, as `transformers` reads it."""
+        assert isinstance(model, BertForMaskedLM)
+        save_masked_lm(folder, MaskedLanguageModel(model, self.tokenizer, self.config.tokenization.seq_len))
+
+    def card(self, run: Mapping[str, Any], numbers: Mapping[str, Any]) -> str:
+        """Writes the model card."""
+        return masked_lm_card(run, numbers)
+
+    def describe(self) -> dict[str, Any]:
+        """Gives the model's shape, number of parameters and past, for run.json."""
+        more = {"parameters": count_parameters(self.model), "pretraining": self.pretraining}
+        return asdict(self.model.config) | more
+
+    def tell(self, total_steps: int, steps_per_epoch: int) -> None:
+        """Says on standard error what is about to be trained on what."""
+        data, shape, rows = self.data, self.model.config, self.train
+        notice(f"text        {data['train']:,} tokens of {data['documents']:,} documents: {data['name']}")
+        notice(f"held out    {data['validation']:,} tokens; vocabulary {shape.vocab_size:,}")
+        notice(f"model       {describe_shape(shape)}: {count_parameters(self.model):,} parameters")
+        passes = f"{total_steps / steps_per_epoch:.2f} passes over {len(rows):,} rows of {rows.seq_len}"
+        notice(f"steps       {total_steps:,}, {passes}, on {self.device} in {_precision(self.bf16)}")
+
+    def _rows(self, name: str, stream: NDArray[np.integer], mask_rate: float, only_mask_tokens: bool) -> PackedRows:
+        special = special_ids(self.tokenizer)
+        ids, vocab_size = list(special.values()), self.tokenizer.get_vocab_size()
+        masking = Masking(mask_rate, only_mask_tokens, special["mask"], ids, vocab_size)
+        return PackedRows(name, stream, self.config.tokenization.seq_len, special["cls"], special["sep"], masking)
+
+
+Task = ClassificationTask | MaskedLMTask
+
+
+def count_parameters(model: nn.Module) -> int:
+    """Counts a model's parameters."""
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def describe_shape(shape: BertConfig) -> str:
+    """Says in a few words how large a model is."""
+    return f"{shape.num_hidden_layers} layers, {shape.hidden_size} wide, {shape.num_attention_heads} heads"
+
+
+def draw(split: TextSplit, count: int | None, seed: int) -> TextSplit:
+    """Draws `count` examples at random, in their old order; all of them for None."""
+    if count is None or count >= len(split.texts):
+        return split
+    kept = np.sort(np.random.default_rng(seed).choice(len(split.texts), size=count, replace=False)).tolist()
+    return split.select(kept, split.origin)
+
+
+def freeze(model: BertForSequenceClassification, layers: int | Literal["all"] | None) -> None:
+    """Excludes the lower part of a model from training.
+
+    Args:
+        model: changed in place.
+        layers: keep the embeddings and this many layers as they are; "all": the whole encoder, which makes it a
+            feature extractor under a trained head; None: nothing.
+
+    Raises:
+        UsageError: there are fewer layers.
+    """
+    if layers is None:
+        return
+    count = model.config.num_hidden_layers if layers == "all" else layers
+    if count > model.config.num_hidden_layers:
+        raise UsageError(f"freeze_layers = {count}, but the model has {model.config.num_hidden_layers} layers")
+    model.bert.embedding.requires_grad_(False)
+    model.bert.encoder.layers[:count].requires_grad_(False)
+
+
+def _prepare(model: BertForSequenceClassification | BertForMaskedLM, config: TrainConfig | PretrainConfig) -> None:
+    model.bert.encoder.gradient_checkpointing = config.optimization.gradient_checkpointing
+    if config.optimization.compile:
+        model.bert.encoder.compile_layers()
+
+
+def _new_classifier(config: TrainConfig, train: TextSplit, label_names: tuple[str, ...]) -> Classifier:
+    texts = [*train.texts, *(train.pairs or [])]
+    tokenizer = build_tokenizer(texts, config.tokenization, config.model.vocab_size)
+    shape = replace(config.model, vocab_size=tokenizer.get_vocab_size(), pad_token_id=token_id(tokenizer, PAD))
+    model = BertForSequenceClassification(shape, len(label_names))
+    return Classifier(model, tokenizer, label_names, config.tokenization.seq_len, config.tokenization.long_text)
+
+
+def _digest(*splits: TextSplit) -> str:
+    """Sums up texts and labels, to tell whether a resumed run finds those it began with."""
+    content = hashlib.sha256()
+    for split in splits:
+        for part in (split.texts, split.labels, split.pairs):
+            content.update(json.dumps(part).encode())
+    return content.hexdigest()
+
+
+def _precision(bf16: bool) -> str:
+    return "bf16" if bf16 else "fp32"
