@@ -93,51 +93,31 @@ def assert_near(found: Tensor, expected: Tensor) -> None:
 
 
 @torch.no_grad()
-def test_hidden_states_of_every_layer_equal_theirs(classifier_pair: Pair) -> None:
+def test_states_attentions_pooled_output_and_logits_equal_theirs(classifier_pair: Pair) -> None:
     ours, theirs = classifier_pair
     inputs = batch(ours.config.model_type)
     real = inputs["attention_mask"].bool()  # at padding RoBERTa's positions differ, and nobody reads them
-    expected = theirs.base_model(**inputs, output_hidden_states=True).hidden_states
-    found = ours.bert(**inputs).hidden_states
-    assert len(found) == len(expected) == LAYERS + 1
-    for layer in range(LAYERS + 1):
-        assert_near(found[layer][real], expected[layer][real])
-
-
-@torch.no_grad()
-def test_attention_weights_of_every_layer_equal_theirs(classifier_pair: Pair) -> None:
-    ours, theirs = classifier_pair
-    inputs = batch(ours.config.model_type)
-    real = inputs["attention_mask"].bool()
-    expected = theirs.base_model(**inputs, output_attentions=True).attentions
-    found = ours.bert(**inputs, return_attentions=True).attentions
-    assert len(found) == len(expected) == LAYERS
-    for layer in range(LAYERS):
-        assert_near(found[layer].transpose(1, 2)[real], expected[layer].transpose(1, 2)[real])  # (N, H, T)
-
-
-@torch.no_grad()
-def test_pooled_output_equals_theirs(classifier_pair: Pair) -> None:
-    ours, theirs = classifier_pair
-    inputs = batch(ours.config.model_type)
-    pooled = ours.pooler(ours.bert(**inputs).last_hidden_state)
-    first = theirs.base_model(**inputs).last_hidden_state[:, 0]
-    expected = {
-        "bert": lambda: theirs.bert(**inputs).pooler_output,
+    expected = theirs.base_model(**inputs, output_hidden_states=True, output_attentions=True)
+    found = ours.bert(**inputs, return_attentions=True)
+    assert len(found.hidden_states) == len(expected.hidden_states) == LAYERS + 1
+    for state, wanted in zip(found.hidden_states, expected.hidden_states, strict=True):
+        assert_near(state[real], wanted[real])
+    for state, wanted in zip(ours.bert(**inputs).hidden_states, expected.hidden_states, strict=True):
+        assert_near(state[real], wanted[real])  # by the fused attention
+    assert len(found.attentions) == len(expected.attentions) == LAYERS
+    for weights, wanted in zip(found.attentions, expected.attentions, strict=True):
+        assert_near(weights.transpose(1, 2)[real], wanted.transpose(1, 2)[real])  # (N, H, T)
+    first = expected.last_hidden_state[:, 0]
+    pooled = {
+        "bert": lambda: expected.pooler_output,
         "distilbert": lambda: theirs.pre_classifier(first).relu(),
         "roberta": lambda: theirs.classifier.dense(first).tanh(),
     }[ours.config.model_type]()
-    assert_near(pooled, expected)
-
-
-@torch.no_grad()
-def test_logits_equal_theirs(classifier_pair: Pair) -> None:
-    ours, theirs = classifier_pair
-    inputs = batch(ours.config.model_type)
-    found = ours(**inputs)
-    assert found.shape == (B, C)
-    assert_near(found, theirs(**inputs).logits)
-    assert found.std(0).min() > 1e-3  # the sentences do differ
+    assert_near(ours.pooler(found.last_hidden_state), pooled)
+    logits = ours(**inputs)
+    assert logits.shape == (B, C)
+    assert_near(logits, theirs(**inputs).logits)
+    assert logits.std(0).min() > 1e-3  # the sentences do differ
 
 
 @torch.no_grad()
@@ -160,18 +140,13 @@ def assert_equal_gradients(ours: nn.Module, theirs: nn.Module, family: str) -> N
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_gradients_of_a_classifier_equal_theirs(family: str, tmp_path: Path) -> None:
+def test_gradients_equal_theirs(family: str, tmp_path: Path) -> None:
     ours, theirs = (model.double().train() for model in classifiers(family, "theirs to ours", tmp_path))
     inputs, labels = batch(family), torch.arange(B) % C
     F.cross_entropy(ours(**inputs), labels).backward()  # type: ignore[no-untyped-call]
     theirs(**inputs, labels=labels).loss.backward()
     assert_equal_gradients(ours, theirs, family)
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-def test_gradients_of_a_masked_lm_equal_theirs(family: str, tmp_path: Path) -> None:
     ours, theirs = (model.double().train() for model in masked_lms(family, "theirs to ours", tmp_path))
-    inputs = batch(family)
     labels = labels_of_words(inputs)
     F.cross_entropy(ours(**inputs, positions=labels != -100), labels[labels != -100]).backward()  # type: ignore[no-untyped-call]
     theirs(**inputs, labels=labels).loss.backward()
