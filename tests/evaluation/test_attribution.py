@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from src.data.encoding import locate
 from src.data.tokenizer import token_id
@@ -86,12 +86,6 @@ def test_contributions_are_those_of_a_sum_over_many_small_steps(family: str, mon
     assert found.baseline + total(found) == pytest.approx(found.margin, abs=TOLERANCE * abs(found.margin))
 
 
-def test_the_margin_of_a_pair_is_the_baselines_and_all_contributions() -> None:
-    found = explained(predictor("bert"), SHORT, "the plot is thin")
-    assert found.error < TOLERANCE and len(found.words) == 2
-    assert found.baseline + total(found) == pytest.approx(found.margin, abs=TOLERANCE * abs(found.margin))
-
-
 def test_of_two_classes_the_margin_of_the_predicted_one_is_the_log_odds(shipped: Predictor) -> None:
     for text in ("a gripping film", "a dull film"):
         found = explained(shipped, text)
@@ -99,48 +93,16 @@ def test_of_two_classes_the_margin_of_the_predicted_one_is_the_log_odds(shipped:
         assert found.margin == pytest.approx(float(torch.logit(score)), abs=1e-4)
 
 
-class Linear(nn.Module):
-    """Logits are a linear function of every token's embedding, so integrated gradients are known exactly."""
-
-    def __init__(self, vocab_size: int) -> None:
-        super().__init__()
-        torch.manual_seed(0)
-        self.bert: Any = nn.Module()
-        self.bert.embedding = nn.Embedding(vocab_size, 3)
-        self.weight = nn.Parameter(torch.randn(3, C))
-
-    def forward(self, ids: Tensor, mask: None = None, types: None = None) -> Tensor:
-        return (self.bert.embedding(ids) @ self.weight).sum(1)
-
-
-def test_of_a_linear_model_contributions_are_exact() -> None:
-    own: Any = tokenizer()
-    model = Linear(own.get_vocab_size())
-    of = Predictor(Classifier(model, own, LABELS, SEQ_LEN), CPU)  # type: ignore[arg-type]
-    found = explained(of, SHORT)
-    ids = torch.tensor(own.encode(SHORT).ids)
-    label = int(model(ids[None]).argmax())
-    direction = model.weight[:, label] - (model.weight.sum(1) - model.weight[:, label]) / (C - 1)
-    table = model.bert.embedding.weight
-    wanted = (table[ids[1:-1]] - table[own.token_to_id("[MASK]")]) @ direction
-    assert contributions(found)[0] == pytest.approx(wanted.tolist(), abs=1e-5)
-    assert found.error < 1e-5 and found.steps == attribution.FEWEST_STEPS
-
-
-@pytest.mark.parametrize("long_text", ["truncate", "head-tail", "windows"])
-def test_words_of_a_long_text_that_are_not_read_contribute_nothing(long_text: LongText) -> None:
+def test_words_of_a_long_text_that_are_not_read_contribute_nothing() -> None:
     text = " ".join(SENTENCES[:2])
-    found = explained(predictor("bert", long_text), text)
-    assert spelled(found) == [text]
-    unread = [share is None for share in contributions(found)[0]]
-    expected = {
-        "truncate": [False] * 7 + [True] * (len(unread) - 7),
-        "head-tail": [False] * 4 + [True] * (len(unread) - 7) + [False] * 3,
-        "windows": [False] * len(unread),
-    }
-    assert unread == expected[long_text]
-    assert found.prediction.truncated == (long_text != "windows")
-    assert found.error < TOLERANCE
+    ways: tuple[tuple[LongText, int, int], ...] = (("truncate", 7, 0), ("head-tail", 4, 3), ("windows", 99, 0))
+    for long_text, first, last in ways:
+        found = explained(predictor("bert", long_text), text)
+        assert spelled(found) == [text] and found.error < TOLERANCE
+        (shares,) = contributions(found)
+        read = [place < first or place >= len(shares) - last for place in range(len(shares))]
+        assert [share is not None for share in shares] == read
+        assert found.prediction.truncated == (long_text != "windows")
 
 
 def test_words_are_the_text(shipped: Predictor) -> None:
@@ -194,6 +156,7 @@ def test_byte_level_tokens_and_both_texts_of_a_pair_find_their_words() -> None:
     found = explained(of, *texts)
     assert spelled(found) == list(texts) and found.error < TOLERANCE
     assert all(share is not None for shares in contributions(found) for share in shares)
+    assert found.baseline + total(found) == pytest.approx(found.margin, abs=TOLERANCE * abs(found.margin))
 
 
 @pytest.mark.deep

@@ -109,11 +109,6 @@ def test_evaluation_knows_no_dropout_and_leaves_the_mode_as_it_was(tmp_path: Pat
         assert {module.training for module in model.modules()} == {training}
 
 
-def test_an_untrained_model_is_as_good_as_guessing(tmp_path: Path) -> None:
-    parts = setup(tmp_path, LONG, begin_with="random")
-    assert evaluate(parts).loss == pytest.approx(math.log(parts.subject.masked_lm.model.config.vocab_size), abs=0.1)
-
-
 def test_no_more_than_so_many_rows_are_read(parts: PretrainSetup, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
     parts.subject.masked_lm.model.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))

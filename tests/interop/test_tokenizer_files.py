@@ -1,5 +1,4 @@
 import json
-import random
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from src.data.tokenizer import build_tokenizer
 from src.interop.tokenizer_files import ReadingSettings, read_settings, read_tokenizer, save_tokenizer
 from src.utils.config import TokenizerConfig
 from src.utils.errors import CheckpointError
+from tests.interop.peers import random_strings
 
 TEXTS = [
     "The café's naïve owner didn't say \u00e0 bient\u00f4t, he said: see you!",
@@ -46,6 +46,10 @@ def vocabulary() -> list[str]:
     return list(dict.fromkeys([*SPECIAL, *pieces, *letters]))
 
 
+def words() -> list[str]:
+    return [token.removeprefix("##") for token in vocabulary()]
+
+
 def write(folder: Path, tokens: list[str] | None = None, **options: Any) -> Path:
     (folder / "vocab.txt").write_text("".join(f"{token}\n" for token in tokens or vocabulary()), encoding="utf-8")
     if options:
@@ -60,27 +64,11 @@ def refusal(folder: Path, vocab_size: int = 10_000) -> str:
     return str(caught.value)
 
 
-def random_strings(count: int, seed: int = 0) -> list[str]:
-    """Words of the vocabulary, their letters, special tokens, and anything from all over Unicode."""
-    draw = random.Random(seed)
-    tokens = [token.removeprefix("##") for token in vocabulary()]
-    anything = [chr(code) for code in (*range(0x20, 0x250), 0x300, 0x301, 0x308, 0x200B, 0x3000, 0xFFFD, 0x1F600)]
-    pools = (tokens, CASED, anything, [" ", "  ", "\t", "\n"], None)
-    strings = []
-    for _ in range(count):
-        pieces = []
-        for pool in draw.choices(pools, (4, 4, 3, 4, 1), k=draw.randint(0, 20)):
-            code = draw.randrange(0x110000)
-            pieces.append(draw.choice(pool) if pool else "" if 0xD800 <= code < 0xE000 else chr(code))
-        strings.append("".join(pieces))
-    return strings
-
-
 @pytest.mark.parametrize("options", SETTINGS, ids=str)
 def test_vocab_txt_gives_the_ids_of_transformers(options: dict[str, Any], tmp_path: Path) -> None:
     folder = write(tmp_path, **options)
     ours, theirs = read_tokenizer(folder, len(vocabulary())), transformers.BertTokenizer.from_pretrained(folder)
-    texts = random_strings(500)
+    texts = random_strings(words(), 500)
     ours.no_truncation()
     assert [found.ids for found in ours.encode_batch(texts)] == theirs(texts)["input_ids"]
     pair, their_pair = ours.encode("a film", "the plot"), theirs("a film", "the plot")
@@ -127,7 +115,7 @@ def test_a_tokenizer_from_vocab_txt_is_written_as_tokenizer_json_with_the_same_i
     save_tokenizer(tmp_path / "saved", tokenizer, ReadingSettings(64, "windows"), has_segments=True)
     again = read_tokenizer(tmp_path / "saved", len(vocabulary()))
     theirs = transformers.AutoTokenizer.from_pretrained(tmp_path / "saved")
-    for text in random_strings(50, seed=1):
+    for text in random_strings(words(), 50, seed=1):
         assert again.encode(text).ids == tokenizer.encode(text).ids == theirs(text)["input_ids"]
     assert read_settings(tmp_path / "saved") == ReadingSettings(64, "windows")
 
