@@ -97,9 +97,3 @@ def test_text_beyond_the_last_line_is_cut() -> None:
     assert len(page.wrap("a" * 99, 200, 13, 3)) == 3
     assert page.text((0, 0), "x" * 999, 13, room=120) <= 120
     assert page.text((0, 0), "short", 13, room=120) < 120
-
-
-def test_only_the_first_twelve_examples_are_shown(tmp_path: Path) -> None:
-    shown = picture_of(tmp_path, [FLAWED] * 12)
-    np.testing.assert_array_equal(picture_of(tmp_path, [FLAWED] * 12 + [FINE] * 5), shown)
-    assert (picture_of(tmp_path, [FLAWED] * 11 + [FINE] * 5) != shown).any()

@@ -55,17 +55,15 @@ def in_order(text: str, *facts: str) -> bool:
     return True
 
 
-def test_the_card_of_a_pretrained_model_tells_model_data_and_training() -> None:
-    found = words(masked_lm_card(PRETRAINING, NUMBERS))
+def test_the_card_of_a_pretrained_model_tells_model_data_training_and_numbers_beside_the_baselines() -> None:
+    card = masked_lm_card(PRETRAINING, NUMBERS)
+    found = words(card)
     model = ("books.txt + films:train", "5,399,808 parameters", "4 layers", "256 wide", "random weights")
     assert in_order(found, *model, "75,000 documents", "20,000,123 tokens")
     for fact in ("rate 0.3", "rows of 128", "12,345 steps", "32 rows", "learning rate 0.001", "seed 7"):
         assert fact in found
-
-
-def test_the_card_of_a_pretrained_model_shows_its_numbers_beside_the_baselines() -> None:
-    lines = masked_lm_card(PRETRAINING, NUMBERS).splitlines()
-    head, _, *rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")]
+    table = [line.strip("|").split("|") for line in card.splitlines() if line.startswith("|")]
+    head, _, *rows = [[cell.strip() for cell in line] for line in table]
     assert "38,912" in head[0]
     numbers = [[cell.split()[0] for cell in row] for row in rows]
     assert numbers == [["accuracy", "45.7", "5.1"], ["loss", "2.988", "6.432"]]
