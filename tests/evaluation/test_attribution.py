@@ -10,11 +10,11 @@ from src.data.encoding import locate
 from src.data.tokenizer import token_id
 from src.evaluation import attribution
 from src.evaluation.attribution import TOLERANCE, Explanation, explain
-from src.evaluation.predictor import Prediction, Predictor
+from src.evaluation.predictor import Predictor
 from src.interop.huggingface import Classifier
 from src.model.bert import BertForSequenceClassification
 from src.utils.config import SHIPPED_CHECKPOINT, DataConfig, LongText
-from src.utils.errors import CheckpointError, UsageError
+from src.utils.errors import CheckpointError
 from tests.data.test_encoding import roberta_like
 from tests.interop.peers import FAMILIES, LABELS, SENTENCES, SEQ_LEN, C, our_config, randomized, tokenizer
 
@@ -134,12 +134,6 @@ def test_a_tokenizer_without_mask_and_padding_is_a_checkpoint_error(monkeypatch:
     monkeypatch.setattr(attribution, "roles", lambda _: {})
     with pytest.raises(CheckpointError, match=r"\[MASK\]"):
         explained(predictor("bert"), SHORT)
-
-
-def test_without_captum_the_user_is_told_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("src.utils.errors.find_spec", lambda name: None)
-    with pytest.raises(UsageError, match="pip install captum"):
-        explain(predictor("bert"), Prediction(SHORT, "good", 1.0))
 
 
 def test_a_single_class_has_its_logit_for_a_margin() -> None:

@@ -30,15 +30,6 @@ def test_the_draw_follows_the_seed_and_not_the_answers() -> None:
     assert draw_examples([], [], torch.zeros(0, 3), NAMES, 10, 0) == []
 
 
-def test_every_example_is_drawn_equally_often() -> None:
-    texts, counts = [str(index) for index in range(10)], [0] * 10
-    for seed in range(1000):
-        for example in draw_examples(texts, [0] * 10, torch.zeros(10, 3), NAMES, 3, seed):
-            counts[int(example.text)] += 1
-    # 300 expected, standard deviation 14.5: five of them.
-    assert all(abs(count - 300) < 73 for count in counts)
-
-
 def test_the_table_marks_wrong_answers_and_cuts_texts() -> None:
     examples = [
         Example("a fine film", "positive", "positive", 0.987),

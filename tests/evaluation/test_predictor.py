@@ -97,11 +97,6 @@ def test_unknown_and_truncated_texts_are_marked(predictor: Predictor) -> None:
     assert predictor.predict(["a fine \udcff film"])[0].label is not None  # half a surrogate pair
 
 
-def test_predicting_is_deterministic_though_the_model_has_dropout(predictor: Predictor) -> None:
-    assert predictor.model.config.hidden_dropout_prob > 0
-    assert predictor.predict(TEXTS) == predictor.predict(TEXTS)
-
-
 def test_classify_leaves_the_mode_as_it_was(predictor: Predictor) -> None:
     dataset = predictor.dataset(TEXTS)
     wanted = predictor.logits(dataset)

@@ -79,11 +79,6 @@ def test_labels_and_columns_that_are_unknown_are_refused(folder: Path) -> None:
         evaluate_split(predictor, folder, config(text_column="colour"))
 
 
-def test_a_model_without_run_json_needs_no_more_than_a_dataset(folder: Path) -> None:
-    (folder / "run.json").unlink()
-    assert evaluate_split(Predictor.load(folder, "cpu"), folder, config(dataset="sample")).evaluation.n == 220
-
-
 def test_numbers_that_cannot_be_saved_are_still_returned(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (folder / "evaluation-validation.json").unlink()
     (folder / "evaluation-validation.json").mkdir()

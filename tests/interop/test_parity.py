@@ -7,14 +7,19 @@ import pytest
 import torch
 import torch.nn.functional as F
 import transformers
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from src.interop.configs import ARCHITECTURES, from_hugging_face_config, to_hugging_face_config
-from src.interop.huggingface import Classifier, from_checkpoint, load_classifier, save_classifier
-from src.interop.key_tables import from_hugging_face, to_hugging_face
+from src.interop.configs import ARCHITECTURES
+from src.interop.huggingface import (
+    Classifier,
+    MaskedLanguageModel,
+    load_classifier,
+    load_masked_lm,
+    save_classifier,
+    save_masked_lm,
+)
+from src.interop.key_tables import to_hugging_face
 from src.model.bert import BertForMaskedLM, BertForSequenceClassification
-from src.utils.folder import read_json, write_json
 from tests.interop.peers import (
     FAMILIES,
     LABELS,
@@ -60,13 +65,10 @@ def masked_lms(family: str, direction: str, folder: Path) -> Pair:
     if direction == "theirs to ours":
         theirs = their_model(family, "masked_lm")
         theirs.save_pretrained(folder)
-        config, _ = from_hugging_face_config(read_json(folder / "config.json"), "config.json")
-        ours = BertForMaskedLM(config).eval()
-        ours.load_state_dict(from_hugging_face(from_checkpoint(folder, config), ours.state_dict(), family))
-        return ours, theirs
+        tokenizer().save(str(folder / "tokenizer.json"))
+        return load_masked_lm(folder).model, theirs
     ours = randomized(BertForMaskedLM(our_config(family)))
-    write_json(folder / "config.json", to_hugging_face_config(ours.config, "masked_lm"))
-    save_file(to_hugging_face(ours.state_dict(), family), folder / "model.safetensors", {"format": "pt"})
+    save_masked_lm(folder, MaskedLanguageModel(ours, tokenizer(), SEQ_LEN))
     return ours, open_theirs(folder, family, "masked_lm")
 
 

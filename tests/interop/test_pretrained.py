@@ -257,16 +257,6 @@ def test_texts_are_as_long_as_asked_for_and_as_the_position_table_allows(make: M
         assert (classifier.seq_len, classifier.long_text) == (wanted, "head-tail")
 
 
-def test_treebank_spelling_is_undone_if_asked_for(make: Make) -> None:
-    folder = make("bert")
-    bare = Tokenizer.from_str(tokenizer().to_str())
-    bare.normalizer = BertNormalizer()
-    bare.save(str(folder / "tokenizer.json"))
-    for undo in (True, False):
-        found = load(folder, plain_text=undo)[0].tokenizer
-        assert (found.encode("-lrb- a film").ids == found.encode("( a film").ids) is undo
-
-
 # What is refused
 
 
@@ -609,13 +599,6 @@ def test_a_head_that_is_there_gives_the_logits_of_transformers(family: str, make
 def test_rows_longer_than_the_position_table_are_refused(make: Make) -> None:
     with pytest.raises(UsageError, match=r"--seq-len 12 .*11"):
         load_pretrained_masked_lm(make("bert"), masked_config(seq_len=12))
-
-
-def test_what_comes_with_the_checkpoint_cannot_be_chosen(
-    make: Make, reviews: Path, programs: Programs, tmp_path: Path
-) -> None:
-    answer = pretrain_further(programs, tmp_path, make("bert"), reviews, tmp_path / "run", "--vocab-size", 99)
-    assert answer.code == 2 and "vocab_size" in answer.error and not (tmp_path / "run").exists()
 
 
 def test_a_tokenizer_that_cannot_mask_is_refused(make: Make, reviews: Path, programs: Programs, tmp_path: Path) -> None:

@@ -1,4 +1,3 @@
-import json
 import os
 import shutil
 import socket
@@ -13,7 +12,6 @@ from huggingface_hub import ModelCard
 
 from src.interop.upload import completed_card
 from src.utils.config import REPOSITORY, SHIPPED_CHECKPOINT
-from src.utils.folder import MANIFEST
 from tests.conftest import Answer, Programs, TrainedRun
 from tests.interop.hub_server import TOKEN, Hub, running_hub
 
@@ -148,16 +146,6 @@ def test_an_edited_card_is_completed_but_keeps_what_it_says(tmp_path: Path) -> N
         "pipeline_tag": "text-classification",
         "language": "de",
     }
-
-
-def test_a_model_that_names_no_architecture_counts_as_a_classifier(tmp_path: Path) -> None:
-    folder = copy(tmp_path)
-    (folder / MANIFEST).unlink()
-    settings = json.loads((folder / "config.json").read_text())
-    for architectures in (None, {"of": "another kind"}):
-        (folder / "config.json").write_text(json.dumps(settings | {"architectures": architectures}))
-        card: Any = ModelCard(completed_card(folder, "me/mine", None, None))
-        assert card.data.pipeline_tag == "text-classification"
 
 
 def test_a_masked_language_model_has_a_task_of_its_own(pretrained_run: TrainedRun) -> None:
