@@ -1,6 +1,5 @@
 import importlib.util
 import json
-import os
 import shutil
 from collections.abc import Callable
 from functools import cache
@@ -463,9 +462,7 @@ def test_hidden_states_of_minilm_are_those_of_transformers(
     assert report.initialised == ["classifier.weight", "classifier.bias"]
     theirs = transformers.AutoModel.from_pretrained(minilm).eval()
     read = transformers.AutoTokenizer.from_pretrained(minilm)
-    data = DataConfig() if os.environ.get("SST2_DIR") else DataConfig(dataset=SAMPLE)
-    texts = sorted(open_corpus(data, ("validation",)).splits["validation"].texts[:200], key=len)
-    assert len(texts) == 200
+    texts = sorted(sample_texts()[:200], key=len)
     for start in range(0, len(texts), 10):  # of about one length
         some = texts[start : start + 10]
         inputs = read(some, return_tensors="pt", padding=True, truncation=True, max_length=128)
