@@ -1,14 +1,10 @@
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor
 
 from src.data.batching import Batch, collate, group_by_length, halves, to_device
-from src.model.bert import BertForSequenceClassification
-from tests.model.tiny import randomized, tiny_config
 
 lengths_of_examples = st.lists(st.integers(1, 80), max_size=200)
 budgets = st.integers(1, 400)
@@ -27,32 +23,15 @@ def padded(batch: list[int], lengths: list[int]) -> int:
 
 @settings(deadline=None)
 @given(lengths_of_examples, budgets, st.integers(0, 2**31), epochs)
-def test_every_example_is_in_exactly_one_batch(lengths: list[int], budget: int, seed: int, epoch: int | None) -> None:
-    batches = group_by_length(lengths, budget, seed, epoch)
-    assert sorted(index for batch in batches for index in batch) == list(range(len(lengths)))
-    assert all(batches)
-
-
-@settings(deadline=None)
-@given(lengths_of_examples, budgets, epochs)
-def test_only_a_batch_of_one_may_exceed_the_budget(lengths: list[int], budget: int, epoch: int | None) -> None:
-    for batch in group_by_length(lengths, budget, 0, epoch):
-        assert padded(batch, lengths) <= budget or len(batch) == 1
-
-
-@settings(deadline=None)
-@given(lengths_of_examples, budgets, st.integers(0, 2**31), epochs)
-def test_seed_and_epoch_fix_the_batches(lengths: list[int], budget: int, seed: int, epoch: int | None) -> None:
-    first = group_by_length(lengths, budget, seed, epoch)
-    assert first == group_by_length(lengths, budget, seed, epoch)
-
-
-@settings(deadline=None)
-@given(lengths_of_examples, budgets, st.integers(0, 2**31), epochs)
-def test_the_number_of_batches_depends_on_neither(
+def test_every_example_is_in_exactly_one_batch_within_the_budget_as_seed_and_epoch_say(
     lengths: list[int], budget: int, seed: int, epoch: int | None
 ) -> None:
-    assert len(group_by_length(lengths, budget, seed, epoch)) == len(group_by_length(lengths, budget))
+    batches = group_by_length(lengths, budget, seed, epoch)
+    assert sorted(index for batch in batches for index in batch) == list(range(len(lengths)))
+    # Only a batch of one may exceed the budget.
+    assert all(padded(batch, lengths) <= budget or len(batch) == 1 for batch in batches)
+    assert batches == group_by_length(lengths, budget, seed, epoch)
+    assert len(batches) == len(group_by_length(lengths, budget))
 
 
 def test_another_epoch_or_seed_gives_other_batches_in_another_order() -> None:
@@ -65,36 +44,32 @@ def test_another_epoch_or_seed_gives_other_batches_in_another_order() -> None:
 
 def test_without_an_epoch_short_batches_come_first_in_the_order_given() -> None:
     assert group_by_length([5, 3, 5, 3, 4], 10) == [[1, 3], [4, 0], [2]]
+    lengths = [3 + index % 2 for index in range(200)]
+    expected = [*range(0, 200, 2), *range(1, 200, 2)]
+    assert [index for batch in group_by_length(lengths, 10) for index in batch] == expected
 
 
-def test_shuffled_batches_do_not_come_by_length() -> None:
-    lengths = sst2_like_lengths(1000)
-    longest = [max(lengths[index] for index in batch) for batch in group_by_length(lengths, 300, 0, 0)]
-    assert longest != sorted(longest)
+def test_the_seed_is_zero_unless_named() -> None:
+    lengths = [3] * 50
+    named, other = group_by_length(lengths, 10, 0, 1), group_by_length(lengths, 10, 1, 1)
+    assert group_by_length(lengths, 10, epoch=1) == named != other
 
 
-def test_nearly_all_tokens_of_a_batch_are_real() -> None:
+def test_batches_are_shuffled_nearly_full_and_nearly_all_their_tokens_are_real() -> None:
     lengths = sst2_like_lengths()
-    batches = group_by_length(lengths, 32 * int(np.mean(lengths)), 0, 0)
+    budget = 32 * int(np.mean(lengths))
+    batches = group_by_length(lengths, budget, 0, 0)
     assert sum(lengths) / sum(padded(batch, lengths) for batch in batches) >= 0.95
-
-
-def test_batches_are_nearly_full() -> None:
-    lengths, budget = sst2_like_lengths(), 400
-    assert len(group_by_length(lengths, budget, 0, 0)) <= 1.1 * sum(lengths) / budget
-
-
-def test_equal_lengths_need_no_mask() -> None:
-    batch = collate([torch.tensor([1, 2, 3]), torch.tensor([4, 5, 6])], [1, 0], PAD)
-    assert batch["attention_mask"] is None
-    assert batch["input_ids"].tolist() == [[1, 2, 3], [4, 5, 6]]
-    assert batch["labels"].tolist() == [1, 0]
+    assert len(batches) <= 1.1 * sum(lengths) / budget
+    longest = [max(lengths[index] for index in batch) for batch in batches]
+    assert longest != sorted(longest)
 
 
 @settings(deadline=None)
 @given(st.lists(st.lists(st.integers(0, 20), min_size=1, max_size=9), min_size=1, max_size=8))
 def test_the_mask_is_true_exactly_at_real_tokens(rows: list[list[int]]) -> None:
-    batch = collate([torch.tensor(row) for row in rows], [0] * len(rows), PAD)
+    batch = collate([torch.tensor(row) for row in rows], list(range(len(rows))), PAD)
+    assert batch["labels"].tolist() == list(range(len(rows)))
     width = max(map(len, rows))
     assert batch["input_ids"].tolist() == [row + [PAD] * (width - len(row)) for row in rows]
     mask = batch["attention_mask"]
@@ -137,49 +112,16 @@ def pairs_of(lengths: list[int]) -> Batch:
     return collate(rows, list(range(len(rows))), PAD, [row % 2 for row in rows])
 
 
-@pytest.mark.parametrize("lengths", [[2, 2], [3, 1, 2], [1, 4, 2, 4], [3] * 5])
+@pytest.mark.parametrize("lengths", [[3], [2, 2], [3, 1, 2], [3] * 5])
 def test_two_halves_hold_every_sentence_once_in_order(lengths: list[int]) -> None:
     whole = pairs_of(lengths)
     parts = halves(whole)
     sizes = [len(part["labels"]) for part in parts]
-    assert len(parts) == 2 and max(sizes) - min(sizes) <= 1
+    assert len(parts) == min(2, len(lengths)) and max(sizes) - min(sizes) <= 1
     assert all(part.keys() == whole.keys() for part in parts)
     for key, tensor in whole.items():
         if tensor is None:
-            assert [part[key] for part in parts] == [None, None]  # type: ignore[literal-required]
+            assert [part[key] for part in parts] == [None] * len(parts)  # type: ignore[literal-required]
         else:
             assert isinstance(tensor, torch.Tensor)
             assert torch.equal(torch.cat([part[key] for part in parts]), tensor)  # type: ignore[literal-required]
-
-
-def test_two_halves_have_the_same_sum_of_losses() -> None:
-    model = randomized(BertForSequenceClassification(tiny_config(), 5))
-
-    def loss(batch: Batch) -> Tensor:
-        logits = model(batch["input_ids"], batch["attention_mask"], batch["token_type_ids"])
-        return F.cross_entropy(logits, batch["labels"], reduction="sum")
-
-    whole = pairs_of([7, 3, 5, 7, 2])
-    assert whole["attention_mask"] is not None
-    torch.testing.assert_close(sum(map(loss, halves(whole))), loss(whole), rtol=0, atol=1e-5)
-
-
-def test_a_single_sentence_stays_one() -> None:
-    whole = pairs_of([3])
-    (only,) = halves(whole)
-    assert torch.equal(only["input_ids"], whole["input_ids"]) and torch.equal(only["labels"], whole["labels"])
-
-
-def test_many_of_one_length_stay_in_the_order_given() -> None:
-    lengths = [3 + index % 2 for index in range(200)]
-    expected = [*range(0, 200, 2), *range(1, 200, 2)]
-    assert [index for batch in group_by_length(lengths, 10) for index in batch] == expected
-
-
-def test_the_seed_is_zero_unless_named() -> None:
-    lengths = [3] * 50
-    assert (
-        group_by_length(lengths, 10, epoch=1)
-        == group_by_length(lengths, 10, 0, 1)
-        != group_by_length(lengths, 10, 1, 1)
-    )

@@ -1,12 +1,12 @@
 import gzip
 import http.server
 import os
-import re
 import socket
+import ssl
 import subprocess
 import sys
 import threading
-import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,33 +16,12 @@ from typing import Any
 import pytest
 
 from src.data import hub
+from src.utils.config import REPOSITORY
 from src.utils.errors import DataError
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 CLOSED = "http://127.0.0.1:9"
 
-# A fresh interpreter, because `datasets` reads its environment when it is imported.
-OPEN = """
-import sys, time
-{before}
-start = time.monotonic()
-from src.data.hub import load_hub
-from src.utils.errors import DataError
-try:
-    print("loaded", {{name: list(split["text"]) for name, split in load_hub("owner/name").items()}})
-except DataError as error:
-    print("DataError", error)
-print("seconds", time.monotonic() - start)
-"""
-
-
-def open_in_new_process(folder: Path, before: str = "", **environment: str) -> tuple[str, float, str]:
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
-    clean |= {"HF_HOME": str(folder / "home"), "HF_ENDPOINT": CLOSED, **environment}
-    command = [sys.executable, "-c", OPEN.format(before=before)]
-    done = subprocess.run(command, cwd=REPOSITORY, env=clean, capture_output=True, text=True, check=True)
-    answer, seconds = done.stdout.strip().rsplit("\nseconds ", 1)
-    return answer, float(seconds), done.stderr
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 def write_corpus(folder: Path, **splits: list[int]) -> Path:
@@ -69,11 +48,17 @@ def server(status: int, path: str = "/api/datasets/owner/name") -> Iterator[str]
             pass
 
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
-        threading.Thread(target=running.serve_forever, daemon=True).start()
+        threading.Thread(target=running.serve_forever, args=(0.01,), daemon=True).start()
         try:
             yield f"http://127.0.0.1:{running.server_port}"
         finally:
             running.shutdown()
+
+
+@contextmanager
+def silent_server() -> Iterator[str]:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        yield f"http://127.0.0.1:{silent.getsockname()[1]}"
 
 
 @pytest.fixture
@@ -81,59 +66,56 @@ def online(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     for name in ("HF_HUB_OFFLINE", "http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(urllib.request, "_opener", None)  # it keeps the proxies of its first use
+    monkeypatch.setenv("HF_ENDPOINT", CLOSED)
     return monkeypatch
 
 
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import datasets.config
-
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+# Does the hub answer?
 
 
-@pytest.mark.parametrize("status, expected", [(200, True), (401, True), (404, True), (403, False), (503, False)])
-def test_the_hub_answers_when_it_knows_or_denies_the_corpus(
-    online: pytest.MonkeyPatch, status: int, expected: bool
-) -> None:
-    with server(status) as url:
-        online.setenv("HF_ENDPOINT", url + "/")
-        assert hub.hub_answers("owner/name") is expected
+def test_the_hub_answers_when_it_knows_or_denies_the_corpus(online: pytest.MonkeyPatch) -> None:
+    for status, expected in ((200, True), (401, True), (404, True), (403, False), (503, False)):
+        with server(status) as url:
+            online.setenv("HF_ENDPOINT", url + "/")
+            assert hub.hub_answers("owner/name", timeout=30) is expected
 
 
 def test_of_a_model_it_is_asked_for_a_model(online: pytest.MonkeyPatch) -> None:
     with server(200, "/api/models/owner/name") as url:
         online.setenv("HF_ENDPOINT", url)
-        assert hub.hub_answers("owner/name", "models") and not hub.hub_answers("owner/name")
+        assert hub.hub_answers("owner/name", "models", timeout=30) and not hub.hub_answers("owner/name", timeout=30)
 
 
-@pytest.mark.parametrize("endpoint", [CLOSED, "http://no-such-host.invalid", "nonsense"])
-def test_the_hub_does_not_answer_where_nobody_listens(online: pytest.MonkeyPatch, endpoint: str) -> None:
-    online.setenv("HF_ENDPOINT", endpoint)
-    assert not hub.hub_answers("owner/name")
+def test_the_hub_does_not_answer_where_nobody_listens_or_somebody_is_silent(online: pytest.MonkeyPatch) -> None:
+    with silent_server() as silent:
+        for endpoint in (CLOSED, "nonsense", silent):
+            online.setenv("HF_ENDPOINT", endpoint)
+            assert not hub.hub_answers("owner/name", timeout=0.3)
 
 
-def test_a_hub_that_accepts_and_keeps_silent_counts_as_no_answer_in_time(online: pytest.MonkeyPatch) -> None:
-    import datasets  # noqa: F401  # its import is not what is timed
+def test_a_hub_whose_certificate_this_python_does_not_know_answers(online: pytest.MonkeyPatch) -> None:
+    for reason, expected in ((ssl.SSLCertVerificationError(), True), (OSError(), False)):
 
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        online.setenv("HF_ENDPOINT", f"http://127.0.0.1:{silent.getsockname()[1]}")
-        start = time.monotonic()
-        assert not hub.hub_answers("owner/name", timeout=0.3)
-        assert time.monotonic() - start < 1
+        def refuse(*_: Any, reason: OSError = reason, **__: Any) -> None:
+            raise urllib.error.URLError(reason)
+
+        online.setattr(urllib.request, "urlopen", refuse)
+        assert hub.hub_answers("owner/name", timeout=30) is expected
 
 
 def test_name_resolution_counts_against_the_time_limit(online: pytest.MonkeyPatch) -> None:
-    released = threading.Event()
+    released, finished = threading.Event(), threading.Event()
 
     def resolve(*_: Any, **__: Any) -> None:
-        released.wait(5)
+        released.wait(60)
+        finished.set()
         raise OSError("no such host")
 
     online.setattr(socket, "getaddrinfo", resolve)
-    start = time.monotonic()
     assert not hub.hub_answers("owner/name", timeout=0.2)
-    assert time.monotonic() - start < 1
+    assert not finished.is_set()
     released.set()
+    assert finished.wait(60)
 
 
 def test_the_hub_is_asked_through_the_proxy(online: pytest.MonkeyPatch) -> None:
@@ -142,65 +124,63 @@ def test_the_hub_is_asked_through_the_proxy(online: pytest.MonkeyPatch) -> None:
         online.setenv("no_proxy", "")
         online.setenv("HF_ENDPOINT", "http://hub.invalid")
         hub.hub_answers("owner/name", timeout=0.3)
-        proxy.settimeout(5)
+        proxy.settimeout(60)
         connection, _ = proxy.accept()
         with connection:
             assert connection.recv(100).startswith(b"GET http://hub.invalid/api/datasets/owner/name ")
 
 
-@pytest.mark.parametrize("switch", ["1", "on", "Yes", "TRUE"])
-def test_under_hf_hub_offline_nothing_is_asked(online: pytest.MonkeyPatch, switch: str) -> None:
+def test_under_hf_hub_offline_nothing_is_asked(online: pytest.MonkeyPatch) -> None:
     with server(200) as url:
         online.setenv("HF_ENDPOINT", url)
+        for switch, asked in (("1", False), ("on", False), ("Yes", False), ("TRUE", False), ("0", True)):
+            online.setenv("HF_HUB_OFFLINE", switch)
+            assert hub.hub_answers("owner/name", timeout=30) is asked
+
+
+# A corpus of the hub
+
+
+def test_without_hub_and_cache_the_error_names_hub_reason_and_ways_out(online: pytest.MonkeyPatch) -> None:
+    import datasets.config
+    import huggingface_hub.constants
+
+    modules: tuple[Any, ...] = (datasets.config, huggingface_hub.constants)
+    for module in modules:
+        online.setattr(module, "HF_HUB_OFFLINE", False)
+    for switch, facts in (("0", (CLOSED,)), ("1", ("https://huggingface.co", "HF_HUB_OFFLINE"))):
         online.setenv("HF_HUB_OFFLINE", switch)
-        assert not hub.hub_answers("owner/name")
-        online.setenv("HF_HUB_OFFLINE", "0")
-        assert hub.hub_answers("owner/name")
+        with pytest.raises(DataError) as caught:
+            hub.load_hub("owner/name")
+        ways_out = ("owner/name is not cached", "--dataset FOLDER", "SST2_DIR", "--dataset sample")
+        assert all(fact in str(caught.value) for fact in (*facts, *ways_out))
+        online.delenv("HF_ENDPOINT", raising=False)
+    assert not any(module.HF_HUB_OFFLINE for module in modules)  # the libraries are online as before
 
 
-@pytest.mark.parametrize(
-    "environment, said",
-    [
-        ({"HF_ENDPOINT": CLOSED + "/"}, f"{CLOSED} does not answer and owner/name is not cached here; {hub.REMEDY}"),
-        (
-            {"HF_HUB_OFFLINE": "1"},
-            "https://huggingface.co is switched off by HF_HUB_OFFLINE and owner/name is not cached",
-        ),
-    ],
-    ids=["closed", "switched_off"],
-)
-def test_the_message_names_hub_and_reason(online: pytest.MonkeyPatch, environment: dict[str, str], said: str) -> None:
-    online.delenv("HF_ENDPOINT", raising=False)
-    for name, value in environment.items():
-        online.setenv(name, value)
-    with pytest.raises(DataError) as caught:
-        hub.load_hub("owner/name")
-    assert str(caught.value).startswith(said)
+def test_a_hub_that_does_not_answer_is_not_asked_again(online: pytest.MonkeyPatch) -> None:
+    import datasets
+    import huggingface_hub.constants
+
+    switched_off = []
+
+    def load(_: str) -> dict[str, Any]:
+        switched_off.append((datasets.config.HF_HUB_OFFLINE, huggingface_hub.constants.HF_HUB_OFFLINE))
+        return {"train": []}
+
+    online.setattr(datasets, "load_dataset", load)
+    assert hub.load_hub("owner/name") == {"train": []}
+    assert switched_off == [(True, True)]
 
 
-@pytest.mark.parametrize("before", ["", "import datasets, huggingface_hub"], ids=["fresh", "already_imported"])
-def test_without_hub_and_cache_it_fails_within_five_seconds(tmp_path: Path, before: str) -> None:
-    answer, seconds, _ = open_in_new_process(tmp_path, before)
-    assert answer.startswith(f"DataError {CLOSED} does not answer and owner/name is not cached here; check the network")
-    assert "--dataset FOLDER" in answer and "SST2_DIR" in answer and "--dataset sample" in answer
-    assert seconds < 5
+# A fresh interpreter, because `datasets` reads HF_HOME when it is imported.
+OPEN = """
+from src.data.hub import load_hub
+print({name: list(split["text"]) for name, split in load_hub("owner/name").items()})
+"""
 
 
-def test_with_a_silent_hub_it_fails_within_five_seconds_of_asking(tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        endpoint = f"http://127.0.0.1:{silent.getsockname()[1]}"
-        answer, seconds, _ = open_in_new_process(tmp_path, HF_ENDPOINT=endpoint)
-    assert "does not answer and owner/name is not cached" in answer
-    assert hub.PROBE_SECONDS <= seconds < 5
-
-
-def test_switched_off_by_the_environment_is_what_the_message_says(tmp_path: Path) -> None:
-    answer, _, _ = open_in_new_process(tmp_path, HF_HUB_OFFLINE="1")
-    assert "is switched off by HF_HUB_OFFLINE and owner/name is not cached" in answer
-
-
-@pytest.mark.parametrize("before", ["", "import datasets, huggingface_hub"], ids=["fresh", "already_imported"])
-def test_a_cached_corpus_opens_without_the_hub_and_says_so(tmp_path: Path, before: str) -> None:
+def test_a_cached_corpus_opens_without_the_hub_and_says_so(tmp_path: Path) -> None:
     import datasets
 
     corpus = write_corpus(tmp_path / "corpus", train=[0, 1])
@@ -213,22 +193,11 @@ def test_a_cached_corpus_opens_without_the_hub_and_says_so(tmp_path: Path, befor
         info.replace(f'"config_name": "{built.config_name}"', '"config_name": "default"')
     )
     (cached / "name-train.arrow").write_bytes(arrow.read_bytes())
-    answer, seconds, stderr = open_in_new_process(tmp_path, before)
-    assert answer == "loaded {'train': ['train 0', 'train 1']}"
-    assert stderr == f"{CLOSED} is not asked or does not answer; reading the cached copy of owner/name\n"
-    assert seconds < 5
-
-
-def test_looking_into_the_cache_leaves_the_libraries_online(online: pytest.MonkeyPatch) -> None:
-    import datasets.config
-    import huggingface_hub.constants
-
-    online.setenv("HF_ENDPOINT", CLOSED)
-    online.setattr(datasets.config, "HF_HUB_OFFLINE", False)
-    online.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
-    with pytest.raises(DataError, match="is not cached"):
-        hub.load_hub("owner/name")
-    assert datasets.config.HF_HUB_OFFLINE is huggingface_hub.constants.HF_HUB_OFFLINE is False
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
+    environment |= {"HF_HOME": str(tmp_path / "home"), "HF_ENDPOINT": CLOSED}
+    done = subprocess.run([sys.executable, "-c", OPEN], cwd=REPOSITORY, env=environment, capture_output=True, text=True)
+    assert done.stdout == "{'train': ['train 0', 'train 1']}\n", done.stderr
+    assert len(done.stderr.splitlines()) == 1 and CLOSED in done.stderr and "owner/name" in done.stderr
 
 
 def test_whatever_load_dataset_raises_becomes_one_line(online: pytest.MonkeyPatch) -> None:
@@ -241,8 +210,11 @@ def test_whatever_load_dataset_raises_becomes_one_line(online: pytest.MonkeyPatc
     online.setattr(hub, "hub_answers", lambda _: True)
     with pytest.raises(DataError) as caught:
         hub.load_hub("owner/name")
-    assert str(caught.value).startswith("cannot load owner/name: ") and "second line" in str(caught.value)
-    assert "\n" not in str(caught.value) and "--dataset sample" in str(caught.value)
+    assert all(fact in str(caught.value) for fact in ("owner/name", "second line", "--dataset sample"))
+    assert "\n" not in str(caught.value)
+
+
+# Folders
 
 
 def test_a_folder_in_the_hubs_layout_opens_silently_without_the_network(
@@ -259,30 +231,24 @@ def test_a_folder_in_the_hubs_layout_opens_silently_without_the_network(
     assert capfd.readouterr() == ("", "")
 
 
-@pytest.mark.parametrize("name", ["owner/name", "parquet"])
-def test_a_relative_folder_named_like_something_else_is_the_folder(
-    tmp_path: Path, online: pytest.MonkeyPatch, name: str
-) -> None:
-    write_corpus(tmp_path / name, train=[0, 1])
+def test_a_relative_folder_named_like_something_else_is_the_folder(tmp_path: Path, online: pytest.MonkeyPatch) -> None:
     write_corpus(tmp_path / "neighbour", test=[0, 1])
     online.chdir(tmp_path)
-    path = hub.existing_path(name)
-    assert path is not None and list(hub.load_folder(path)) == ["train"]
+    for name in ("owner/name", "parquet"):
+        write_corpus(tmp_path / name, train=[0, 1])
+        path = hub.existing_path(name)
+        assert path is not None and list(hub.load_folder(path)) == ["train"]
 
 
-def test_a_folder_without_data_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"cannot load .*; name a folder in the hub's layout"):
-        hub.load_folder(tmp_path)
-
-
-def test_a_folder_that_cannot_be_read_is_named_with_a_remedy(tmp_path: Path) -> None:
-    folder = write_corpus(tmp_path / "corpus", train=[0, 1])
-    file = folder / "data" / "train-00000-of-00001.parquet"
+def test_a_folder_without_data_or_with_a_torn_file_is_refused(tmp_path: Path) -> None:
+    torn = write_corpus(tmp_path / "torn", train=[0, 1])
+    file = torn / "data" / "train-00000-of-00001.parquet"
     file.write_bytes(file.read_bytes()[:100])
-    with pytest.raises(DataError) as caught:
-        hub.load_folder(folder)
-    assert str(caught.value).startswith(f"cannot load {folder}: ")
-    assert str(caught.value).endswith(f"; name a folder in the hub's layout instead of {folder}")
+    (tmp_path / "empty").mkdir()
+    for folder in (torn, tmp_path / "empty"):
+        with pytest.raises(DataError) as caught:
+            hub.load_folder(folder)
+        assert str(caught.value).startswith(f"cannot load {folder}: ") and str(caught.value).endswith(str(folder))
 
 
 def test_a_folder_of_texts_is_read_as_it_is_written(tmp_path: Path) -> None:
@@ -302,34 +268,36 @@ def test_a_column_of_several_kinds_of_values_is_refused(tmp_path: Path) -> None:
     file.write_text('{"text": "a", "label": 1}\n{"text": "b", "label": {"of": "another kind"}}\n')
     with pytest.raises(DataError) as caught:
         hub.load_folder(tmp_path)
-    assert re.fullmatch(rf"{file}: \S+( \S+)+; give a column one kind of values", str(caught.value))
+    assert str(caught.value).startswith(f"{file}: ") and "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("elsewhere", [False, True], ids=["archive", "link"])
-def test_archives_and_files_from_elsewhere_are_refused(tmp_path: Path, elsewhere: bool) -> None:
+def test_archives_and_files_from_elsewhere_are_refused(tmp_path: Path) -> None:
     outside, folder = tmp_path / "outside.csv", tmp_path / "corpus"
     folder.mkdir()
     outside.write_text("text,label\nfine,1\n")
-    file = folder / ("train.csv" if elsewhere else "train.csv.gz")
-    if elsewhere:
-        file.symlink_to(outside)
-    else:
-        file.write_bytes(gzip.compress(outside.read_bytes()))
-    with pytest.raises(DataError) as caught:
-        hub.load_folder(folder)
-    kinds = ".parquet, .arrow, .txt, .csv, .tsv, .jsonl, .json"
-    assert str(caught.value) == f"{file} is none of {kinds} inside {folder}; unpack it, or put the file itself there"
+    for name in ("train.csv.gz", "train.csv"):
+        if name == "train.csv":
+            (folder / name).symlink_to(outside)
+        else:
+            (folder / name).write_bytes(gzip.compress(outside.read_bytes()))
+        with pytest.raises(DataError) as caught:
+            hub.load_folder(folder)
+        assert str(caught.value).startswith(f"{folder / name} is none of .parquet, .arrow, .txt, .csv")
+        (folder / name).unlink()
 
 
-@pytest.mark.parametrize("index", [2, 9])
-def test_a_class_that_is_not_declared_is_refused_with_its_row(tmp_path: Path, index: int) -> None:
+# Splits
+
+
+def test_a_class_that_is_not_declared_is_refused_with_its_row(tmp_path: Path) -> None:
     import datasets
 
     corpus = hub.load_folder(write_corpus(tmp_path / "corpus", train=[0, 1]))
-    table = corpus["train"].data.table.set_column(1, "label", [[0, index]])
-    lying = {"train": datasets.Dataset(datasets.table.InMemoryTable(table), info=corpus["train"].info)}
-    with pytest.raises(DataError, match=f"^owner/name, split train, row 2: label {index} is none of 2 classes$"):
-        hub.read_split(lying, "owner/name", "train")
+    for index in (2, 9):
+        table = corpus["train"].data.table.set_column(1, "label", [[0, index]])
+        lying = {"train": datasets.Dataset(datasets.table.InMemoryTable(table), info=corpus["train"].info)}
+        with pytest.raises(DataError, match=f"^owner/name, split train, row 2: label {index} .* 2 classes"):
+            hub.read_split(lying, "owner/name", "train")
 
 
 def test_a_split_is_read_with_numbered_rows_and_names_for_class_ids(tmp_path: Path) -> None:
@@ -347,40 +315,19 @@ def test_a_split_is_read_with_numbered_rows_and_names_for_class_ids(tmp_path: Pa
 def test_the_test_split_stands_in_for_validation_only_where_there_is_none(tmp_path: Path) -> None:
     without = hub.load_folder(write_corpus(tmp_path / "without", train=[0, 1], test=[1, 0, 1]))
     stand_in = hub.read_split(without, "name", "validation")
-    assert (len(stand_in.rows), stand_in.origin) == (3, "name, split test (it has no validation split)")
+    assert len(stand_in.rows) == 3 and stand_in.origin.startswith("name, split test")
     having = hub.load_folder(write_corpus(tmp_path / "having", train=[0, 1], test=[1, 0, 1], validation=[0, 1]))
     assert hub.read_split(having, "name", "validation").origin == "name, split validation"
+    with pytest.raises(DataError, match=r"name has no split dev .*train, test"):
+        hub.read_split(without, "name", "dev")
 
 
-def test_an_unknown_split_is_refused_with_those_there_are(tmp_path: Path) -> None:
-    corpus = hub.load_folder(write_corpus(tmp_path / "corpus", train=[0, 1]))
-    with pytest.raises(DataError, match=r"name has no split validation .*; it has train, other: name one of these"):
-        hub.read_split({**corpus, "other": corpus["train"]}, "name", "validation")
+# Paths and hub ids
 
 
-@pytest.mark.parametrize("source", ["stanfordnlp/sst2", "a.b/c-d_e"])
-def test_a_namespaced_name_that_is_no_path_is_a_hub_id(source: str) -> None:
-    assert hub.existing_path(source) is None
-
-
-@pytest.mark.parametrize(
-    "source",
-    [
-        "",
-        "sst2",
-        "./owner/name",
-        "../name",
-        "/owner/name",
-        "~/name",
-        "a/b/c",
-        "a/",
-        "data/rows.csv",
-        "a/b.JSONL",
-        "a b/c",
-        "x" * 5000,
-    ],
-    ids=lambda source: source[:20] or "empty",
-)
-def test_what_looks_like_a_path_but_is_not_there_is_never_a_hub_id(source: str) -> None:
-    with pytest.raises(DataError, match="does not exist"):
-        hub.existing_path(source)
+def test_a_name_is_a_hub_id_unless_it_looks_like_a_path() -> None:
+    for source in ("stanfordnlp/sst2", "a.b/c-d_e"):
+        assert hub.existing_path(source) is None
+    for source in ("", "sst2", "./owner/name", "/owner/name", "~/name", "a/b/c", "a/b.JSONL", "a b/c", "x" * 5000):
+        with pytest.raises(DataError, match="does not exist"):
+            hub.existing_path(source)

@@ -5,6 +5,8 @@ from torch import Tensor
 from src.data.masking import NOT_MASKED, Masking
 from tests.training.tiny_pretraining import generator, leaves_global_random_numbers_alone, masking
 
+both = pytest.mark.parametrize("always", [False, True], ids=["80-10-10", "always"])
+
 MASK, V = 4, 100
 SHAPE = (400, 500)
 
@@ -23,15 +25,12 @@ def near(share: Tensor, expected: float, count: int) -> bool:
     return abs(share.float().mean().item() - expected) < 5 * (expected * (1 - expected) / count) ** 0.5
 
 
-@pytest.mark.parametrize("rate", [0.15, 0.4])
-@pytest.mark.parametrize("always", [False, True])
-def test_so_many_tokens_are_chosen_as_the_rate_says(rate: float, always: bool) -> None:
-    _, labels = masking(rate, always)(ordinary(), generator())
-    assert near(labels != NOT_MASKED, rate, labels.numel())
-
-
-def test_every_place_of_a_row_is_chosen_as_often() -> None:
-    _, labels = masking(0.4)(ordinary((2000, 30)), generator())
+@both
+def test_so_many_tokens_are_chosen_as_the_rate_says_everywhere_in_a_row(always: bool) -> None:
+    for rate in (0.15, 0.4):
+        _, labels = masking(rate, always)(ordinary(), generator())
+        assert near(labels != NOT_MASKED, rate, labels.numel())
+    _, labels = masking(0.4, always)(ordinary((2000, 30)), generator())
     assert all(near(place, 0.4, 2000) for place in (labels != NOT_MASKED).T)
 
 
@@ -58,7 +57,7 @@ def test_a_random_token_is_any_ordinary_one_and_never_a_special_one() -> None:
     assert all(abs(counts[index] - expected) < 5 * expected**0.5 for index in range(5, 20) if index != 7)
 
 
-@pytest.mark.parametrize("always", [False, True])
+@both
 def test_special_tokens_are_never_chosen_and_stay_as_they_are(always: bool) -> None:
     ids = with_specials()
     masked, labels = masking(0.9, always)(ids, generator())
@@ -79,31 +78,21 @@ def test_special_ids_may_lie_anywhere_in_the_vocabulary() -> None:
     assert set(masked[~special].tolist()) == set(range(100)) - {0, 99}
 
 
-@pytest.mark.parametrize("always", [False, True])
+@both
 def test_labels_are_the_true_ids_where_chosen_and_nothing_else_changes(always: bool) -> None:
     ids = with_specials()
     masked, labels = masking(0.3, always)(ids, generator())
+    assert torch.equal(ids, with_specials())  # left as it was
     chosen = labels != NOT_MASKED
     assert masked.shape == labels.shape == ids.shape and masked.dtype == labels.dtype == torch.int64
     assert torch.equal(labels[chosen], ids[chosen])
     assert torch.equal(masked[~chosen], ids[~chosen])
+    if always:
+        assert torch.equal(chosen, (masked == MASK) & (ids != MASK))
     assert torch.nn.CrossEntropyLoss().ignore_index == NOT_MASKED
 
 
-def test_always_puts_mask_in_the_place_of_every_chosen_token() -> None:
-    masked, labels = masking(0.3, only_mask_tokens=True)(ordinary(), generator())
-    assert torch.equal(masked == MASK, labels != NOT_MASKED)
-
-
-@pytest.mark.parametrize("always", [False, True])
-def test_what_is_masked_is_left_as_it_was(always: bool) -> None:
-    ids = ordinary()
-    before = ids.clone()
-    masking(0.3, always)(ids, generator())
-    assert torch.equal(ids, before)
-
-
-@pytest.mark.parametrize("always", [False, True])
+@both
 def test_a_generator_gives_the_same_masks_whatever_the_global_random_numbers(always: bool) -> None:
     ids, found = ordinary((20, 30)), []
 

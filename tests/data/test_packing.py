@@ -43,17 +43,7 @@ def joined(texts: list[str]) -> list[str]:
 
 @pytest.mark.parametrize(
     ("count", "held_out"),
-    [
-        (2, [2]),
-        (5, [5]),
-        (19, [19]),
-        (20, [20]),
-        (21, [20]),
-        (59, [20, 40]),
-        (999, [*range(20, 999, 20)]),
-        (1000, [*range(100, 1001, 100)]),
-        (1050, [*range(100, 1001, 100)]),
-    ],
+    [(2, [2]), (19, [19]), (21, [20]), (59, [20, 40]), (999, [*range(20, 999, 20)]), (1050, [*range(100, 1001, 100)])],
 )
 def test_every_hundredth_document_is_held_out_or_more_of_few_and_at_least_one(
     count: int, held_out: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -81,21 +71,12 @@ def test_the_stream_is_what_the_tokenizer_makes_of_each_document(kind: Any, tmp_
     assert {"film", "(", "cafe"} <= corpus.tokenizer.get_vocab().keys() or kind == "wordpiece"
 
 
-def test_documents_longer_than_a_row_are_not_cut(tmp_path: Path) -> None:
-    long = " ".join(f"w{index}" for index in range(500))
-    corpus = tokenized(tmp_path, [long, "w1"], seq_len=3)
-    assert tokens(corpus, "train") == joined([long])
-
-
-@pytest.mark.parametrize("count", [0, 1])
-def test_fewer_than_two_documents_are_refused_and_leave_nothing(count: int, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=rf"^made up holds {count} documents; give two at least \(blank lines divide"):
-        tokenized(tmp_path / "cache", numbered(count))
+def test_too_little_text_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
+    for count in (0, 1):
+        with pytest.raises(DataError, match=f"made up holds {count} documents"):
+            tokenized(tmp_path / "cache", numbered(count))
     assert not (tmp_path / "cache").exists()
-
-
-def test_a_corpus_that_cannot_be_tokenized_leaves_nothing_behind(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="no word occurs 9 times"):
+    with pytest.raises(DataError, match="9 times"):
         tokenized(tmp_path, numbered(5), min_frequency=9)
     assert list(tmp_path.iterdir()) == []
 
@@ -131,7 +112,7 @@ def test_a_second_call_finds_the_first_ones_result_and_only_reads_the_text(
     counted.readings = 0
     second = tokenized_corpus(counted.documents, CONFIG, 500, tmp_path)
     assert counted.readings == 1  # for the sum; tokenizing takes two more
-    assert capsys.readouterr().err == "reading     made up\n"
+    assert capsys.readouterr().err.split() == ["reading", "made", "up"]
     assert list(tmp_path.iterdir()) == [folder]
     assert {file: (file.stat().st_ino, file.stat().st_mtime_ns) for file in folder.iterdir()} == before
     assert np.array_equal(first.train, second.train) and np.array_equal(first.validation, second.validation)
@@ -139,49 +120,51 @@ def test_a_second_call_finds_the_first_ones_result_and_only_reads_the_text(
     assert (first.sha256, first.documents) == (second.sha256, second.documents)
 
 
-@pytest.mark.parametrize(
-    "options",
-    [
-        {"vocab_size": 499},
-        {"lowercase": False},
-        {"plain_text": False},
-        {"min_frequency": 2},
-        {"tokenizer": "wordpiece"},
-    ],
-)
-def test_another_vocabulary_or_normalisation_makes_another_folder(options: dict[str, Any], tmp_path: Path) -> None:
+def test_another_vocabulary_or_normalisation_makes_another_folder(tmp_path: Path) -> None:
     texts = ["a film a film", "a film", "a film"]
-    sums = {tokenized(tmp_path, texts, **{"vocab_size": 500, **changes}).sha256 for changes in ({}, options)}
-    assert len(sums) == 2
+    changes: list[dict[str, Any]] = [{}, {"vocab_size": 499}, {"lowercase": False}, {"plain_text": False}]
+    changes += [{"min_frequency": 2}, {"tokenizer": "wordpiece"}]
+    sums = {tokenized(tmp_path, texts, **{"vocab_size": 500, **changed}).sha256 for changed in changes}
+    assert len(sums) == len(changes)
     assert {folder.name for folder in tmp_path.iterdir()} == {digest[:16] for digest in sums}
 
 
-@pytest.mark.parametrize(
-    "changed",
-    [
+def test_any_change_of_the_text_makes_another_folder(tmp_path: Path) -> None:
+    texts = [
+        ["a film", "b film", "c film"],
         ["a film", "b film", "c film."],
         ["a film", "b film"],
-        ["a film", "b film", "c film", "d film"],
         ["b film", "a film", "c film"],
         ["a film", "b", " filmc film"],  # the same letters
         ["A film", "b film", "c film"],
-    ],
-)
-def test_any_change_of_the_text_makes_another_folder(changed: list[str], tmp_path: Path) -> None:
-    for texts in (["a film", "b film", "c film"], changed):
-        tokenized(tmp_path, texts)
-    assert len(list(tmp_path.iterdir())) == 2
+    ]
+    for each in texts:
+        tokenized(tmp_path, each)
+    assert len(list(tmp_path.iterdir())) == len(texts)
 
 
-def test_the_length_of_rows_makes_no_difference(tmp_path: Path) -> None:
-    first, second = (tokenized(tmp_path, numbered(20), seq_len=seq_len) for seq_len in (8, 128))
-    assert first.sha256 == second.sha256
-    assert len(list(tmp_path.iterdir())) == 1
-
-
-def test_the_sum_is_that_of_the_text_wherever_the_cache_is(tmp_path: Path) -> None:
-    sums = {tokenized(tmp_path / name, numbered(20)).sha256 for name in ("one", "other")}
+def test_the_length_of_rows_and_the_place_of_the_cache_make_no_difference(tmp_path: Path) -> None:
+    sums = {
+        tokenized(tmp_path / name, numbered(20), seq_len=seq_len).sha256 for name, seq_len in (("a", 8), ("b", 128))
+    }
     assert len(sums) == 1 and re.fullmatch("[0-9a-f]{64}", sums.pop())
+
+
+def test_a_damaged_corpus_in_the_cache_is_made_anew(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    expected = tokenized(tmp_path, numbered(5)).train.tolist()
+    (folder,) = tmp_path.iterdir()
+    (folder / "train.bin").write_bytes(b"")
+    capsys.readouterr()
+    assert tokenized(tmp_path, numbered(5)).train.tolist() == expected
+    assert "train.bin" in capsys.readouterr().err
+
+
+def test_a_document_cut_for_the_tokenizer_is_one_document_in_the_stream(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = tokenized(tmp_path / "whole", texts := numbered(5)).train.tolist()
+    monkeypatch.setattr(documents, "LONGEST_PIECE", 5)
+    assert tokenized(tmp_path / "cut", texts).train.tolist() == whole
 
 
 # Rows
@@ -214,15 +197,8 @@ def test_the_rows_of_an_epoch_are_consecutive_slices_in_frames(
     assert len(ordered) == len(rows) == sum(map(len, batches))
     assert 0 <= first < WIDTH and first + len(text) <= length
     assert length - len(text) < 2 * WIDTH - 1
-
-
-@settings(deadline=None)
-@given(lengths, st.integers(1, 50), seeds, epochs)
-def test_the_number_of_batches_depends_on_neither_seed_nor_epoch(
-    length: int, batch_size: int, seed: int, epoch: int
-) -> None:
-    rows = rows_of(np.arange(length))
-    sizes = [len(batch) for batch in rows.batches(batch_size, seed, epoch)]
+    # The number of batches depends on neither seed nor epoch.
+    sizes = [len(batch) for batch in batches]
     assert sizes == [len(batch) for batch in rows.batches(batch_size, 0, 0)]
     assert len(sizes) == -(-len(rows) // batch_size)
     assert set(sizes[:-1]) <= {batch_size} and 0 < sizes[-1] <= batch_size
@@ -235,6 +211,7 @@ def test_another_epoch_or_seed_cuts_elsewhere_and_shuffles_anew() -> None:
         return [start for batch in rows.batches(8, seed, epoch) for start in batch]
 
     assert starts(3, 4) == starts(3, 4)
+    assert leaves_global_random_numbers_alone(lambda: rows.batches(8, 0, 0))
     assert starts(0, 0) != sorted(starts(0, 0))
     every = [starts(0, epoch) for epoch in range(60)] + [starts(seed, 0) for seed in range(1, 60)]
     assert {min(found) for found in every} == set(range(WIDTH))
@@ -245,22 +222,12 @@ def test_another_epoch_or_seed_cuts_elsewhere_and_shuffles_anew() -> None:
     )
 
 
-def test_drawing_the_order_leaves_global_random_numbers_alone() -> None:
-    rows = rows_of(np.arange(100))
-    assert leaves_global_random_numbers_alone(lambda: rows.batches(8, 0, 0))
-
-
-@pytest.mark.parametrize(("length", "expected"), [(13, 1), (19, 1), (20, 2), (27, 3)])
-def test_there_are_as_many_rows_as_fit_wherever_the_first_begins(length: int, expected: int) -> None:
-    assert len(rows_of(np.arange(length))) == expected
-
-
-@pytest.mark.parametrize("length", [1, 6, 12])
-def test_a_stream_too_short_for_a_row_is_a_data_error_with_the_way_out(length: int) -> None:
-    with pytest.raises(
-        DataError, match=f"^made up: {length} tokens, but rows of --seq-len 9 need 13; lower it or give more"
-    ):
-        rows_of(np.arange(length))
+def test_there_are_as_many_rows_as_fit_wherever_the_first_begins_and_one_at_least() -> None:
+    for length, expected in ((13, 1), (19, 1), (20, 2), (27, 3)):
+        assert len(rows_of(np.arange(length))) == expected
+    for length in (1, 12):
+        with pytest.raises(DataError, match=f"made up: {length} tokens.* --seq-len 9 need 13"):
+            rows_of(np.arange(length))
 
 
 def test_rows_of_one_token_are_the_shortest() -> None:
@@ -274,23 +241,6 @@ def test_tokens_are_counted() -> None:
     counts = rows_of(stream, vocab_size=12).counts
     assert counts.dtype == torch.int64
     assert counts.tolist() == [0, 0, 0, 9, 0, 0, 0, 27, 9, 18, 0, 0]
-
-
-def test_a_damaged_corpus_in_the_cache_is_made_anew(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    expected = tokenized(tmp_path, numbered(5)).train.tolist()
-    (folder,) = tmp_path.iterdir()
-    (folder / "train.bin").write_bytes(b"")
-    capsys.readouterr()
-    assert tokenized(tmp_path, numbered(5)).train.tolist() == expected
-    assert "train.bin is damaged" in capsys.readouterr().err
-
-
-def test_a_document_cut_for_the_tokenizer_is_one_document_in_the_stream(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    whole = tokenized(tmp_path / "whole", texts := numbered(5)).train.tolist()
-    monkeypatch.setattr(documents, "LONGEST_PIECE", 5)
-    assert tokenized(tmp_path / "cut", texts).train.tolist() == whole
 
 
 # Masks

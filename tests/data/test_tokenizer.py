@@ -1,4 +1,3 @@
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -43,8 +42,12 @@ TOKENIZERS = {kind: build(kind, seq_len=12) for kind in KINDS}
 
 
 def normalized(text: str, **options: Any) -> str:
-    result: str = build(**options).normalizer.normalize_str(text)
+    result: str = build(texts=["a", "a"], **options).normalizer.normalize_str(text)
     return result
+
+
+def words_of(tokenizer: Tokenizer) -> set[str]:
+    return set(tokenizer.get_vocab()) - set(SPECIAL_TOKENS)
 
 
 @both_kinds
@@ -55,58 +58,35 @@ def test_special_tokens_have_the_first_ids_and_are_special(kind: str) -> None:
     added = tokenizer.get_added_tokens_decoder()
     assert {index: token.content for index, token in added.items()} == dict(enumerate(SPECIAL_TOKENS))
     assert all(token.special for token in added.values())
-
-
-def test_a_token_the_tokenizer_lacks_is_a_data_error() -> None:
-    with pytest.raises(DataError, match=r"no \[NEW\]; build or load one that has \[PAD\], \[UNK\]"):
-        token_id(TOKENIZERS["wordlevel"], "[NEW]")
+    with pytest.raises(DataError, match=r"\[NEW\].*\[PAD\], \[UNK\]"):
+        token_id(tokenizer, "[NEW]")
 
 
 @both_kinds
-def test_a_saved_tokenizer_is_reloaded_byte_for_byte(kind: str, tmp_path: Path) -> None:
-    first, second = tmp_path / "first.json", tmp_path / "second.json"
-    TOKENIZERS[kind].save(str(first))
-    reloaded = Tokenizer.from_file(str(first))
-    reloaded.save(str(second))
-    assert first.read_bytes() == second.read_bytes()
-    text = "It 's unflinchingly -LRB- zany -RRB- !"
-    assert reloaded.encode(text).ids == TOKENIZERS[kind].encode(text).ids
-
-
-@both_kinds
-@pytest.mark.parametrize("vocab_size", [90, 110, 300])
-def test_the_same_texts_give_the_same_file(kind: str, vocab_size: int) -> None:
-    files = {build(kind, vocab_size=vocab_size).to_str() for _ in range(8)}
-    assert len(files) == 1
-
-
-@both_kinds
-def test_texts_may_come_from_a_generator(kind: str) -> None:
+def test_the_same_texts_give_the_same_file(kind: str) -> None:
+    for vocab_size in (90, 110, 300):
+        assert len({build(kind, vocab_size=vocab_size).to_str() for _ in range(5)}) == 1
     config = TokenizerConfig(tokenizer=kind)  # type: ignore[arg-type]
     assert build_tokenizer((text for text in TEXTS), config, 300).to_str() == build(kind).to_str()
 
 
 @both_kinds
-def test_truncation_keeps_the_frame(kind: str) -> None:
-    encoding = build(kind, seq_len=5).encode("a witty movie and a charming journey")
+def test_texts_and_pairs_are_framed_and_truncated_within_their_frame(kind: str) -> None:
+    tokenizer = build(kind, seq_len=5)
+    encoding = tokenizer.encode("a witty movie and a charming journey")
     assert encoding.tokens[0] == "[CLS]" and encoding.tokens[-1] == "[SEP]" and len(encoding) == 5
     assert encoding.overflowing
-
-
-@both_kinds
-def test_pairs_are_framed_twice_with_their_type_ids(kind: str) -> None:
-    encoding = build(kind).encode("a movie", "a witty journey")
+    frame_and_truncate(tokenizer, 64)
+    encoding = tokenizer.encode("a movie", "a witty journey")
     assert encoding.tokens == ["[CLS]", "a", "movie", "[SEP]", "a", "witty", "journey", "[SEP]"]
     assert encoding.type_ids == [0, 0, 0, 0, 1, 1, 1, 1]
-
-
-def test_pairs_are_truncated_within_their_frame() -> None:
-    tokenizer = build()
     frame_and_truncate(tokenizer, 6)
     encoding = tokenizer.encode("a movie a movie", "a witty journey")
     assert len(encoding) == 6
     assert encoding.tokens[0] == "[CLS]" and encoding.tokens[-1] == "[SEP]" and encoding.tokens.count("[SEP]") == 2
 
+
+# Treebank spelling, HTML, case, quotes
 
 TREEBANK = [
     ("ca n't", "can't"),
@@ -124,51 +104,38 @@ TREEBANK = [
 ]
 
 
-@pytest.mark.parametrize("split, joined", TREEBANK)
-def test_treebank_spelling_is_undone(split: str, joined: str) -> None:
-    assert normalized(split) == joined
+def test_treebank_spelling_is_undone_unless_that_is_switched_off() -> None:
+    for split, joined in TREEBANK:
+        assert normalized(split) == joined
+        assert normalized(split, plain_text=False) == split.replace("\u2019", "'")
+        assert TOKENIZERS["wordpiece"].encode(split).ids == TOKENIZERS["wordpiece"].encode(joined).ids
 
 
-@pytest.mark.parametrize("split", [split for split, _ in TREEBANK if "\u2019" not in split])
-def test_treebank_spelling_stays_where_undoing_is_switched_off(split: str) -> None:
-    assert normalized(split, plain_text=False) == split
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
+def test_undoing_treebank_leaves_ordinary_text_alone() -> None:
+    for text in (
         "It's a well-made film (if long); I can't wait, can you?",
         "American notions, pecan not included",
         "dogs' days in the '90s, rock 'n' roll",
         "wan napkins, gone narrow, begot tales",
         'she said "no" - twice',
         "",
-    ],
-)
-def test_undoing_treebank_leaves_ordinary_text_alone(text: str) -> None:
-    assert normalized(text, lowercase=False) == text
+    ):
+        assert normalized(text, lowercase=False) == text
 
 
 @pytest.mark.parametrize("options", [{}, {"plain_text": False}, {"plain_text": False, "lowercase": False}], ids=str)
-@pytest.mark.parametrize(
-    "split, ordinary",
-    [
-        ("it 's", "it's"),
-        ("is n't it", "isn't it"),
-        ("wo n't wait", "won't wait"),
-        ("IT 'S , IS N'T IT", "IT'S, ISN'T IT"),
-    ],
-)
-def test_treebank_and_ordinary_spelling_give_the_same_words(split: str, ordinary: str, options: dict[str, Any]) -> None:
+def test_treebank_and_ordinary_spelling_give_the_same_words(options: dict[str, Any]) -> None:
     tokenizer = build(texts=[*TEXTS, "IT 'S , IS N'T IT"], min_frequency=1, **options)
-    assert tokenizer.encode(split).ids == tokenizer.encode(ordinary).ids
-    assert token_id(tokenizer, "[UNK]") not in tokenizer.encode(split).ids
+    for split in ("it 's", "is n't it", "wo n't wait", "IT 'S , IS N'T IT"):
+        ordinary = split.replace(" '", "'").replace(" n't", "n't").replace(" N'T", "N'T").replace(" ,", ",")
+        assert tokenizer.encode(split).ids == tokenizer.encode(ordinary).ids
+        assert token_id(tokenizer, "[UNK]") not in tokenizer.encode(split).ids
 
 
-@pytest.mark.parametrize("split, joined", TREEBANK)
-def test_treebank_and_ordinary_spelling_give_the_same_word_pieces(split: str, joined: str) -> None:
-    tokenizer = TOKENIZERS["wordpiece"]
-    assert tokenizer.encode(split).ids == tokenizer.encode(joined).ids
+def test_html_line_breaks_become_a_blank() -> None:
+    for text in ("a film<br /><br />is", "a film <br/> is", "a film<br>\n<br />is"):
+        assert normalized(text).split() == ["a", "film", "is"]
+        assert "<br" in normalized(text, plain_text=False)
 
 
 @both_kinds
@@ -179,161 +146,105 @@ def test_case_and_accents_do_not_matter(kind: str) -> None:
     assert tokenizer.encode("A witty movie\u0301").ids == expected
 
 
-def test_case_and_accents_stay_without_lowercase() -> None:
+def test_without_lowercase_case_and_accents_stay_and_quotes_become_straight_all_the_same() -> None:
     assert normalized("Caf\u00e9", lowercase=False) == "Caf\u00e9"
+    for lowercase in (True, False):
+        assert normalized("\u201cit\u2019s\u201d \u2018so\u2019", lowercase=lowercase) == "\"it's\" 'so'"
 
 
-@pytest.mark.parametrize("lowercase", [True, False])
-def test_curly_quotes_become_straight(lowercase: bool) -> None:
-    assert normalized("\u201cit\u2019s\u201d \u2018so\u2019", lowercase=lowercase) == "\"it's\" 'so'"
+# Vocabularies
 
 
-def test_rare_words_become_unknown() -> None:
-    tokenizer = build(texts=["good good bad"])
-    assert tokenizer.encode("good bad ugly").tokens == ["[CLS]", "good", "[UNK]", "[UNK]", "[SEP]"]
+def test_words_seen_less_than_min_frequency_become_unknown() -> None:
+    texts = ["a a a", "b b", "c"]
+    for min_frequency, words in ((1, {"a", "b", "c"}), (2, {"a", "b"}), (3, {"a"})):
+        assert words_of(build(texts=texts, min_frequency=min_frequency)) == words
+    assert build(texts=texts).encode("a b c d").tokens == ["[CLS]", "a", "b", "[UNK]", "[UNK]", "[SEP]"]
 
 
-@pytest.mark.parametrize("min_frequency, words", [(1, {"a", "b", "c"}), (2, {"a", "b"}), (3, {"a"})])
-def test_words_seen_less_than_min_frequency_stay_out(min_frequency: int, words: set[str]) -> None:
-    tokenizer = build(texts=["a a a", "b b", "c"], min_frequency=min_frequency)
-    assert set(tokenizer.get_vocab()) == set(SPECIAL_TOKENS) | words
-
-
-def test_word_pieces_are_joined_from_min_frequency_on() -> None:
+def test_word_pieces_are_joined_from_min_frequency_on_and_spell_unseen_words() -> None:
     texts = ["ab"] * 3 + ["cd"] * 2
     joined = {"ab", "cd"}
-    assert joined & set(build("wordpiece", texts, min_frequency=3).get_vocab()) == {"ab"}
-    assert joined & set(build("wordpiece", texts, min_frequency=2).get_vocab()) == joined
+    assert joined & words_of(build("wordpiece", texts, min_frequency=3)) == {"ab"}
+    assert joined & words_of(build("wordpiece", texts, min_frequency=2)) == joined
+    tokens = TOKENIZERS["wordpiece"].encode("wittily").tokens
+    assert "".join(token.removeprefix("##") for token in tokens) == "[CLS]wittily[SEP]"
 
 
-def test_a_small_vocabulary_keeps_the_most_frequent_words() -> None:
-    tokenizer = build(texts=["a a a b b c c c c"], vocab_size=7)
-    assert set(tokenizer.get_vocab()) == {*SPECIAL_TOKENS, "c", "a"}
-
-
-@pytest.mark.parametrize(
-    "kind, vocab_size", [("wordlevel", 6), ("wordlevel", 30), ("wordpiece", 60), ("wordpiece", 75)]
-)
-def test_the_vocabulary_grows_to_its_limit_and_no_further(kind: str, vocab_size: int) -> None:
-    assert build(kind, vocab_size=vocab_size).get_vocab_size() == vocab_size
-
-
-def test_word_pieces_whose_letters_exceed_the_limit_are_refused() -> None:
-    with pytest.raises(
-        DataError, match=r"letters of the training text alone make \d+ WordPieces; raise --vocab-size 20"
-    ):
+def test_the_vocabulary_grows_to_its_limit_with_the_most_frequent_words_and_no_further() -> None:
+    assert words_of(build(texts=["a a a b b c c c c"], vocab_size=7)) == {"c", "a"}
+    for kind, vocab_size in (("wordlevel", 6), ("wordlevel", 30), ("wordpiece", 60), ("wordpiece", 75)):
+        assert build(kind, vocab_size=vocab_size).get_vocab_size() == vocab_size
+    with pytest.raises(DataError, match=r"--vocab-size 20"):
         build("wordpiece", vocab_size=20)
 
 
-def test_word_pieces_spell_unseen_words() -> None:
-    tokens = TOKENIZERS["wordpiece"].encode("wittily").tokens
-    assert "[UNK]" not in tokens
-    assert "".join(token.removeprefix("##") for token in tokens[1:-1]) == "wittily"
-
-
 @both_kinds
-@pytest.mark.parametrize("texts", [[], ["", "  \n"]], ids=["no_texts", "blank_texts"])
-def test_an_empty_vocabulary_is_a_data_error(kind: str, texts: list[str]) -> None:
-    with pytest.raises(DataError, match="no word occurs 2 times in the training text; lower --min-frequency"):
-        build(kind, texts)
-
-
-def test_a_vocabulary_of_rare_words_only_is_a_data_error() -> None:
-    with pytest.raises(DataError, match="no word occurs 3 times"):
+def test_an_empty_vocabulary_is_a_data_error(kind: str) -> None:
+    for texts in ([], ["", "  \n"]):
+        with pytest.raises(DataError, match=r"2 times.*--min-frequency"):
+            build(kind, texts)
+    with pytest.raises(DataError, match="3 times"):
         build(texts=["one two two"], min_frequency=3)
+
+
+# Round trips
 
 
 @both_kinds
 @settings(deadline=None)
 @given(text=st.text(max_size=60))
-def test_any_text_is_encoded_in_range_and_framed(kind: str, text: str) -> None:
+def test_any_text_is_encoded_in_range_and_framed_and_a_reloaded_tokenizer_gives_the_same_ids(
+    kind: str, text: str
+) -> None:
     tokenizer = TOKENIZERS[kind]
     encoding = tokenizer.encode(text)
     assert 2 <= len(encoding) <= 12
     assert all(0 <= index < tokenizer.get_vocab_size() for index in encoding.ids)
     assert encoding.tokens[0] == "[CLS]" and encoding.tokens[-1] == "[SEP]"
+    reloaded = Tokenizer.from_str(tokenizer.to_str())
+    assert reloaded.to_str() == tokenizer.to_str()
+    assert reloaded.encode(text, text).ids == tokenizer.encode(text, text).ids
+
+
+@both_kinds
+@settings(deadline=None)
+@given(words=st.lists(st.sampled_from(["unflinchingly", "bleak", "and", "desperate", "journey", "foxes"]), max_size=9))
+def test_known_words_come_back_from_their_ids(kind: str, words: list[str]) -> None:
+    tokenizer = Tokenizer.from_str(TOKENIZERS[kind].to_str())
+    tokenizer.no_truncation()
+    tokens = tokenizer.encode(" ".join(words), add_special_tokens=False).tokens
+    assert "".join(token.removeprefix("##") for token in tokens) == "".join(words)
 
 
 # Tokenizers from elsewhere
 
 
 @pytest.mark.parametrize(
-    ("special", "found"),
-    [
-        (SPECIAL_TOKENS, dict(zip(("pad", "unk", "cls", "sep", "mask"), SPECIAL_TOKENS, strict=True))),
-        (("<pad>", "</s>", "<s>"), {"pad": "<pad>", "sep": "</s>", "cls": "<s>"}),
-        ((), {}),
-    ],
+    "special", [SPECIAL_TOKENS, ("<pad>", "<unk>", "<s>", "</s>", "<mask>")], ids=["BERT", "RoBERTa"]
 )
-def test_special_tokens_are_found_by_their_spelling(special: tuple[str, ...], found: dict[str, str]) -> None:
-    vocabulary = {token: index for index, token in enumerate((*special, "word"))}
-    assert roles(Tokenizer(WordLevel(vocabulary))) == found
-
-
-@pytest.mark.parametrize("text", ["a film<br /><br />is", "a film <br/> is", "a film<br>\n<br />is"])
-def test_html_line_breaks_become_a_blank(text: str) -> None:
-    assert normalized(text).split() == ["a", "film", "is"]
-    assert "<br" in normalized(text, plain_text=False)
-
-
-def test_a_plain_text_normalizer_is_put_before_a_tokenizers_own_once() -> None:
-    other = Tokenizer(WordLevel({"[UNK]": 0}, unk_token="[UNK]"))
-    other.normalizer = BertNormalizer()
-    prepend_plain_text_normalizer(other)
-    once = other.to_str()
-    prepend_plain_text_normalizer(reloaded := Tokenizer.from_str(once))
-    assert reloaded.to_str() == once
+def test_special_tokens_are_found_by_their_spelling_or_the_lacking_one_is_named(special: tuple[str, ...]) -> None:
+    names = ("pad", "unk", "cls", "sep", "mask")
+    vocabulary = {token: index + 7 for index, token in enumerate(special)}
+    found = Tokenizer(WordLevel(vocabulary, unk_token=special[1]))
+    assert roles(found) == dict(zip(names, special, strict=True))
+    assert special_ids(found) == dict(zip(names, range(7, 12), strict=True))
+    del vocabulary[special[-1]]
+    lacking = Tokenizer(WordLevel(vocabulary, unk_token=special[1]))
+    assert roles(lacking) == dict(zip(names[:-1], special[:-1], strict=True))
+    with pytest.raises(DataError, match=r"\[MASK\]"):
+        special_ids(lacking)
+    assert roles(Tokenizer(WordLevel({"word": 0}))) == {}
 
 
 @pytest.mark.parametrize("lowercase", [None, True, False])
-def test_a_plain_text_normalizer_is_put_before_a_tokenizers_own(
-    lowercase: bool | None,
-) -> None:
+def test_a_plain_text_normalizer_is_put_before_a_tokenizers_own_once(lowercase: bool | None) -> None:
     other = Tokenizer(WordLevel({"[UNK]": 0}, unk_token="[UNK]"))
     if lowercase is not None:
         other.normalizer = BertNormalizer(lowercase=lowercase)
     prepend_plain_text_normalizer(other)
     assert other.normalizer is not None
-    text = "It ca n't wait -LRB- Caf\u00e9 -rrb- ."
-    wanted = {
-        None: "It can't wait -LRB- Caf\u00e9).",
-        True: "it can't wait -lrb- cafe).",
-        False: "It can't wait -LRB- Caf\u00e9).",
-    }
-    assert other.normalizer.normalize_str(text) == wanted[lowercase]
-
-
-@both_kinds
-@settings(deadline=None)
-@given(text=st.text(max_size=60))
-def test_a_reloaded_tokenizer_gives_any_text_the_same_ids(kind: str, text: str) -> None:
-    tokenizer = TOKENIZERS[kind]
-    assert Tokenizer.from_str(tokenizer.to_str()).encode(text, text).ids == tokenizer.encode(text, text).ids
-
-
-@both_kinds
-@settings(deadline=None)
-@given(
-    words=st.lists(
-        st.sampled_from(["unflinchingly", "bleak", "and", "desperate", "journey", "movie", "comedy", "foxes"]),
-        max_size=9,
-    )
-)
-def test_known_words_come_back_from_their_ids(kind: str, words: list[str]) -> None:
-    tokenizer = TOKENIZERS[kind]
-    tokenizer.no_truncation()
-    tokens = tokenizer.encode(" ".join(words), add_special_tokens=False).tokens
-    tokenizer.enable_truncation(12)
-    assert "".join(token.removeprefix("##") for token in tokens) == "".join(words)
-
-
-@pytest.mark.parametrize("special", [SPECIAL_TOKENS, ("<s>", "<pad>", "</s>", "<unk>", "<mask>")])
-def test_ids_of_special_tokens_are_found_by_role_or_the_lacking_one_is_named(special: tuple[str, ...]) -> None:
-    vocabulary = {token: index + 7 for index, token in enumerate(special)}
-    found = special_ids(Tokenizer(WordLevel(vocabulary, unk_token=special[1])))
-    names = {"s": "cls", "/s": "sep"}
-    spelled = {token: token.strip("[]<>").lower() for token in special}
-    assert found == {names.get(spelled[token], spelled[token]): vocabulary[token] for token in special}
-    del vocabulary[special[-1]]
-    with pytest.raises(DataError, match=r"the tokenizer has no \[MASK\]; name a checkpoint that was pre-trained"):
-        special_ids(Tokenizer(WordLevel(vocabulary, unk_token=special[1])))
+    expected = "it can't wait -lrb- cafe)." if lowercase else "It can't wait -LRB- Caf\u00e9)."
+    assert other.normalizer.normalize_str("It ca n't wait -LRB- Caf\u00e9 -rrb- .") == expected
+    prepend_plain_text_normalizer(reloaded := Tokenizer.from_str(other.to_str()))
+    assert reloaded.to_str() == other.to_str()

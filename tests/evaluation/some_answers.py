@@ -1,7 +1,11 @@
-"""Answers drawn by chance, and a few written down by hand."""
+"""Answers drawn by chance, and a few written down by hand; the pixels of a picture."""
 
 import random
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from src.evaluation.answers import Answers
 
@@ -43,3 +47,11 @@ def in_pairs() -> Answers:
 
 def hostile() -> Answers:
     return replace(FEW, texts=[HOSTILE] * 5, pairs=[HOSTILE] * 5, label_names=(HOSTILE, HOSTILE + "2"), origin=HOSTILE)
+
+
+def pixels_of(path: Path) -> np.ndarray[Any, Any]:
+    """The pixels of a picture, (height, width, RGBA)."""
+    from PIL import Image
+
+    with Image.open(path) as picture:
+        return np.asarray(picture.convert("RGBA"))

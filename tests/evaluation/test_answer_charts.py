@@ -9,7 +9,7 @@ from sklearn.metrics import confusion_matrix
 from src.evaluation.answer_charts import answer_charts
 from src.evaluation.answers import Answers
 from src.evaluation.calibration import expected_calibration_error, reliability
-from src.evaluation.charts import DARK, LIGHT, Chart, chart_png
+from src.evaluation.charts import DARK, LIGHT, Chart, Theme, chart_png
 from src.evaluation.groups import by_length, by_negation, by_unknown_words
 from tests.evaluation.some_answers import FEW, drawn, hostile, unlabelled
 
@@ -32,9 +32,8 @@ def whiskers(axes: Any) -> "np.ndarray[Any, Any]":
     return np.array([segment[:, 1] for segment in axes.containers[0].lines[2][0].get_segments()])
 
 
-@pytest.mark.parametrize("classes", [2, 3, 7, 13, 77])
-@pytest.mark.parametrize("theme", [LIGHT, DARK])
-def test_any_number_of_classes_is_drawn(classes: int, theme: Any) -> None:
+@pytest.mark.parametrize(("classes", "theme"), [(2, LIGHT), (13, DARK), (77, LIGHT)])
+def test_any_number_of_classes_is_drawn(classes: int, theme: Theme) -> None:
     charts = answer_charts(drawn(classes=classes, n=200))
     assert [chart.name for chart in charts] == ALL
     png = chart_png(charts[0], theme)
@@ -48,7 +47,6 @@ def test_the_matrix_shows_the_counts_of_scikit_learn() -> None:
     shown = [int(text.get_text().split("\n")[0]) for text in axes.texts]
     assert shown == counts.flatten().tolist()
     np.testing.assert_allclose(axes.images[0].get_array(), counts / counts.sum(axis=1, keepdims=True))
-    assert (axes.get_xlabel(), axes.get_ylabel()) == ("predicted", "true")
     assert [text.get_text() for text in axes.get_yticklabels()] == list(answers.label_names)
 
 
@@ -73,36 +71,33 @@ def test_the_histogram_counts_every_answer_once() -> None:
     assert [bar.get_y() for bar in axes.containers[1]] == right
 
 
-@pytest.mark.parametrize("scores", [[1.0] * 5, [0.5] * 5, [0.0, 1.0, 0.5, 0.95, 0.3]])
-def test_the_histogram_holds_the_ends_of_the_scale(scores: list[float]) -> None:
-    _, axes = chart_of(replace(FEW, scores=scores), "scores")
-    assert sum(bar.get_height() for container in axes.containers for bar in container) == 5
+def test_the_histogram_holds_the_ends_of_the_scale() -> None:
+    for scores in ([1.0] * 5, [0.5] * 5, [0.0, 1.0, 0.5, 0.95, 0.3]):
+        _, axes = chart_of(replace(FEW, scores=scores), "scores")
+        assert sum(bar.get_height() for container in axes.containers for bar in container) == 5
 
 
-@pytest.mark.parametrize("name", ["length", "words"])
-def test_groups_are_drawn_with_their_intervals(name: str) -> None:
+def test_groups_are_drawn_with_their_intervals() -> None:
     answers = drawn()
-    groups = by_length(answers) if name == "length" else [*by_negation(answers), *by_unknown_words(answers)]
-    _, axes = chart_of(answers, name)
-    assert [y for _, y in points(axes)] == [100 * group.accuracy for group in groups]
-    np.testing.assert_allclose(whiskers(axes), [[100 * end for end in group.interval] for group in groups], atol=1e-9)
-    labels = [text.get_text() for text in axes.get_xticklabels()]
-    assert labels == [f"{group.name}\nn = {group.n:,}" for group in groups]
-    assert axes.lines[0].get_ydata()[0] == pytest.approx(100 * np.mean(answers.right))
+    of_words = [*by_negation(answers), *by_unknown_words(answers)]
+    for name, groups in (("length", by_length(answers)), ("words", of_words)):
+        _, axes = chart_of(answers, name)
+        assert [y for _, y in points(axes)] == [100 * group.accuracy for group in groups]
+        ends = [[100 * end for end in group.interval] for group in groups]
+        np.testing.assert_allclose(whiskers(axes), ends, atol=1e-9)
+        labels = [text.get_text() for text in axes.get_xticklabels()]
+        assert labels == [f"{group.name}\nn = {group.n:,}" for group in groups]
+        assert axes.lines[0].get_ydata()[0] == pytest.approx(100 * np.mean(answers.right))
 
 
 def test_without_labels_confidence_alone_is_drawn() -> None:
     charts = answer_charts(unlabelled())
     assert [chart.name for chart in charts] == ["scores"]
-    assert "their true labels are not known" in charts[0].caption
     assert len(chart_png(charts[0], LIGHT)) > 5_000
 
 
-def test_a_vocabulary_that_knows_all_words_is_told() -> None:
-    assert "No text holds a word that is unknown" in chart_of(replace(FEW, unknown=[0] * 5), "words")[0].caption
-    assert "No text holds" not in chart_of(FEW, "words")[0].caption
-
-
-@pytest.mark.parametrize("answers", [hostile(), replace(FEW, true=FEW.predicted), replace(FEW, true=[1, 0, 1, 1, 0])])
-def test_no_answers_warn_or_fail(answers: Answers) -> None:
-    assert all(len(chart_png(chart, LIGHT)) > 5_000 for chart in answer_charts(answers))
+def test_no_answers_warn_or_fail() -> None:
+    for answers in (hostile(), replace(FEW, true=FEW.predicted), replace(FEW, true=[1, 0, 1, 1, 0], unknown=[0] * 5)):
+        for chart in answer_charts(answers):
+            chart.draw(Figure().add_subplot(), LIGHT)
+    assert len(chart_png(answer_charts(hostile())[0], LIGHT)) > 5_000

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from src.evaluation.attention_maps import CAPTION, AttentionMaps, attention_maps, draw_attention
+from src.evaluation.attention_maps import AttentionMaps, attention_maps, draw_attention
 from src.evaluation.predictor import Predictor
 from src.interop.huggingface import Classifier, load_classifier
 from src.model.bert import BertForSequenceClassification
-from tests.evaluation.test_plots import pixels_of
-from tests.interop.peers import FAMILIES, LABELS, LAYERS, SEQ_LEN, C, H, our_config, randomized, their_model, tokenizer
+from tests.evaluation.some_answers import pixels_of
+from tests.interop.peers import LABELS, LAYERS, SEQ_LEN, C, H, our_config, randomized, their_model, tokenizer
 
 # transformers leaves config.json open in save_pretrained
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed file .*config.json:ResourceWarning")
@@ -24,9 +24,8 @@ def predictor() -> Predictor:
     return Predictor(Classifier(model, tokenizer(), LABELS, SEQ_LEN), CPU)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_maps_are_the_attentions_of_transformers(family: str, tmp_path: Path) -> None:
-    theirs = their_model(family, "classifier")
+def test_maps_are_the_attentions_of_transformers(tmp_path: Path) -> None:
+    theirs = their_model("roberta", "classifier")
     theirs.save_pretrained(tmp_path)
     tokenizer().save(str(tmp_path / "tokenizer.json"))
     found = attention_maps(Predictor(load_classifier(tmp_path), CPU), TEXT)
@@ -39,14 +38,10 @@ def test_maps_are_the_attentions_of_transformers(family: str, tmp_path: Path) ->
 
 
 def test_tokens_are_spelled_as_the_text_is_and_what_is_unknown_as_the_model_sees_it(predictor: Predictor) -> None:
-    assert attention_maps(predictor, "A  VERY sad zebra!").tokens == [
-        *("[CLS]", "A", "VERY", "sad", "[UNK]", "!", "[SEP]")
-    ]
-
-
-def test_a_pair_has_both_texts_and_a_long_text_its_first_window(predictor: Predictor) -> None:
+    spelled = ["[CLS]", "A", "VERY", "sad", "[UNK]", "!", "[SEP]"]
+    assert attention_maps(predictor, "A  VERY sad zebra!").tokens == spelled
     assert attention_maps(predictor, "sad", "film").tokens == ["[CLS]", "sad", "[SEP]", "film", "[SEP]"]
-    found = attention_maps(predictor, "film " * 50)
+    found = attention_maps(predictor, "film " * 50)  # its first window
     assert len(found.tokens) == SEQ_LEN and found.weights.shape[-1] == SEQ_LEN
 
 
@@ -63,15 +58,9 @@ def test_the_picture_shows_strong_weights_dark_and_weak_ones_light(tmp_path: Pat
     assert abs(np.corrcoef(rows, columns)[0, 1] - 1) < 0.05
 
 
-def test_the_caption_says_that_maps_explain_nothing() -> None:
-    assert CAPTION[0].startswith("Not an explanation")
-
-
-@pytest.mark.parametrize(("layers", "heads", "tokens"), [(1, 1, 1), (1, 1, 300), (12, 1, 128), (1, 16, 40)])
-def test_any_size_is_drawn_with_a_bounded_number_of_pixels(
-    layers: int, heads: int, tokens: int, tmp_path: Path
-) -> None:
-    weights = torch.full((layers, heads, tokens, tokens), 1 / tokens)
-    draw_attention(tmp_path / "maps.png", AttentionMaps(["token"] * tokens, weights), "title " * 300)
-    height, width, _ = pixels_of(tmp_path / "maps.png").shape
-    assert max(height, width) < 7000
+def test_any_size_is_drawn_with_a_bounded_number_of_pixels(tmp_path: Path) -> None:
+    for layers, heads, tokens in ((1, 1, 1), (1, 1, 300), (12, 1, 40)):
+        weights = torch.full((layers, heads, tokens, tokens), 1 / tokens)
+        draw_attention(tmp_path / "maps.png", AttentionMaps(["token"] * tokens, weights), "title " * 300)
+        height, width, _ = pixels_of(tmp_path / "maps.png").shape
+        assert max(height, width) < 7000

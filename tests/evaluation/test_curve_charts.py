@@ -1,6 +1,7 @@
 from typing import Any
 
 import numpy as np
+import pytest
 from matplotlib.figure import Figure
 
 from src.evaluation.charts import LIGHT, Chart
@@ -26,30 +27,27 @@ def lines(chart: Chart) -> dict[str, list[tuple[float, float]]]:
 
 def test_loss_and_accuracy_of_a_classifier_are_drawn() -> None:
     loss, accuracy = charts(*STEPS, EVALUATED, LATER)
-    assert (loss.name, accuracy.name, accuracy.title) == ("loss", "accuracy", "Accuracy")
+    assert (loss.name, accuracy.name) == ("loss", "accuracy")
     assert lines(loss) == {"training": [(50, 0.02), (100, 0.01)], "validation": [(100, 0.25), (150, 0.5)]}
     assert lines(accuracy) == {"validation": [(100, 75.0), (150, 50.0)]}
-    assert "training 0.010, validation 0.500" in loss.caption
-    assert accuracy.caption == "On validation data, at last 50.0 %; best 75.0 % after 100 steps."
-
-
-def test_what_is_not_recorded_is_not_drawn() -> None:
-    assert not charts()
-    assert [chart.name for chart in charts(*STEPS)] == ["loss"]
+    assert "0.010" in loss.caption and "0.500" in loss.caption
+    assert all(fact in accuracy.caption for fact in ("50.0 %", "75.0 %", "100"))
+    assert [chart.name for chart in charts(*STEPS)] == ["loss"] and not charts()  # what is not recorded is not drawn
 
 
 def test_a_pre_training_has_its_baselines() -> None:
     history = read_history(REPOSITORY / "media" / "bert-imdb.jsonl")
     loss, accuracy = history_charts(history)
-    assert accuracy.title == "Accuracy on masked tokens"
-    assert set(lines(loss)) == {"training", "validation", "token frequencies alone"}
+    assert {"training", "validation"} < lines(loss).keys() and len(lines(loss)) == 3
     found = lines(accuracy)
-    assert found["validation"][-1][1] == 100 * history.rows[-1]["validation/accuracy"]
-    assert {y for _, y in found["always the most frequent token"]} == {100 * history.rows[-1]["unigram_accuracy"]}
+    last = history.rows[-1]
+    assert found.pop("validation")[-1][1] == pytest.approx(100 * last["validation/accuracy"])
+    ((_, baseline),) = found.items()
+    assert [y for _, y in baseline] == pytest.approx([100 * last["unigram_accuracy"]] * len(baseline))
 
 
 def test_a_run_that_diverged_has_gaps() -> None:
     diverged = {"step": 150, "train/loss": None, "validation/accuracy": None}
     loss, accuracy = charts(*STEPS, diverged)
     assert np.isnan(lines(loss)["training"][-1][1])
-    assert accuracy.caption == "On validation data, at last nan %."
+    assert "nan %" in accuracy.caption

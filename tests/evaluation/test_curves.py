@@ -36,8 +36,5 @@ def test_what_is_not_finite_is_a_gap_and_what_is_broken_is_counted(tmp_path: Pat
     curve = history.curve("loss")
     assert curve.steps == [1, 2, 3] and curve.values[1] == 0
     assert isnan(curve.values[0]) and isnan(curve.values[2])
-
-
-def test_a_file_that_cannot_be_read_is_a_checkpoint_error(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="cannot be read"):
-        read_history(tmp_path)
+    with pytest.raises(CheckpointError):
+        read_history(tmp_path)  # a folder

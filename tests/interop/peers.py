@@ -1,5 +1,6 @@
 """Tiny random models of `transformers`, in odd, pairwise distinct sizes, and batches for them."""
 
+import random
 from functools import cache
 from typing import Any
 
@@ -86,3 +87,21 @@ def _tokenizer_json() -> str:
 
 def tokenizer() -> Tokenizer:
     return Tokenizer.from_str(_tokenizer_json())
+
+
+def random_strings(words: list[str], count: int, seed: int = 0) -> list[str]:
+    """Words in several spellings, letters, scripts, marks, signs and control characters, in every mixture."""
+    draw = random.Random(seed)
+    blocks = [(0x20, 0x7F), (0xA0, 0x250), (0x300, 0x370), (0x370, 0x600), (0x900, 0xE00), (0x2000, 0x2070)]
+    blocks += [(0x3040, 0x3100), (0x4E00, 0x9FFF), (0xAC00, 0xD7A4), (0xF900, 0xFB50), (0x1F300, 0x1F700), (0, 0x20)]
+    blocks += [(0xE000, 0x110000)]
+    strings = []
+    for _ in range(count):
+        pieces = []
+        for _ in range(draw.randint(0, 25)):
+            word, block = draw.choice(words), range(*draw.choice(blocks))
+            pieces.append(
+                draw.choice([word, word.upper(), f"{word} ", f" {word}", *map(chr, draw.choices(block, k=5))])
+            )
+        strings.append("".join(pieces))
+    return strings

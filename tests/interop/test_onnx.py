@@ -1,4 +1,3 @@
-import json
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +6,6 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from src.interop import onnx
 from src.interop.configs import ARCHITECTURES
 from src.interop.huggingface import Classifier, load_classifier
 from src.interop.onnx import GRAPH, OnnxModel, is_export, save_onnx
@@ -53,11 +51,13 @@ def test_the_graph_of_a_bert_has_the_logits_of_transformers(exported: TrainedRun
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("family", ["distilbert", "roberta"])
+@pytest.mark.parametrize("family", [pytest.param("distilbert", marks=pytest.mark.deep), "roberta"])
 def test_the_graph_of_the_other_families_has_the_logits_of_transformers(family: str, tmp_path: Path) -> None:
     theirs, folder = theirs_and_folder(family, tmp_path)
-    difference = save_onnx(folder, load_classifier(folder))
-    assert 0 < difference < 1e-5
+    classifier = load_classifier(folder)
+    before = classifier.tokenizer.to_str()
+    assert 0 < save_onnx(folder, classifier) < 1e-5
+    assert classifier.tokenizer.to_str() == before != (folder / "tokenizer.json").read_text(encoding="utf-8")
     graph = OnnxModel(folder / GRAPH)
     assert not graph.has_segments
     longest = POSITIONS - (2 if family == "roberta" else 0)  # RoBERTa's first position is pad_token_id + 1
@@ -79,9 +79,10 @@ def test_a_base_model_with_large_logits_passes_though_its_rounding_is_larger(tmp
 
 def test_without_a_mask_nothing_is_padding(exported: TrainedRun) -> None:
     graph, ids = OnnxModel(exported.path / GRAPH), torch.arange(5, 5 + 12).view(3, 4)
-    assert torch.equal(graph(ids), graph(ids, torch.ones_like(ids), torch.zeros_like(ids)))
-    assert not torch.equal(graph(ids), graph(ids, torch.tensor([[1, 1, 1, 0]] * 3)))
-    assert not torch.equal(graph(ids), graph(ids, None, torch.ones_like(ids)))
+    plain = graph(ids)
+    torch.testing.assert_close(graph(ids, torch.ones_like(ids), torch.zeros_like(ids)), plain, rtol=0, atol=1e-6)
+    assert (graph(ids, torch.tensor([[1, 1, 1, 0]] * 3)) - plain).abs().max() > 1e-4
+    assert (graph(ids, None, torch.ones_like(ids)) - plain).abs().max() > 1e-4
 
 
 def test_the_tokenizer_cuts_and_pads_by_itself_as_ours_does(exported: TrainedRun) -> None:
@@ -95,19 +96,6 @@ def test_the_tokenizer_cuts_and_pads_by_itself_as_ours_does(exported: TrainedRun
         real = sum(found.attention_mask)
         assert found.ids[:real] == whole.ids[: ours.seq_len - 1] + whole.ids[-1:] if real == ours.seq_len else whole.ids
         assert set(found.ids[real:]) <= {ours.model.config.pad_token_id}
-
-
-def test_the_classifier_itself_is_left_as_it_was(tmp_path: Path) -> None:
-    classifier = load_classifier(SHIPPED_CHECKPOINT)
-    before = classifier.tokenizer.to_str()
-    onnx._save_tokenizer(tmp_path, classifier)
-    assert classifier.tokenizer.to_str() == before != (tmp_path / "tokenizer.json").read_text()
-
-
-def test_config_names_the_classes_and_the_family(exported: TrainedRun) -> None:
-    config = json.loads((exported.path / "config.json").read_text())
-    assert config["id2label"] == {"0": "negative", "1": "positive"}
-    assert config["architectures"] == ["BertForSequenceClassification"]
 
 
 def test_only_what_an_export_wrote_counts_as_one(tmp_path: Path) -> None:

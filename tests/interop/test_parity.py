@@ -7,14 +7,19 @@ import pytest
 import torch
 import torch.nn.functional as F
 import transformers
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from src.interop.configs import ARCHITECTURES, from_hugging_face_config, to_hugging_face_config
-from src.interop.huggingface import Classifier, from_checkpoint, load_classifier, save_classifier
-from src.interop.key_tables import from_hugging_face, to_hugging_face
+from src.interop.configs import ARCHITECTURES
+from src.interop.huggingface import (
+    Classifier,
+    MaskedLanguageModel,
+    load_classifier,
+    load_masked_lm,
+    save_classifier,
+    save_masked_lm,
+)
+from src.interop.key_tables import to_hugging_face
 from src.model.bert import BertForMaskedLM, BertForSequenceClassification
-from src.utils.folder import read_json, write_json
 from tests.interop.peers import (
     FAMILIES,
     LABELS,
@@ -35,7 +40,7 @@ from tests.interop.peers import (
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed file .*config.json:ResourceWarning")
 
 Pair = tuple[Any, Any]  # ours, theirs
-CASES = [(family, direction) for family in FAMILIES for direction in ("theirs to ours", "ours to theirs")]
+DIRECTIONS = ("theirs to ours", "ours to theirs")
 
 
 def open_theirs(folder: Path, family: str, head: str) -> Any:
@@ -60,26 +65,11 @@ def masked_lms(family: str, direction: str, folder: Path) -> Pair:
     if direction == "theirs to ours":
         theirs = their_model(family, "masked_lm")
         theirs.save_pretrained(folder)
-        config, _ = from_hugging_face_config(read_json(folder / "config.json"), "config.json")
-        ours = BertForMaskedLM(config).eval()
-        ours.load_state_dict(from_hugging_face(from_checkpoint(folder, config), ours.state_dict(), family))
-        return ours, theirs
+        tokenizer().save(str(folder / "tokenizer.json"))
+        return load_masked_lm(folder).model, theirs
     ours = randomized(BertForMaskedLM(our_config(family)))
-    write_json(folder / "config.json", to_hugging_face_config(ours.config, "masked_lm"))
-    save_file(to_hugging_face(ours.state_dict(), family), folder / "model.safetensors", {"format": "pt"})
+    save_masked_lm(folder, MaskedLanguageModel(ours, tokenizer(), SEQ_LEN))
     return ours, open_theirs(folder, family, "masked_lm")
-
-
-@pytest.fixture(scope="module", params=CASES, ids=[" ".join(case) for case in CASES])
-def classifier_pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Pair:
-    family, direction = request.param
-    return classifiers(family, direction, tmp_path_factory.mktemp("classifier"))
-
-
-@pytest.fixture(scope="module", params=CASES, ids=[" ".join(case) for case in CASES])
-def masked_lm_pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Pair:
-    family, direction = request.param
-    return masked_lms(family, direction, tmp_path_factory.mktemp("masked_lm"))
 
 
 def labels_of_words(inputs: dict[str, Tensor]) -> Tensor:
@@ -93,59 +83,43 @@ def assert_near(found: Tensor, expected: Tensor) -> None:
 
 
 @torch.no_grad()
-def test_hidden_states_of_every_layer_equal_theirs(classifier_pair: Pair) -> None:
-    ours, theirs = classifier_pair
-    inputs = batch(ours.config.model_type)
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("direction", DIRECTIONS)
+def test_states_attentions_pooled_output_and_logits_equal_theirs(family: str, direction: str, tmp_path: Path) -> None:
+    ours, theirs = classifiers(family, direction, tmp_path)
+    inputs = batch(family)
     real = inputs["attention_mask"].bool()  # at padding RoBERTa's positions differ, and nobody reads them
-    expected = theirs.base_model(**inputs, output_hidden_states=True).hidden_states
-    found = ours.bert(**inputs).hidden_states
-    assert len(found) == len(expected) == LAYERS + 1
-    for layer in range(LAYERS + 1):
-        assert_near(found[layer][real], expected[layer][real])
-
-
-@torch.no_grad()
-def test_attention_weights_of_every_layer_equal_theirs(classifier_pair: Pair) -> None:
-    ours, theirs = classifier_pair
-    inputs = batch(ours.config.model_type)
-    real = inputs["attention_mask"].bool()
-    expected = theirs.base_model(**inputs, output_attentions=True).attentions
-    found = ours.bert(**inputs, return_attentions=True).attentions
-    assert len(found) == len(expected) == LAYERS
-    for layer in range(LAYERS):
-        assert_near(found[layer].transpose(1, 2)[real], expected[layer].transpose(1, 2)[real])  # (N, H, T)
-
-
-@torch.no_grad()
-def test_pooled_output_equals_theirs(classifier_pair: Pair) -> None:
-    ours, theirs = classifier_pair
-    inputs = batch(ours.config.model_type)
-    pooled = ours.pooler(ours.bert(**inputs).last_hidden_state)
-    first = theirs.base_model(**inputs).last_hidden_state[:, 0]
-    expected = {
-        "bert": lambda: theirs.bert(**inputs).pooler_output,
+    expected = theirs.base_model(**inputs, output_hidden_states=True, output_attentions=True)
+    found = ours.bert(**inputs, return_attentions=True)
+    assert len(found.hidden_states) == len(expected.hidden_states) == LAYERS + 1
+    for state, wanted in zip(found.hidden_states, expected.hidden_states, strict=True):
+        assert_near(state[real], wanted[real])
+    for state, wanted in zip(ours.bert(**inputs).hidden_states, expected.hidden_states, strict=True):
+        assert_near(state[real], wanted[real])  # by the fused attention
+    assert len(found.attentions) == len(expected.attentions) == LAYERS
+    for weights, wanted in zip(found.attentions, expected.attentions, strict=True):
+        assert_near(weights.transpose(1, 2)[real], wanted.transpose(1, 2)[real])  # (N, H, T)
+    first = expected.last_hidden_state[:, 0]
+    pooled = {
+        "bert": lambda: expected.pooler_output,
         "distilbert": lambda: theirs.pre_classifier(first).relu(),
         "roberta": lambda: theirs.classifier.dense(first).tanh(),
-    }[ours.config.model_type]()
-    assert_near(pooled, expected)
+    }[family]()
+    assert_near(ours.pooler(found.last_hidden_state), pooled)
+    logits = ours(**inputs)
+    assert logits.shape == (B, C)
+    assert_near(logits, theirs(**inputs).logits)
+    assert logits.std(0).min() > 1e-3  # the sentences do differ
 
 
 @torch.no_grad()
-def test_logits_equal_theirs(classifier_pair: Pair) -> None:
-    ours, theirs = classifier_pair
-    inputs = batch(ours.config.model_type)
-    found = ours(**inputs)
-    assert found.shape == (B, C)
-    assert_near(found, theirs(**inputs).logits)
-    assert found.std(0).min() > 1e-3  # the sentences do differ
-
-
-@torch.no_grad()
-def test_masked_lm_logits_equal_theirs(masked_lm_pair: Pair) -> None:
-    ours, theirs = masked_lm_pair
-    inputs = batch(ours.config.model_type)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_masked_lm_logits_equal_theirs(family: str, tmp_path: Path) -> None:
+    inputs = batch(family)
     real = inputs["attention_mask"].bool()
-    assert_near(ours(**inputs)[real], theirs(**inputs).logits[real])
+    for direction in DIRECTIONS:
+        ours, theirs = masked_lms(family, direction, tmp_path)
+        assert_near(ours(**inputs)[real], theirs(**inputs).logits[real])
 
 
 def assert_equal_gradients(ours: nn.Module, theirs: nn.Module, family: str) -> None:
@@ -160,18 +134,13 @@ def assert_equal_gradients(ours: nn.Module, theirs: nn.Module, family: str) -> N
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_gradients_of_a_classifier_equal_theirs(family: str, tmp_path: Path) -> None:
+def test_gradients_equal_theirs(family: str, tmp_path: Path) -> None:
     ours, theirs = (model.double().train() for model in classifiers(family, "theirs to ours", tmp_path))
     inputs, labels = batch(family), torch.arange(B) % C
     F.cross_entropy(ours(**inputs), labels).backward()  # type: ignore[no-untyped-call]
     theirs(**inputs, labels=labels).loss.backward()
     assert_equal_gradients(ours, theirs, family)
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-def test_gradients_of_a_masked_lm_equal_theirs(family: str, tmp_path: Path) -> None:
     ours, theirs = (model.double().train() for model in masked_lms(family, "theirs to ours", tmp_path))
-    inputs = batch(family)
     labels = labels_of_words(inputs)
     F.cross_entropy(ours(**inputs, positions=labels != -100), labels[labels != -100]).backward()  # type: ignore[no-untyped-call]
     theirs(**inputs, labels=labels).loss.backward()

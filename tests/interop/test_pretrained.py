@@ -1,9 +1,6 @@
 import importlib.util
 import json
-import os
-import random
 import shutil
-import time
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -30,7 +27,6 @@ from src.evaluation.predictor import Predictor
 from src.interop.huggingface import Classifier, load_classifier, save_classifier
 from src.interop.pretrained import FILES, LoadReport, fetch, load_pretrained, load_pretrained_masked_lm
 from src.interop.tokenizer_files import read_tokenizer
-from src.model.dropout import Dropout
 from src.training.setup import set_up
 from src.utils.command_line import parse_pretraining
 from src.utils.config import SAMPLE, DataConfig, PretrainConfig, TrainConfig
@@ -38,7 +34,7 @@ from src.utils.errors import CheckpointError, UsageError
 from src.utils.folder import read_json
 from src.utils.options import with_options
 from tests.conftest import Answer, Programs
-from tests.interop.peers import FAMILIES, LABELS, POSITIONS, D, randomized, their_config, tokenizer
+from tests.interop.peers import FAMILIES, LABELS, POSITIONS, D, random_strings, randomized, their_config, tokenizer
 
 # transformers leaves config.json open in save_pretrained
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed file .*config.json:ResourceWarning")
@@ -77,9 +73,6 @@ def expected(family: str, kind: str) -> tuple[set[str], set[str]]:
         "other_labels": ({classifier}, {classifier}),
     }[kind]
 
-
-CASES = [(family, kind) for family in FAMILIES for kind in KINDS if kind != "pretraining" or family == "bert"]
-every_case = pytest.mark.parametrize(("family", "kind"), CASES)
 
 Make = Callable[..., Path]
 
@@ -142,29 +135,22 @@ def test_a_folder_is_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert fetch("~/own") == tmp_path / "own"
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["nonsense", "", "./absent", "../absent/model", "/absent", "a/b/c", "no one/model", "x" * 5000, "~no-such-user/m"],
-)
 def test_a_name_that_can_be_neither_folder_nor_hub_id_is_refused_unasked(
-    name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(hub, "hub_answers", lambda *_: pytest.fail("the hub was asked"))
-    with pytest.raises(CheckpointError, match="is no folder, and no hub id like google-bert/bert-base-uncased"):
-        fetch(name)
+    for name in ("", "nonsense", "../absent/model", "x" * 5000, "~no-such-user/m"):
+        with pytest.raises(CheckpointError) as caught:
+            fetch(name)
+        assert name[:50] in str(caught.value)  # a message is cut
 
 
-@pytest.mark.parametrize(
-    "environment", [{"HF_HUB_OFFLINE": "1"}, {"HF_HUB_OFFLINE": "", "HF_ENDPOINT": "http://127.0.0.1:9"}], ids=str
-)
-def test_a_hub_id_without_a_hub_fails_fast(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
-    start = time.perf_counter()
-    with pytest.raises(CheckpointError, match="cannot get nobody/no-such-model from the hub") as caught:
+def test_a_hub_that_does_not_answer_is_a_checkpoint_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "")
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    with pytest.raises(CheckpointError, match="nobody/no-such-model") as caught:
         fetch("nobody/no-such-model")
-    assert time.perf_counter() - start < 5
     assert "\n" not in str(caught.value) and caught.value.exit_code == 4
 
 
@@ -186,26 +172,17 @@ def test_of_a_model_on_the_hub_only_the_files_that_are_read_are_fetched(
     assert not any(name.endswith((".bin", ".py", ".pkl")) or "*" in name for name in FILES)
 
 
-@pytest.mark.parametrize(("error", "reason"), [(ValueError("404\nat length"), "404"), (KeyError(), "KeyError")])
-def test_what_the_hub_says_is_said_in_one_line(error: Exception, reason: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    import huggingface_hub
-
-    def download(*_: Any, **__: Any) -> str:
-        raise error
-
-    monkeypatch.setattr(hub, "hub_answers", lambda *_: True)
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
-    with pytest.raises(CheckpointError) as caught:
-        fetch("nobody/no-such-model")
-    assert f"from the hub ({reason})" in str(caught.value) and "\n" not in str(caught.value)
-
-
 # What is loaded
 
+# All heads of BERT; of the other families those whose names differ most from BERT's.
+CASES = [("bert", kind) for kind in KINDS]
+CASES += [("distilbert", "bare"), ("distilbert", "other_labels"), ("roberta", "bare"), ("roberta", "masked_lm")]
 
-@every_case
-def test_the_report_tells_what_was_mapped_initialised_and_unused(family: str, kind: str, make: Make) -> None:
-    folder = make(family, kind)
+
+@pytest.mark.parametrize(("family", "kind"), CASES)
+def test_an_encoder_is_taken_over_and_the_rest_is_drawn_or_left(family: str, kind: str, make: Make) -> None:
+    folder = make(family, kind, initializer_range=0.05)
+    torch.manual_seed(0)
     classifier, report = load(folder)
     initialised, unused = expected(family, kind)
     assert modules(report.initialised, initialised) == initialised
@@ -213,62 +190,36 @@ def test_the_report_tells_what_was_mapped_initialised_and_unused(family: str, ki
     prefix = "" if kind != "bare" else f"{family}."
     in_file = {f"{prefix}{name}" for name in load_file(folder / "model.safetensors")}
     assert not set(report.mapped) & set(report.unused) and {*report.mapped, *report.unused} == in_file
-    if kind != "other_labels":
-        assert not set(report.mapped) & set(report.initialised)
     stacked = 2 * 2 * classifier.model.config.num_hidden_layers  # queries, keys and values are one of ours
     assert len(report.mapped) + len(report.initialised) == len(classifier.model.state_dict()) + stacked
+    assert_encoders_agree(classifier, their_model(family, kind), family, kind)
+    head = classifier.model.classifier
+    assert head.weight.shape == (len(LABELS), D) and classifier.label_names == LABELS
+    if f"{CLASSIFIER[family]}.weight" in report.initialised:  # as the paper draws it, with nothing of another head
+        assert torch.equal(head.bias, torch.zeros(len(LABELS))) and 0.03 < head.weight.std() < 0.07
 
 
-@every_case
-def test_hidden_states_are_those_of_transformers(family: str, kind: str, make: Make) -> None:
-    classifier, _ = load(make(family, kind))
-    theirs = their_model(family, kind)
+@torch.no_grad()
+def assert_encoders_agree(classifier: Classifier, theirs: Any, family: str, kind: str) -> None:
     encoder = theirs if kind == "bare" else getattr(theirs, family)
     ids = torch.tensor([[2, 7, 8, 9, 3], [2, 11, 3, 14, 90]])
-    with torch.no_grad():
-        found = classifier.model.eval().bert(ids).hidden_states
-        wanted = encoder(input_ids=ids, output_hidden_states=True).hidden_states
+    found = classifier.model.eval().bert(ids).hidden_states
+    wanted = encoder(input_ids=ids, output_hidden_states=True).hidden_states
     torch.testing.assert_close(torch.stack(found), torch.stack(wanted), rtol=0, atol=1e-5)
+    if kind == "same_labels":
+        torch.testing.assert_close(classifier.model(ids), theirs(input_ids=ids).logits, rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_a_classifier_of_the_same_labels_keeps_its_head(family: str, make: Make) -> None:
-    classifier, _ = load(make(family, "same_labels"))
-    ids = torch.tensor([[2, 7, 8, 9, 3]])
-    with torch.no_grad():
-        wanted = their_model(family, "same_labels")(input_ids=ids).logits
-        torch.testing.assert_close(classifier.model.eval()(ids), wanted, rtol=0, atol=1e-5)
-    assert classifier.label_names == LABELS
-
-
-@pytest.mark.parametrize("names", [tuple("abcde"), LABELS[::-1]])
-def test_a_classifier_of_other_labels_gets_a_fresh_head_however_many_there_are(
-    names: tuple[str, ...], make: Make
-) -> None:
-    classifier, report = load(make("bert", "same_labels"), names)
+def test_a_classifier_of_as_many_other_labels_gets_a_fresh_head(make: Make) -> None:
+    classifier, report = load(make("bert", "same_labels"), LABELS[::-1])
     assert report.initialised == report.unused[::-1] == ["classifier.weight", "classifier.bias"]
-    assert torch.equal(classifier.model.classifier.bias, torch.zeros(5)) and classifier.label_names == names
+    assert torch.equal(classifier.model.classifier.bias, torch.zeros(5)) and classifier.label_names == LABELS[::-1]
 
 
 def test_a_classifier_whose_labels_have_no_names_keeps_its_head(make: Make) -> None:
     numbered = {f"LABEL_{number}": number for number in range(5)}
-    folder = make(
-        "bert", "same_labels", label2id=numbered, id2label={number: name for name, number in numbered.items()}
-    )
-    assert load(folder)[1].initialised == []
-
-
-@every_case
-def test_what_is_new_is_drawn_as_the_paper_says(family: str, kind: str, make: Make) -> None:
-    """In particular a head for other labels leaves neither its matrix nor its bias."""
-    torch.manual_seed(0)
-    classifier, report = load(make(family, kind, initializer_range=0.05), LABELS)
-    head = classifier.model.classifier
-    assert head.weight.shape == (len(LABELS), D)
-    if f"{CLASSIFIER[family]}.weight" in report.initialised:
-        assert torch.equal(head.bias, torch.zeros(len(LABELS))) and 0.03 < head.weight.std() < 0.07
-    else:
-        assert head.bias.abs().max() > 0.05
+    named = {number: name for name, number in numbered.items()}
+    assert load(make("bert", "same_labels", label2id=numbered, id2label=named))[1].initialised == []
 
 
 def test_half_a_head_is_no_head(make: Make) -> None:
@@ -279,120 +230,48 @@ def test_half_a_head_is_no_head(make: Make) -> None:
     assert torch.equal(classifier.model.classifier.bias, torch.zeros(len(LABELS)))
 
 
-def test_half_precision_is_loaded_as_float32(make: Make) -> None:
-    folder = edit(make("bert"), lambda state: {name: tensor.half() for name, tensor in state.items()})
-    assert {tensor.dtype for tensor in load(folder)[0].model.state_dict().values()} == {torch.float32}
-
-
 def test_the_report_is_said_on_standard_error(make: Make, capsys: pytest.CaptureFixture[str]) -> None:
     load(make("bert", "pretraining"))[1].tell()
     load(make("bert", "same_labels"))[1].tell()
     captured = capsys.readouterr()
     whole = 5 + 16 * 3 + 2  # embeddings, layers, pooler
-    assert captured.out == ""
-    lines = captured.err.splitlines()
-    assert lines[0] == f"pretrained  {whole} tensors taken over"
-    assert lines[1] == "            newly initialised: classifier.weight, classifier.bias"
-    assert lines[2].startswith("            left unused: cls.predictions.bias, ") and "cls.seq_relationship" in lines[2]
-    assert lines[3:] == [f"pretrained  {whole + 2} tensors taken over"]
+    first, initialised, unused, *rest = captured.err.splitlines()
+    assert captured.out == "" and str(whole) in first and len(rest) == 1 and str(whole + 2) in rest[0]
+    assert "classifier.weight" in initialised and "classifier.bias" in initialised
+    assert "cls.predictions.bias" in unused and "cls.seq_relationship" in unused
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_dropout_rates_are_those_of_our_config(family: str, make: Make) -> None:
-    rates: dict[str, Any] = {
-        "hidden_dropout_prob": 0.3,
-        "attention_probs_dropout_prob": 0.15,
-        "classifier_dropout": 0.45,
-    }
-    model = load(make(family), LABELS, **rates)[0].model
+def test_dropout_rates_are_those_of_our_config(make: Make) -> None:
+    rates = {"hidden_dropout_prob": 0.3, "attention_probs_dropout_prob": 0.15, "classifier_dropout": 0.45}
+    model = load(make("distilbert"), LABELS, **rates)[0].model
     assert {name: getattr(model.config, name) for name in rates} == rates
-    assert model.dropout.p == 0.45 and model.bert.embedding.dropout.p == 0.3
-    assert all(layer.get_submodule("attention").dropout == 0.15 for layer in model.bert.encoder.layers)
-    assert {module.p for module in model.bert.encoder.modules() if isinstance(module, Dropout)} == {0.3}
     assert model.config.hidden_size == D  # all else is the checkpoint's
 
 
-@pytest.mark.parametrize(("seq_len", "family", "wanted"), [(7, "bert", 7), (64, "bert", 11), (64, "roberta", 9)])
-def test_texts_are_as_long_as_asked_for_and_as_the_position_table_allows(
-    seq_len: int, family: str, wanted: int, make: Make
-) -> None:
-    folder = make(family)
-    (folder / "tokenizer_config.json").write_text('{"model_max_length": 5}')  # of no consequence in fine-tuning
-    classifier, _ = load(folder, seq_len=seq_len, long_text="head-tail")
-    assert (classifier.seq_len, classifier.long_text) == (wanted, "head-tail")
-
-
-@pytest.mark.parametrize(("undo", "same"), [(True, True), (False, False)])
-def test_treebank_spelling_is_undone_if_asked_for(undo: bool, same: bool, make: Make) -> None:
-    folder = make("bert")
-    bare = Tokenizer.from_str(tokenizer().to_str())
-    bare.normalizer = BertNormalizer()
-    bare.save(str(folder / "tokenizer.json"))
-    found = load(folder, plain_text=undo)[0].tokenizer
-    assert (found.encode("-lrb- a film").ids == found.encode("( a film").ids) is same
+def test_texts_are_as_long_as_asked_for_and_as_the_position_table_allows(make: Make) -> None:
+    for seq_len, family, wanted in ((7, "bert", 7), (64, "bert", 11), (64, "roberta", 9)):
+        folder = make(family)
+        (folder / "tokenizer_config.json").write_text('{"model_max_length": 5}')  # of no consequence in fine-tuning
+        classifier, _ = load(folder, seq_len=seq_len, long_text="head-tail")
+        assert (classifier.seq_len, classifier.long_text) == (wanted, "head-tail")
 
 
 # What is refused
 
 
-@pytest.mark.parametrize(
-    ("family", "missing"),
-    [
-        ("bert", "embeddings.word_embeddings.weight"),
-        ("bert", "encoder.layer.1.attention.self.key.weight"),
-        ("distilbert", "transformer.layer.2.ffn.lin1.bias"),
-        ("roberta", "encoder.layer.0.output.LayerNorm.weight"),
-    ],
-)
-def test_an_encoder_tensor_that_is_missing_is_named_with_its_shape(family: str, missing: str, make: Make) -> None:
-    folder = make(family)
-    shape = tuple(load_file(folder / "model.safetensors")[missing].shape)
+def test_an_encoder_tensor_that_is_missing_or_of_another_shape_is_named_with_its_shape(make: Make) -> None:
+    folder, name = make("roberta", "masked_lm"), "roberta.embeddings.position_embeddings.weight"
+    message = refusal(edit(folder, lambda state: state | {name: torch.zeros(17, D)}))
+    assert all(fact in message for fact in (name, f"(17, {D})", f"(11, {D})"))
+    folder, missing = make("distilbert"), "transformer.layer.2.ffn.lin1.bias"
     edit(folder, lambda state: {name: tensor for name, tensor in state.items() if name != missing})
     message = refusal(folder)
-    assert f"{family}.{missing}" in message and "lacks" in message and str(folder) in message
-    wanted = (3 * shape[0], *shape[1:]) if ".self." in missing else shape
-    assert f"shape {wanted}" in message
+    assert all(fact in message for fact in (f"distilbert.{missing}", str(folder), "(37,)"))
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_an_encoder_tensor_of_another_shape_is_named_with_both(family: str, make: Make) -> None:
-    folder, name = make(family, "masked_lm"), f"{family}.embeddings.position_embeddings.weight"
-    edit(folder, lambda state: state | {name: torch.zeros(17, D)})
-    message = refusal(folder)
-    assert f"{name} has shape (17, {D}), config.json makes it (11, {D})" in message
-
-
-def test_queries_that_do_not_match_their_keys_are_named_with_both_shapes(make: Make) -> None:
-    name = "encoder.layer.1.attention.self.query.weight"
-    message = refusal(edit(make("bert"), lambda state: state | {name: torch.zeros(5, D)}))
-    assert f"bert.{name} (5, {D})" in message and f"self.key.weight ({D}, {D})" in message
-
-
-@pytest.mark.parametrize(
-    ("file", "content", "fragment"),
-    [
-        ("config.json", None, "config.json is missing"),
-        ("config.json", '{"model_type": "gpt2"}', "model_type 'gpt2' is not supported"),
-        ("model.safetensors", None, "model.safetensors is missing"),
-        ("model.safetensors", "not tensors", "cannot be read"),
-        ("tokenizer.json", None, "tokenizer.json is missing"),
-        ("tokenizer.json", "{", "tokenizer.json cannot be read"),
-        ("manifest.json", '{"config.json": {"bytes": 1, "sha256": "0"}}', "config.json is damaged"),
-    ],
-)
-def test_a_damaged_folder_is_refused(file: str, content: str | None, fragment: str, make: Make) -> None:
-    folder = make("bert")
-    if content is None:
-        (folder / file).unlink()
-    else:
-        (folder / file).write_text(content)
-    assert fragment in refusal(folder)
-
-
-def test_a_pickle_is_never_opened(make: Make) -> None:
-    folder = make("bert")
-    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
-    assert "a pickle that could run code" in refusal(folder)
+def test_a_folder_that_differs_from_its_manifest_is_refused(make: Make) -> None:
+    (make("bert") / "manifest.json").write_text('{"config.json": {"bytes": 1, "sha256": "0"}}')
+    assert str(make("bert") / "config.json") in refusal(make("bert"))
 
 
 # The whole way, with sub-words, from the command line
@@ -432,17 +311,21 @@ def sub_words(family: str) -> Any:
     return transformers.PreTrainedTokenizerFast(tokenizer_object=found, **roles)
 
 
-@pytest.fixture(scope="module", params=FAMILIES)
-def family(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
 @pytest.fixture(scope="module")
-def pretrained(family: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("pretrained") / family
-    sub_words(family).save_pretrained(folder)
-    their_model(family, "masked_lm", vocab_size=500, max_position_embeddings=40).save_pretrained(folder)
-    return folder
+def pretrained(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """A masked language model of a family, written once."""
+
+    @cache
+    def write(family: str) -> Path:
+        folder = tmp_path_factory.mktemp("pretrained") / family
+        sub_words(family).save_pretrained(folder)
+        their_model(family, "masked_lm", vocab_size=500, max_position_embeddings=40).save_pretrained(folder)
+        return folder
+
+    return write
+
+
+Pretrained = Callable[[str], Path]
 
 
 def finetune(programs: Programs, pretrained: Path, path: Path, *options: object) -> Answer:
@@ -451,27 +334,15 @@ def finetune(programs: Programs, pretrained: Path, path: Path, *options: object)
     )
 
 
-@pytest.fixture(scope="module")
-def finetuned(pretrained: Path, programs: Programs, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Answer]:
-    path = tmp_path_factory.mktemp("finetuned") / "run"
-    answer = finetune(programs, pretrained, path, "--epochs", 1)
-    assert answer.code == 0, answer.err
-    return path, answer
-
-
-def test_fine_tuning_says_what_it_took_over(family: str, finetuned: tuple[Path, Answer]) -> None:
-    err = finetuned[1].err
-    assert "--recipe finetune" in err and "tensors taken over" in err
-    assert "newly initialised: " in err and f"left unused: {min(MASKED_LM[family])}" in err
-    run = read_json(finetuned[0] / "run.json")
-    assert run["config"]["recipe"] == "finetune" and run["config"]["optimization"]["layer_decay"] == 0.85
-    assert read_json(finetuned[0] / "config.json")["model_type"] == family
-
-
+@pytest.mark.parametrize("family", FAMILIES)
 def test_a_fine_tuned_folder_opens_in_transformers_as_its_own_family(
-    family: str, finetuned: tuple[Path, Answer]
+    family: str, pretrained: Pretrained, programs: Programs, tmp_path: Path
 ) -> None:
-    path, _ = finetuned
+    path = tmp_path / "run"
+    answer = finetune(programs, pretrained(family), path, "--epochs", 1)
+    assert answer.code == 0 and CLASSIFIER[family] in answer.err and min(MASKED_LM[family]) in answer.err, answer.err
+    assert read_json(path / "run.json")["config"]["recipe"] == "finetune"
+    assert_the_encoder_was_trained(pretrained(family), path)
     theirs = transformers.AutoModelForSequenceClassification.from_pretrained(path).eval()
     read = transformers.AutoTokenizer.from_pretrained(path)
     assert type(theirs).__name__ == f"{CLASSES[family]}ForSequenceClassification"
@@ -487,79 +358,71 @@ def test_a_fine_tuned_folder_opens_in_transformers_as_its_own_family(
     assert float(found.std(0).max()) > 1e-3
 
 
-def test_training_changes_the_encoder(family: str, pretrained: Path, finetuned: tuple[Path, Answer]) -> None:
-    before, after = (load_file(folder / "model.safetensors") for folder in (pretrained, finetuned[0]))
-    shared = sorted(before.keys() & after.keys())
+def assert_the_encoder_was_trained(pretrained: Path, finetuned: Path) -> None:
+    before, after = (load_file(folder / "model.safetensors") for folder in (pretrained, finetuned))
+    shared = before.keys() & after.keys()
     assert len(shared) >= 4 + 16 * 3
-    # Their padding row stays: no gradient reaches it.
-    assert [name for name in shared if torch.equal(before[name], after[name])] in (
-        [],
-        [f"{family}.embeddings.position_ids"],
-    )
+    assert [name for name in shared if torch.equal(before[name], after[name])] == []
 
 
-def test_a_fine_tuned_folder_can_be_fine_tuned_further(
-    family: str, finetuned: tuple[Path, Answer], programs: Programs, tmp_path: Path
+def test_a_fine_tuned_folder_can_be_fine_tuned_further_above_a_frozen_encoder(
+    pretrained: Pretrained, programs: Programs, tmp_path: Path
 ) -> None:
-    answer = finetune(programs, finetuned[0], tmp_path / "further", "--epochs", 1, "--freeze-layers", "all")
+    first, further = tmp_path / "first", tmp_path / "further"
+    assert finetune(programs, pretrained("roberta"), first, "--epochs", 1).code == 0
+    answer = finetune(programs, first, further, "--epochs", 1, "--freeze-layers", "all")
     assert answer.code == 0, answer.err
-    assert "newly initialised" not in answer.err and "left unused" not in answer.err
-    before, after = (load_file(folder / "model.safetensors") for folder in (finetuned[0], tmp_path / "further"))
+    before, after = (load_file(folder / "model.safetensors") for folder in (first, further))
     changed = {name for name in before if not torch.equal(before[name], after[name])}
-    heads = {f"{module}.{kind}" for module in (POOLER[family], CLASSIFIER[family]) for kind in ("weight", "bias")}
-    assert changed == heads
+    heads = (POOLER["roberta"], CLASSIFIER["roberta"])
+    assert changed == {f"{module}.{kind}" for module in heads for kind in ("weight", "bias")}
 
 
-def test_a_fine_tuning_is_resumed_exactly(pretrained: Path, programs: Programs, tmp_path: Path) -> None:
+def test_a_fine_tuning_is_resumed_exactly(pretrained: Pretrained, programs: Programs, tmp_path: Path) -> None:
     whole, parts = tmp_path / "whole", tmp_path / "parts"
-    assert finetune(programs, pretrained, whole, "--epochs", 2, "--freeze-layers", 1).code == 0
+    assert finetune(programs, pretrained("bert"), whole, "--epochs", 2, "--freeze-layers", 1).code == 0
     shutil.copytree(whole, parts)
     (parts / "model.safetensors").unlink()
     newest = max((parts / "checkpoints").iterdir(), key=lambda folder: int(folder.name.removeprefix("step-")))
     shutil.rmtree(newest)
     answer = programs.train("--resume", parts)
     assert answer.code == 0, answer.err
-    assert "resuming" in answer.err
     assert (parts / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
 
 
 @pytest.mark.parametrize(
-    ("options", "fragment"),
+    ("options", "named"),
     [
-        (("--hidden-size", 64), "hidden_size come with"),
-        (("--preset", "mini"), "drop those options or --preset"),
-        (("--tokenizer", "wordpiece"), "tokenizer come with"),
-        (("--vocab-size", 7000, "--no-lowercase"), "vocab_size, lowercase come with"),
-        (("--freeze-layers", 4), "freeze_layers = 4, but the model has 3 layers"),
+        (("--hidden-size", 64), ["hidden_size"]),
+        (("--vocab-size", 7000, "--no-lowercase"), ["vocab_size", "lowercase"]),
+        (("--freeze-layers", 4), ["freeze_layers", "4", "3"]),
     ],
 )
 def test_options_that_the_checkpoint_fixes_are_refused(
-    options: tuple[object, ...], fragment: str, programs: Programs, make: Make, tmp_path: Path
+    options: tuple[object, ...], named: list[str], programs: Programs, make: Make, tmp_path: Path
 ) -> None:
     answer = finetune(programs, make("bert"), tmp_path / "run", *options)
-    assert (answer.code, answer.out) == (2, "") and fragment in answer.error
+    assert (answer.code, answer.out) == (2, "") and all(name in answer.error for name in named)
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("name", ["nonsense", "nobody/no-such-model"])
-def test_a_checkpoint_that_is_not_there_ends_with_exit_code_4(name: str, programs: Programs, tmp_path: Path) -> None:
-    start = time.perf_counter()
-    answer = finetune(programs, Path(name), tmp_path / "run")
-    assert (answer.code, answer.out) == (4, "") and name in answer.error
-    assert time.perf_counter() - start < 5 and not (tmp_path / "run").exists()
+def test_a_checkpoint_that_is_not_there_ends_with_exit_code_4(programs: Programs, tmp_path: Path) -> None:
+    answer = finetune(programs, Path("nobody/no-such-model"), tmp_path / "run")
+    assert (answer.code, answer.out) == (4, "") and "nobody/no-such-model" in answer.error
+    assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("long_text", ["head-tail", "windows"])
+@pytest.mark.parametrize(("family", "long_text"), [("roberta", "head-tail"), ("bert", "windows")])
 def test_long_texts_and_pairs_are_fine_tuned_and_read_as_trained(
-    long_text: str, family: str, pretrained: Path, programs: Programs, tmp_path: Path
+    family: str, long_text: str, pretrained: Pretrained, programs: Programs, tmp_path: Path
 ) -> None:
-    rows = [
-        f"{text},{text[::-1]} and {text},{row % 2}" for row, text in enumerate(sample_texts()[:30]) if "," not in text
-    ]
-    (tmp_path / "pairs.csv").write_text("text,second,label\n" + "\n".join(row.replace('"', "") for row in rows) + "\n")
+    texts = [text.replace('"', "") for text in sample_texts()[:30] if "," not in text]
+    rows = [f"{text},{text[::-1]} and {text},{row % 2}\n" for row, text in enumerate(texts)]
+    (tmp_path / "pairs.csv").write_text("text,second,label\n" + "".join(rows), encoding="utf-8")
     answer = programs.train(
-        *("--model-name-or-path", pretrained, "--train-file", tmp_path / "pairs.csv", "--text-pair-column", "second"),
-        *("--epochs", 1, "--seq-len", 16, "--long-text", long_text, "--output-dir", tmp_path / "run", *MAX),
+        *("--model-name-or-path", pretrained(family), "--train-file", tmp_path / "pairs.csv"),
+        *("--text-pair-column", "second", "--epochs", 1, "--seq-len", 16, "--long-text", long_text),
+        *("--output-dir", tmp_path / "run", *MAX),
     )
     assert answer.code == 0, answer.err
     assert ("truncated" in answer.err) is (long_text == "head-tail")
@@ -568,6 +431,7 @@ def test_long_texts_and_pairs_are_fine_tuned_and_read_as_trained(
     evaluation = programs.inference("--checkpoint", tmp_path / "run", "--json")
     assert evaluation.code == 0, evaluation.err
     delivered = read_json(tmp_path / "run" / "evaluation-validation.json")
+    # Other batches, so sums in another order.
     assert json.loads(evaluation.out)["loss"] == pytest.approx(delivered["loss"], abs=1e-6)
 
 
@@ -585,81 +449,60 @@ def minilm() -> Path:
     return Path(found.submodule_search_locations[0]) / "model"
 
 
-def two_hundred_sentences() -> list[str]:
-    data = DataConfig() if os.environ.get("SST2_DIR") else DataConfig(dataset=SAMPLE)
-    return open_corpus(data, ("validation",)).splits["validation"].texts[:200]
+@pytest.fixture(scope="module")
+def loaded_minilm(minilm: Path) -> tuple[Classifier, LoadReport]:
+    return load(minilm, ("negative", "positive"), seq_len=128)
 
 
-def random_strings(count: int) -> list[str]:
-    """Words, scripts, marks, signs and control characters, in every mixture."""
-    draw = random.Random(0)
-    words = " ".join(sample_texts()).split()
-    blocks = [(0x20, 0x7F), (0xA0, 0x250), (0x300, 0x370), (0x370, 0x600), (0x900, 0xE00), (0x2000, 0x2070)]
-    blocks += [(0x3040, 0x3100), (0x4E00, 0x9FFF), (0xAC00, 0xD7A4), (0xF900, 0xFB50), (0x1F300, 0x1F700), (0, 0x20)]
-    strings = []
-    for _ in range(count):
-        pieces = []
-        for _ in range(draw.randint(0, 25)):
-            if draw.random() < 0.4:
-                word = draw.choice(words)
-                pieces.append(draw.choice([word, word.upper(), word.title(), f"{word} ", f" {word}"]))
-            else:
-                first, last = draw.choice(blocks) if draw.random() < 0.9 else (0xE000, 0x110000)
-                pieces.append(chr(draw.randrange(first, last)))
-        strings.append("".join(pieces))
-    return strings
-
-
-@pytest.mark.slow
-def test_hidden_states_of_minilm_are_those_of_transformers(minilm: Path) -> None:
-    classifier, report = load(minilm, ("negative", "positive"), seq_len=128)
+@torch.no_grad()
+def test_hidden_states_of_minilm_are_those_of_transformers(
+    minilm: Path, loaded_minilm: tuple[Classifier, LoadReport]
+) -> None:
+    classifier, report = loaded_minilm
     assert report.initialised == ["classifier.weight", "classifier.bias"]
     theirs = transformers.AutoModel.from_pretrained(minilm).eval()
     read = transformers.AutoTokenizer.from_pretrained(minilm)
-    texts = two_hundred_sentences()
-    assert len(texts) >= 100
-    largest = 0.0
-    for text, encoded in zip(texts, encode(classifier.tokenizer, texts, 128), strict=True):
-        inputs = read(text, return_tensors="pt", truncation=True, max_length=128)
-        ids = torch.tensor([encoded.windows[0].input_ids])
-        assert torch.equal(ids, inputs["input_ids"])
-        with torch.no_grad():
-            found = torch.stack(classifier.model.eval().bert(ids).hidden_states)
-            wanted = torch.stack(theirs(**inputs, output_hidden_states=True).hidden_states)
-        largest = max(largest, float((found - wanted).abs().max()))
-    print(f"largest difference of hidden states: {largest:.1e}")
-    assert largest < 1e-4
+    texts = sorted(sample_texts()[:200], key=len)
+    for start in range(0, len(texts), 10):  # of about one length
+        some = texts[start : start + 10]
+        inputs = read(some, return_tensors="pt", padding=True, truncation=True, max_length=128)
+        ids, real = inputs["input_ids"], inputs["attention_mask"].bool()
+        encoded = encode(classifier.tokenizer, some, 128)
+        assert [text.windows[0].input_ids for text in encoded] == [
+            row[mask].tolist() for row, mask in zip(ids, real, strict=True)
+        ]
+        found = torch.stack(classifier.model.eval().bert(ids, real).hidden_states)
+        wanted = torch.stack(theirs(**inputs, output_hidden_states=True).hidden_states)
+        torch.testing.assert_close(found[:, real], wanted[:, real], rtol=0, atol=1e-4)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("file", ["tokenizer.json", "vocab.txt"])
-def test_minilms_tokenizer_gives_the_ids_of_transformers(file: str, minilm: Path, tmp_path: Path) -> None:
-    for name in (file, "tokenizer_config.json", "config.json"):
-        shutil.copy(minilm / name, tmp_path / name)
-    ours = read_tokenizer(tmp_path, read_json(minilm / "config.json")["vocab_size"])
+def test_minilms_tokenizer_gives_the_ids_of_transformers(minilm: Path, tmp_path: Path) -> None:
+    texts = random_strings(" ".join(sample_texts()).split(), 3000)
     theirs = transformers.AutoTokenizer.from_pretrained(minilm)
-    texts = random_strings(10_000)
-    found = encode(ours, texts, 512)
     wanted = theirs(texts, truncation=True, max_length=512)["input_ids"]
-    different = [text for text, a, b in zip(texts, found, wanted, strict=True) if a.windows[0].input_ids != b]
-    assert different == []
+    for file in ("tokenizer.json", "vocab.txt"):
+        folder = tmp_path / file
+        folder.mkdir()
+        for name in (file, "tokenizer_config.json", "config.json"):
+            shutil.copy(minilm / name, folder / name)
+        found = encode(read_tokenizer(folder, read_json(minilm / "config.json")["vocab_size"]), texts, 512)
+        assert [text for text, a, b in zip(texts, found, wanted, strict=True) if a.windows[0].input_ids != b] == []
 
 
-@pytest.mark.slow
-def test_minilms_tensors_go_through_our_modules_byte_for_byte(minilm: Path, tmp_path: Path) -> None:
-    classifier, report = load(minilm, ("negative", "positive"))
+def test_minilms_tensors_go_through_our_modules_byte_for_byte(
+    minilm: Path, loaded_minilm: tuple[Classifier, LoadReport], tmp_path: Path
+) -> None:
+    classifier, report = loaded_minilm
     save_classifier(tmp_path, classifier)
     before, after = (load_file(folder / "model.safetensors") for folder in (minilm, tmp_path))
     assert set(report.unused) <= {"bert.embeddings.position_ids"}
-    compared = 0
-    for name, tensor in before.items():
-        if not name.endswith("position_ids"):
-            assert after[f"bert.{name.removeprefix('bert.')}"].numpy().tobytes() == tensor.numpy().tobytes(), name
-            compared += 1
-    assert compared == len(report.mapped) == 5 + 16 * 6 + 2
+    known = [name for name in before if not name.endswith("position_ids")]
+    assert len(known) == len(report.mapped) == 5 + 16 * 6 + 2
+    for name in known:
+        assert after[f"bert.{name.removeprefix('bert.')}"].numpy().tobytes() == before[name].numpy().tobytes(), name
 
 
-@pytest.mark.slow
+@pytest.mark.deep
 def test_a_bert_base_is_loaded_trained_one_step_saved_and_opened_by_transformers(tmp_path: Path) -> None:
     here, there = tmp_path / "here", tmp_path / "there"
     there.mkdir()
@@ -697,36 +540,13 @@ def pretrain_further(programs: Programs, cache: Path, start: Path, text: Path, p
 @pytest.fixture
 def reviews(tmp_path: Path) -> Path:
     path = tmp_path / "reviews.txt"
-    path.write_text("\n\n".join(sample_texts()[:50]))
+    path.write_text("\n\n".join(sample_texts()[:50]), encoding="utf-8")
     return path
 
 
+@pytest.mark.parametrize("family", ["bert", "roberta"])
 def test_pre_training_goes_on_with_weights_and_words_of_a_checkpoint(
-    family: str, pretrained: Path, reviews: Path, programs: Programs, tmp_path: Path
-) -> None:
-    answer = pretrain_further(
-        programs, tmp_path, pretrained, reviews, tmp_path / "run", "--max-steps", 1, "--learning-rate", 1e-9
-    )
-    assert answer.code == 0, answer.err
-    assert "tensors taken over" in answer.err and "newly initialised" not in answer.err
-    assert "counting" not in answer.err  # which would replace what was learned
-    theirs, read = (
-        auto.from_pretrained(tmp_path / "run")
-        for auto in (transformers.AutoModelForMaskedLM, transformers.AutoTokenizer)
-    )
-    assert type(theirs).__name__ == f"{CLASSES[family]}ForMaskedLM"
-    before = transformers.AutoModelForMaskedLM.from_pretrained(pretrained).state_dict()
-    for name, tensor in theirs.state_dict().items():
-        torch.testing.assert_close(tensor, before[name], rtol=0, atol=1e-6)
-    # The tokenizer is the checkpoint's, but that it reads SST-2's spelling as what it stands for.
-    own = transformers.AutoTokenizer.from_pretrained(pretrained)
-    for text in sample_texts()[:20]:
-        assert read(text)["input_ids"] == own(text)["input_ids"]
-    assert read("-lrb- a film -rrb-")["input_ids"] == own("(a film)")["input_ids"]
-
-
-def test_the_rows_are_framed_and_masked_by_the_checkpoints_own_tokens(
-    family: str, pretrained: Path, reviews: Path, programs: Programs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    family: str, pretrained: Pretrained, reviews: Path, programs: Programs, tmp_path: Path, monkeypatch: Any
 ) -> None:
     seen: list[Tensor] = []
     collate = PackedRows.collate
@@ -737,9 +557,20 @@ def test_the_rows_are_framed_and_masked_by_the_checkpoints_own_tokens(
         return batch
 
     monkeypatch.setattr(PackedRows, "collate", watched)
-    answer = pretrain_further(programs, tmp_path, pretrained, reviews, tmp_path / "run", "--max-steps", 2)
+    start, path = pretrained(family), tmp_path / "run"
+    answer = pretrain_further(programs, tmp_path, start, reviews, path, "--max-steps", 2, "--learning-rate", 1e-9)
     assert answer.code == 0, answer.err
-    own, ids = transformers.AutoTokenizer.from_pretrained(pretrained), torch.cat(seen)
+    theirs, before = (transformers.AutoModelForMaskedLM.from_pretrained(folder) for folder in (path, start))
+    assert type(theirs).__name__ == f"{CLASSES[family]}ForMaskedLM"
+    for name, tensor in theirs.state_dict().items():  # in particular, no counting replaced what was learned
+        torch.testing.assert_close(tensor, before.state_dict()[name], rtol=0, atol=1e-6)  # two steps of 1e-9
+    # The tokenizer is the checkpoint's, but that it reads SST-2's spelling as what it stands for.
+    read, own = (transformers.AutoTokenizer.from_pretrained(folder) for folder in (path, start))
+    for text in sample_texts()[:20]:
+        assert read(text)["input_ids"] == own(text)["input_ids"]
+    assert read("-lrb- a film -rrb-")["input_ids"] == own("(a film)")["input_ids"]
+    # Rows are framed and masked by its own special tokens.
+    ids = torch.cat(seen)
     assert {*ids[:, 0].tolist()} == {own.cls_token_id} and {*ids[:, -1].tolist()} == {own.sep_token_id}
     masked = ids == own.mask_token_id
     assert 0.15 < masked[:, 1:-1].float().mean() < 0.4 and not masked[:, 0].any()
@@ -763,23 +594,15 @@ def test_a_head_that_is_there_gives_the_logits_of_transformers(family: str, make
 
 
 def test_rows_longer_than_the_position_table_are_refused(make: Make) -> None:
-    with pytest.raises(UsageError, match="--seq-len 12 exceeds the 11 positions of"):
+    with pytest.raises(UsageError, match=r"--seq-len 12 .*11"):
         load_pretrained_masked_lm(make("bert"), masked_config(seq_len=12))
-
-
-@pytest.mark.parametrize("option", ["--preset=tiny", "--vocab-size=99", "--tokenizer=wordlevel"])
-def test_what_comes_with_the_checkpoint_cannot_be_chosen(
-    option: str, make: Make, reviews: Path, programs: Programs, tmp_path: Path
-) -> None:
-    answer = pretrain_further(programs, tmp_path, make("bert"), reviews, tmp_path / "run", option)
-    assert answer.code == 2 and " come with " in answer.err and not (tmp_path / "run").exists()
 
 
 def test_a_tokenizer_that_cannot_mask_is_refused(make: Make, reviews: Path, programs: Programs, tmp_path: Path) -> None:
     folder = make("bert")
     (folder / "tokenizer.json").write_text((folder / "tokenizer.json").read_text().replace("[MASK]", "[GAP]"))
     answer = pretrain_further(programs, tmp_path, folder, reviews, tmp_path / "run", "--max-steps", 1, "--seq-len", 9)
-    assert answer.code == 3 and "the tokenizer has no [MASK]" in answer.err
+    assert answer.code == 3 and "[MASK]" in answer.error
 
 
 def masked_config(**options: Any) -> PretrainConfig:
@@ -817,5 +640,5 @@ def test_the_model_to_begin_with_is_never_replaced(make: Make, programs: Program
     folder = make("bert", "masked_lm")
     for program in (programs.train, lambda *options: programs.pretrain(folder, *options)):
         answer = program("--model-name-or-path", folder, "--output-dir", folder, "--overwrite")
-        assert answer.code == 2 and "would replace the model to begin with" in answer.err
+        assert answer.code == 2 and str(folder) in answer.error
         assert (folder / "model.safetensors").exists()

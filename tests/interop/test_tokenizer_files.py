@@ -1,5 +1,4 @@
 import json
-import random
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from src.data.tokenizer import build_tokenizer
 from src.interop.tokenizer_files import ReadingSettings, read_settings, read_tokenizer, save_tokenizer
 from src.utils.config import TokenizerConfig
 from src.utils.errors import CheckpointError
+from tests.interop.peers import random_strings
 
 TEXTS = [
     "The café's naïve owner didn't say \u00e0 bient\u00f4t, he said: see you!",
@@ -24,7 +24,6 @@ CASED = sorted({character for text in TEXTS for character in text if not charact
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 SETTINGS: list[dict[str, Any]] = [
     {},
-    {"do_lower_case": True},
     {"do_lower_case": False},
     {"do_lower_case": True, "strip_accents": False},
     {"do_lower_case": False, "strip_accents": True},
@@ -47,6 +46,10 @@ def vocabulary() -> list[str]:
     return list(dict.fromkeys([*SPECIAL, *pieces, *letters]))
 
 
+def words() -> list[str]:
+    return [token.removeprefix("##") for token in vocabulary()]
+
+
 def write(folder: Path, tokens: list[str] | None = None, **options: Any) -> Path:
     (folder / "vocab.txt").write_text("".join(f"{token}\n" for token in tokens or vocabulary()), encoding="utf-8")
     if options:
@@ -61,38 +64,20 @@ def refusal(folder: Path, vocab_size: int = 10_000) -> str:
     return str(caught.value)
 
 
-def random_strings(count: int, seed: int = 0) -> list[str]:
-    """Words of the vocabulary, their letters, special tokens, and anything from all over Unicode."""
-    draw = random.Random(seed)
-    tokens = [token.removeprefix("##") for token in vocabulary()]
-    anything = [chr(code) for code in (*range(0x20, 0x250), 0x300, 0x301, 0x308, 0x200B, 0x3000, 0xFFFD, 0x1F600)]
-    pools = (tokens, CASED, anything, [" ", "  ", "\t", "\n"], None)
-    strings = []
-    for _ in range(count):
-        pieces = []
-        for pool in draw.choices(pools, (4, 4, 3, 4, 1), k=draw.randint(0, 20)):
-            code = draw.randrange(0x110000)
-            pieces.append(draw.choice(pool) if pool else "" if 0xD800 <= code < 0xE000 else chr(code))
-        strings.append("".join(pieces))
-    return strings
-
-
 @pytest.mark.parametrize("options", SETTINGS, ids=str)
 def test_vocab_txt_gives_the_ids_of_transformers(options: dict[str, Any], tmp_path: Path) -> None:
     folder = write(tmp_path, **options)
     ours, theirs = read_tokenizer(folder, len(vocabulary())), transformers.BertTokenizer.from_pretrained(folder)
-    texts = random_strings(500)
+    texts = random_strings(words(), 500)
     ours.no_truncation()
     assert [found.ids for found in ours.encode_batch(texts)] == theirs(texts)["input_ids"]
-    pair = ours.encode("a film", "the plot")
-    assert (pair.ids, pair.type_ids) == tuple(
-        theirs("a film", "the plot")[key] for key in ("input_ids", "token_type_ids")
-    )
+    pair, their_pair = ours.encode("a film", "the plot"), theirs("a film", "the plot")
+    assert (pair.ids, pair.type_ids) == (their_pair["input_ids"], their_pair["token_type_ids"])
 
 
 def test_every_setting_shows_in_the_ids(tmp_path: Path) -> None:
     text, ids = "Na\u00efve CAF\u00c9 \u6620\u753b", set()
-    for number, options in enumerate(({}, *SETTINGS[2:])):
+    for number, options in enumerate(SETTINGS):
         (tmp_path / str(number)).mkdir()
         tokenizer = read_tokenizer(write(tmp_path / str(number), **options), len(vocabulary()))
         ids.add(tuple(tokenizer.encode(text).ids))
@@ -106,7 +91,7 @@ def both(folder: Path) -> tuple[Tokenizer, Any]:
     return ours, transformers.BertTokenizer.from_pretrained(folder)
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=50)
 @given(text=st.text(max_size=40))
 def test_any_string_gives_the_ids_of_transformers(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
     folder = tmp_path_factory.getbasetemp() / "any-string"
@@ -130,7 +115,7 @@ def test_a_tokenizer_from_vocab_txt_is_written_as_tokenizer_json_with_the_same_i
     save_tokenizer(tmp_path / "saved", tokenizer, ReadingSettings(64, "windows"), has_segments=True)
     again = read_tokenizer(tmp_path / "saved", len(vocabulary()))
     theirs = transformers.AutoTokenizer.from_pretrained(tmp_path / "saved")
-    for text in random_strings(50, seed=1):
+    for text in random_strings(words(), 50, seed=1):
         assert again.encode(text).ids == tokenizer.encode(text).ids == theirs(text)["input_ids"]
     assert read_settings(tmp_path / "saved") == ReadingSettings(64, "windows")
 
@@ -140,63 +125,53 @@ def test_a_tokenizer_from_vocab_txt_is_written_as_tokenizer_json_with_the_same_i
 
 def test_neither_file_is_an_error(tmp_path: Path) -> None:
     message = refusal(tmp_path)
-    assert f"{tmp_path / 'tokenizer.json'} is missing, and vocab.txt too" in message
+    assert str(tmp_path / "tokenizer.json") in message and "vocab.txt" in message
 
 
-@pytest.mark.parametrize("absent", [["[CLS]"], ["[MASK]", "[PAD]"], SPECIAL])
-def test_a_vocabulary_without_special_tokens_is_no_berts(absent: list[str], tmp_path: Path) -> None:
-    message = refusal(write(tmp_path, [token for token in vocabulary() if token not in absent]))
-    assert "vocab.txt lacks " in message and all(token in message for token in absent)
+def test_a_vocabulary_without_special_tokens_is_no_berts(tmp_path: Path) -> None:
+    message = refusal(write(tmp_path, [token for token in vocabulary() if token not in ("[MASK]", "[PAD]")]))
+    assert "vocab.txt" in message and "[MASK]" in message and "[PAD]" in message and "[SEP]" not in message
 
 
 def test_a_vocabulary_larger_than_the_embedding_does_not_fit(tmp_path: Path) -> None:
     size = len(vocabulary())
     read_tokenizer(write(tmp_path), size)
-    assert f"its largest id is {size - 1}, config.json says vocab_size = {size - 1}" in refusal(tmp_path, size - 1)
+    message = refusal(tmp_path, size - 1)
+    assert f"largest id is {size - 1}" in message and f"vocab_size = {size - 1}" in message
 
 
-@pytest.mark.parametrize("content", [b"\xff\xfe[PAD]\n", b"", b"\x80"])
-def test_a_vocabulary_that_is_no_text_is_refused(content: bytes, tmp_path: Path) -> None:
-    (tmp_path / "vocab.txt").write_bytes(content)
+def test_a_vocabulary_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "vocab.txt").write_bytes(b"\xff\xfe[PAD]\n")
     assert "vocab.txt" in refusal(tmp_path)
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", '{"model": {"type": "Telepathy"}}'])
+@pytest.mark.parametrize("content", ["{", '{"model": {"type": "Telepathy"}}'])
 def test_a_damaged_tokenizer_json_is_refused_though_vocab_txt_is_there(content: str, tmp_path: Path) -> None:
     write(tmp_path)
     (tmp_path / "tokenizer.json").write_text(content)
-    assert f"{tmp_path / 'tokenizer.json'} cannot be read" in refusal(tmp_path)
+    assert str(tmp_path / "tokenizer.json") in refusal(tmp_path)
 
 
-@pytest.mark.parametrize("setting", ["do_lower_case", "strip_accents", "tokenize_chinese_chars"])
-def test_a_setting_that_is_no_truth_value_is_refused(setting: str, tmp_path: Path) -> None:
-    assert f"{tmp_path / 'tokenizer_config.json'}: " in refusal(write(tmp_path, vocabulary(), **{setting: "yes"}))
-
-
-def test_a_damaged_tokenizer_config_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("content", ["{", '{"strip_accents": "yes"}'])
+def test_a_damaged_tokenizer_config_is_refused(content: str, tmp_path: Path) -> None:
     write(tmp_path)
-    (tmp_path / "tokenizer_config.json").write_text("{")
-    assert "tokenizer_config.json cannot be read as JSON" in refusal(tmp_path)
+    (tmp_path / "tokenizer_config.json").write_text(content)
+    assert str(tmp_path / "tokenizer_config.json") in refusal(tmp_path)
 
 
 @pytest.mark.parametrize(
-    ("content", "fragment"),
-    [
-        ({"model_max_length": "many"}, "model_max_length 'many'"),
-        ({"model_max_length": 0}, "model_max_length 0"),
-        ({"long_text": "skim"}, "long_text 'skim' is none of truncate, head-tail, windows"),
-    ],
+    ("name", "value"), [("model_max_length", "many"), ("model_max_length", 0), ("long_text", "skim")]
 )
-def test_settings_that_mean_nothing_are_refused(content: dict[str, Any], fragment: str, tmp_path: Path) -> None:
-    (tmp_path / "tokenizer_config.json").write_text(json.dumps(content))
-    with pytest.raises(CheckpointError, match=r"tokenizer_config\.json") as caught:
+def test_settings_that_mean_nothing_are_refused(name: str, value: Any, tmp_path: Path) -> None:
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({name: value}))
+    with pytest.raises(CheckpointError) as caught:
         read_settings(tmp_path)
-    assert fragment in str(caught.value)
+    assert all(fact in str(caught.value) for fact in ("tokenizer_config.json", name, repr(value)))
 
 
-@pytest.mark.parametrize("content", [None, "{}", '{"model_max_length": null}', '{"model_max_length": 1e30}'])
-def test_no_limit_is_no_limit(content: str | None, tmp_path: Path) -> None:
-    if content is not None:
-        (tmp_path / "tokenizer_config.json").write_text(content)
-    found = read_settings(tmp_path)
-    assert found.seq_len > 10**9 and found.long_text == "truncate"
+def test_no_limit_is_no_limit(tmp_path: Path) -> None:
+    for content in (None, '{"model_max_length": null}', '{"model_max_length": 1e30}'):
+        if content is not None:
+            (tmp_path / "tokenizer_config.json").write_text(content)
+        found = read_settings(tmp_path)
+        assert found.seq_len > 10**9 and found.long_text == "truncate"

