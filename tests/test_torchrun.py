@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
-from src.training.start import held
+from src.training.checkpoint import RunFolder
 from src.utils.config import REPOSITORY
 from tests.conftest import SMALL, Programs, TrainedRun
 
@@ -120,7 +120,7 @@ def test_a_signal_ends_all_in_the_same_step_after_saving(
 
 
 def test_all_leave_where_another_process_trains_in_the_folder(tmp_path: Path) -> None:
-    with held(tmp_path / "run"):
+    with RunFolder(tmp_path / "run").lock():
         code, _, err = finish(start("src.train", *TRAIN, "--output-dir", tmp_path / "run"))
     assert code == 1 and f"error: another process trains in {tmp_path / 'run'};" in err
     assert "RuntimeError" not in err and "exitcode  : 2" in err  # torchrun may end the second before it has said so

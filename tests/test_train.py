@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from src.data.hub import existing_path
-from src.training.start import held
+from src.training.checkpoint import RunFolder
 from src.utils import runs
 from src.utils.config import REPOSITORY, SAMPLE_DIR
 from tests.conftest import Answer, Programs, TrainedRun
@@ -225,7 +225,7 @@ def test_a_damaged_newest_checkpoint_falls_back_with_a_notice(programs: Programs
 
 def test_a_run_that_another_process_trains_is_left_alone(programs: Programs, one_epoch: Path) -> None:
     before = {path: path.read_bytes() for path in one_epoch.rglob("*") if path.is_file()}
-    with held(one_epoch):
+    with RunFolder(one_epoch).lock():
         answer = programs.train("--resume", one_epoch)
     assert answer.code == 2 and f"another process trains in {one_epoch}" in answer.error
     assert {path: path.read_bytes() for path in one_epoch.rglob("*") if path.is_file()} == before

@@ -113,7 +113,7 @@ def load_state(folder: Path, trainer: "Trainer") -> None:
     progress = read_json(folder / PROGRESS)
     for kind, now in _computed_by().items():
         if (before := progress.pop(kind, now)) != now:
-            notice(f"{kind:<12}{before} began this, {now} resume it: just as well, but no longer with the same bits")
+            notice(f"{kind:<12}{before} began this, {now} go on: just as well, but no longer bit for bit")
     trainer.progress.__dict__.update(progress)
     _set_random_state(tensors, trainer.progress.step)
 
@@ -173,21 +173,24 @@ class RunFolder:
         """
         lock, refusal = FileLock(self.path / LOCK, blocking=False), None
         if is_main_process():
-            try:
-                with storage_errors(self.path):
-                    self.path.mkdir(parents=True, exist_ok=True)
+            with storage_errors(self.path):
+                self.path.mkdir(parents=True, exist_ok=True)
+                try:
                     lock.acquire()
-            except (Timeout, NotImplementedError) as error:
-                if isinstance(error, Timeout):  # else a file system that knows no locks
+                except Timeout:
                     refusal = f"another process trains in {self.path}; wait for its end, or stop it"
+                except NotImplementedError:
+                    pass  # some network file systems lock nothing
         if (refusal := all_gather_object(refusal)[0]) is not None:
             raise UsageError(refusal)
         try:
             yield
         finally:
-            if lock.is_locked and {file.name for file in self.path.iterdir()} == {LOCK}:
-                discard(self.path)  # nothing has begun
-            lock.release()
+            if lock.is_locked:
+                (self.path / LOCK).unlink(missing_ok=True)
+                if not any(self.path.iterdir()):  # nothing has begun
+                    self.path.rmdir()
+                lock.release()
 
     def begin(self, config: TrainConfig | PretrainConfig, task: "Task") -> None:
         """Empties the folder and notes in run.json what is about to run.
