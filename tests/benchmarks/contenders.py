@@ -22,17 +22,20 @@ from torch import Tensor, nn
 
 from src.data.batching import Batch, collate, to_device
 from src.data.dataset import DSCreator
-from src.data.sources import open_corpus
+from src.data.sources import Corpus, open_corpus
 from src.evaluation.predictor import Predictor
 from src.interop.huggingface import load_classifier
 from src.interop.onnx import GRAPH, OnnxModel, save_onnx
 from src.model.bert import BertForSequenceClassification
-from src.training.loop import Trainer
-from src.training.objectives import Classification
+from src.training.tasks import ClassificationTask
+from src.training.trainer import Trainer
 from src.utils.config import TrainConfig, resolve
 from src.utils.device import set_up_arithmetic
 from src.utils.options import with_options
 
+# What is left out, since peers have no such things.
+NO_EXTRAS = {"word_dropout": 0.0, "rare_word_dropout": 0.0, "label_smoothing": 0.0, "classifier_dropout": 0.1}
+NO_EXTRAS |= {"hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.0}
 # Of the very first batches PyTorch and its kernels have to warm up.
 WARM_UP = 3
 LONGEST = 64  # SST-2's phrases are shorter
@@ -111,21 +114,21 @@ class OursInTraining(Contender):
     def __init__(self, work: Work, batch_size: int = 32, recipe: str = "finetune"):
         super().__init__(work)
         self.batch_size = batch_size
+        options = resolve(recipe, None) | NO_EXTRAS | {"model_name_or_path": str(work.folder), "device": work.device}
+        config = with_options(TrainConfig(), options | {"seed": work.seed, "seq_len": LONGEST, "plain_text": False})
+        splits = {"train": self.train, "validation": self.validation}
         self.set_up()
-        split = {"sentence": self.train.texts, "label": self.train.labels}
-        self.dataset = DSCreator(split, self.classifier.tokenizer, LONGEST)
-        self.model = self.build().to(work.device)
-        config = with_options(TrainConfig(), resolve(recipe, None)).optimization
-        objective = Classification(None, 0, 0.0)
-        bf16 = work.device == "cuda"
-        self.trainer = Trainer(self.model, self.dataset, objective, config, seed=work.seed, bf16=bf16)
+        self.task = ClassificationTask(config, Corpus("sst2", self.classifier.label_names, splits, config.data))
+        self.dataset = self.task.train
+        self.task.model = self.model = self.build().to(work.device)
+        self.trainer = Trainer(self.task, work.seed)
         self.plan = self.batches()
 
     def set_up(self) -> None:
-        set_up_arithmetic(torch.device(self.work.device), 0)
+        """Leaves it to the task."""
 
     def build(self) -> Any:
-        return with_dropout(self.classifier.model)
+        return self.task.model.train()
 
     def batches(self) -> list[list[int]]:
         return self.dataset.batches(self.batch_size, self.work.seed, epoch=0)
@@ -214,7 +217,7 @@ class TorchInTraining(OursInTraining):
     """`torch.nn.TransformerEncoder` in our batches and our loop."""
 
     def build(self) -> Any:
-        return TorchEncoder(with_dropout(self.classifier.model))
+        return TorchEncoder(self.task.model.train())
 
 
 class TrainerInTraining(Contender):

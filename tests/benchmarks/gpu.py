@@ -21,21 +21,19 @@ import sys
 import tarfile
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
 
-from src.data.masking import Masking
-from src.data.packing import PackedRows
+from src.data.packing import TokenizedCorpus
 from src.data.sources import open_corpus
-from src.interop.huggingface import Classifier, save_classifier
+from src.interop.huggingface import Classifier, load_classifier, save_classifier
 from src.interop.tokenizer_files import read_tokenizer
-from src.model.bert import BertForMaskedLM, BertForSequenceClassification
-from src.training.loop import Trainer
-from src.training.objectives import MaskedLanguageModelling
+from src.model.bert import BertForSequenceClassification
+from src.training.tasks import MaskedLMTask
+from src.training.trainer import Trainer
 from src.utils.config import PRESETS, REPOSITORY, SENTIMENT_LABELS, SHIPPED_CHECKPOINT, DataConfig, PretrainConfig
 from src.utils.device import set_up_arithmetic
 from src.utils.folder import new_folder, read_json
@@ -164,24 +162,18 @@ class Run:
 
     def pretraining_rate(self, sizes: dict[str, Any], compiled: bool) -> tuple[float, float]:
         """Trains some steps on random tokens; returns tokens a second and FLOPs of the products of a token."""
-        rows, T, V = (4, 16, 64) if self.rehearse else (256, 128, 8192)
-        config = with_options(PretrainConfig(), (TINY if self.rehearse else sizes) | {"vocab_size": V, "seq_len": T})
-        torch.manual_seed(0)
-        model = BertForMaskedLM(config.model).to(self.device)
-        if compiled and not self.rehearse:
-            torch.compiler.reset()  # else sizes that differ from the model before become variables
-            model.bert.encoder.compile_layers()
+        rows, T, V = (4, 16, 8192) if self.rehearse else (256, 128, 8192)
+        options = {"seq_len": T, "batch_size": rows, "max_steps": 1000, "begin_with": "random", "device": self.device}
+        options |= {"compile": compiled and not self.rehearse}
+        config = with_options(PretrainConfig(), (TINY if self.rehearse else sizes) | options)
+        torch.compiler.reset()  # else sizes that differ from the model before become variables
         stream = torch.randint(5, V, ((rows * (WARM_UP + STEPS) + 2) * T,)).numpy()
-        masking = Masking(config.optimization.mask_rate, True, 4, range(5), V)
-        data = PackedRows("random tokens", stream, T, 2, 3, masking)
-        optimization = replace(config.optimization, max_steps=1000, batch_size=rows)
-        bf16 = not self.rehearse
-        trainer = Trainer(model, data, MaskedLanguageModelling(), optimization, seed=0, bf16=bf16)
-        batches = data.batches(rows, 0, 0)
-        for starts in batches[:WARM_UP]:
-            trainer.training_step([data.collate(starts)])
-        chosen = batches[WARM_UP : WARM_UP + STEPS]
-        seconds = self.timed(lambda: [trainer.training_step([data.collate(starts)]) for starts in chosen])
+        tokenizer = load_classifier(SHIPPED_CHECKPOINT).tokenizer
+        trainer = Trainer(MaskedLMTask(config, TokenizedCorpus("random tokens", tokenizer, stream, stream, 2, "")), 0)
+        steps = trainer.run_steps()
+        for _ in range(WARM_UP):
+            next(steps)
+        seconds = self.timed(lambda: [next(steps) for _ in range(STEPS)])
         D, shape = config.model.hidden_size, config.model
         layer = 8 * D * D + 4 * D * shape.intermediate_size + 4 * D * T
         head = 2 * D * (D + V) * config.optimization.mask_rate

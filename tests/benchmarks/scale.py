@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from src.data.sources import open_corpus
-from src.training.rehearsal import peak_memory
+from src.training.dry_run import peak_memory
 from src.utils.config import REPOSITORY, SST2, DataConfig
 from src.utils.folder import read_json
 from tests.benchmarks.readme import MEDIA, write_section

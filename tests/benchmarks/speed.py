@@ -29,7 +29,7 @@ import torch
 from src.interop.huggingface import Classifier, load_classifier, save_classifier
 from src.interop.pretrained import load_pretrained
 from src.model.bert import BertForSequenceClassification
-from src.training.rehearsal import peak_memory
+from src.training.dry_run import peak_memory
 from src.utils.config import PRESETS, SENTIMENT_LABELS, SHIPPED_CHECKPOINT, SST2, TrainConfig
 from src.utils.device import multiplies_by_onednn
 from src.utils.options import with_options
