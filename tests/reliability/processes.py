@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import multiprocessing
 import os
 import re
 import time
@@ -16,9 +15,7 @@ from src.training.run_folder import RunFolder
 from tests.conftest import SMALL
 from tests.reliability.child import work
 from tests.training import tiny_pretraining, tiny_training
-
-FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["tests.reliability.child", "pytest"])
+from tests.training.together import FORKS
 
 PATIENCE = 120.0  # seconds
 # Whatever draws, averages or is chosen, so that a resumed run has the most to remember. 9 steps an epoch, 2 epochs.
