@@ -2,7 +2,6 @@ import json
 import math
 import re
 import signal
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -42,51 +41,31 @@ def raises_at(training: Session, stop: int, number: int = signal.SIGTERM) -> Non
 # Metrics
 
 
-def test_every_logged_row_of_training_holds_loss_rate_norm_speed_and_epoch(
+def test_rows_hold_the_mean_loss_of_whole_steps_since_the_row_before(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(session, "STEPS_PER_LOG", 4)
-    begin(tmp_path / "run").run()
-    training = [row for row in rows(tmp_path / "run") if "train/loss" in row]
-    assert [row["step"] for row in training] == [4, 6, 8, 12]  # every fourth, and the last one of an epoch
-    assert [row["epoch"] for row in training] == pytest.approx([4 / 6, 1, 8 / 6, 2])
-    values = {"loss", "learning_rate", "gradient_norm", "tokens_per_second"}
-    for row in training:
-        assert row.keys() == {"step", "epoch"} | {f"train/{name}" for name in values}
-        assert all(row[f"train/{name}"] > 0 for name in values)
-    assert training[-1]["train/learning_rate"] == min(row["train/learning_rate"] for row in training)
-
-
-def mean_losses(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, steps_per_log: int, skipped: Sequence[int]
-) -> tuple[list[Any], list[float]]:
-    """Trains for six steps, some with a loss that is not finite; returns logged losses and means of the finite ones."""
-    monkeypatch.setattr(session, "STEPS_PER_LOG", steps_per_log)
-    training = begin(folder, epochs=1)
-    losses: list[list[tuple[float, int]]] = [[], []]
+    training, whole = begin(tmp_path / "run"), list[tuple[int, float, int]]()
     original = training.trainer.training_step
 
     def recording(batches: Any) -> Any:
         report, step = original(batches), training.progress.step
-        if step in skipped:
+        if step in (2, 7, 8):  # as if these were skipped
             return replace(report, loss=math.nan)
-        losses[step > steps_per_log].append((report.loss * report.predictions, report.predictions))
+        whole.append((step, report.loss, report.predictions))
         return report
 
     monkeypatch.setattr(training.trainer, "training_step", recording)
     training.run()
-    logged = [row["train/loss"] for row in rows(folder) if "train/loss" in row]
-    return logged, [sum(s for s, _ in some) / sum(n for _, n in some) for some in losses if some]
-
-
-def test_logged_loss_is_the_mean_over_the_sentences_of_whole_steps_since_the_row_before(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    logged, means = mean_losses(tmp_path / "run", monkeypatch, 4, skipped=[])
-    assert logged == pytest.approx(means) and len(logged) == 2
-    (first, second), means = mean_losses(tmp_path / "other", monkeypatch, 3, skipped=[2, 4, 5, 6])
-    assert [first] == pytest.approx(means)
-    assert second is None  # no step of its three was whole
+    logged = {row["step"]: row for row in rows(tmp_path / "run") if "train/loss" in row}
+    assert list(logged) == [4, 6, 8, 12]  # every fourth, and the last one of an epoch
+    assert logged[8]["train/loss"] is None
+    for first, last in ((1, 4), (5, 6), (9, 12)):
+        some = [(loss * count, count) for step, loss, count in whole if first <= step <= last]
+        assert logged[last]["train/loss"] == pytest.approx(sum(s for s, _ in some) / sum(n for _, n in some))
+    for step, row in logged.items():
+        assert row["epoch"] == pytest.approx(step / 6)
+        assert all(row[f"train/{name}"] > 0 for name in ("learning_rate", "gradient_norm", "tokens_per_second"))
 
 
 def test_a_training_runs_beside_the_main_thread(tmp_path: Path) -> None:
@@ -95,16 +74,6 @@ def test_a_training_runs_beside_the_main_thread(tmp_path: Path) -> None:
         pool.submit(begin(tmp_path / "run").run).result()
     assert (tmp_path / "run" / "model.safetensors").exists()
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == handlers
-
-
-def test_speed_after_a_resume_counts_the_time_since_the_resume(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(session, "STEPS_PER_LOG", 1)
-    training = begin(tmp_path / "run", epochs=1)
-    training.progress.training_seconds = 1e6
-    training.run()
-    go_on(tmp_path / "run", epochs=2).run()
-    speeds = {row["step"]: row["train/tokens_per_second"] for row in rows(tmp_path / "run") if "train/loss" in row}
-    assert speeds[1] < 1 < speeds[7]
 
 
 @pytest.mark.parametrize(("every", "expected"), [(0, [6, 12]), (4, [4, 6, 8, 12]), (6, [6, 12])])

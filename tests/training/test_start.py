@@ -1,8 +1,6 @@
 import json
 import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +12,7 @@ from src.training.run_folder import RunFolder
 from src.training.start import FREE_TO_CHANGE, find_checkpoint, held, look_again, new_run, refuse_changes
 from src.training.state import TENSORS
 from src.utils import runs
-from src.utils.config import REPOSITORY, PretrainConfig, RunConfig, TrainConfig
+from src.utils.config import PretrainConfig, RunConfig, TrainConfig
 from src.utils.errors import CheckpointError, UsageError
 from src.utils.options import options_of, with_options
 from tests.training.tiny_training import begin, settings
@@ -98,16 +96,6 @@ def test_a_sample_run_never_overwrites_a_run_on_other_data(finished: Maker, tmp_
 
 # One process at a time
 
-HOLD = """
-import sys, time
-from pathlib import Path
-from src.training.start import held
-
-with held(Path(sys.argv[1])):
-    print("held", flush=True)
-    time.sleep(600)
-"""
-
 
 def test_a_folder_is_held_by_one_at_a_time(tmp_path: Path) -> None:
     folder = tmp_path / "runs" / "mine"
@@ -116,17 +104,6 @@ def test_a_folder_is_held_by_one_at_a_time(tmp_path: Path) -> None:
             pass
     with held(folder), held(tmp_path / "another"):
         assert not list(folder.iterdir())
-
-
-def test_a_killed_process_holds_nothing(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", HOLD, str(tmp_path)]
-    with subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True) as holder:
-        assert holder.stdout is not None and holder.stdout.readline() == "held\n"
-        with pytest.raises(UsageError), held(tmp_path):
-            pass
-        holder.kill()
-    with held(tmp_path):
-        pass
 
 
 @pytest.mark.parametrize("options", [{}, {"resume": "auto"}])
@@ -203,12 +180,6 @@ def test_a_run_or_a_checkpoint_can_be_named(where: str, finished: Maker, tmp_pat
         assert found[1].name == ("step-6" if name.endswith("step-6") else "step-12")
 
 
-def test_a_resumed_run_stays_in_its_folder(finished: Maker, tmp_path: Path) -> None:
-    run = finished(tmp_path / "run").path
-    with pytest.raises(UsageError, match="--output-dir"):
-        find_checkpoint(RunConfig(resume=str(run), output_dir=tmp_path / "elsewhere"), TrainConfig.task)
-
-
 @pytest.mark.parametrize("resume", ["absent", "run", "run/checkpoints/step-12", "auto"])
 def test_nothing_whole_to_resume_is_a_checkpoint_error(resume: str, finished: Maker, tmp_path: Path) -> None:
     for checkpoint in finished(tmp_path / "run").checkpoints():
@@ -230,15 +201,6 @@ def test_a_run_of_another_task_is_refused_wherever_it_is_named(finished: Maker, 
     ):
         with pytest.raises(UsageError, match=f"{run} .*{TrainConfig.task}.*{PretrainConfig.task}"):
             find_checkpoint(config, PretrainConfig.task)
-
-
-def test_a_checkpoint_that_was_about_to_be_replaced_is_found(finished: Maker, tmp_path: Path) -> None:
-    folder = finished(tmp_path / "run")
-    newest, before = folder.checkpoints()
-    replaced = newest.rename(newest.with_name(f"{newest.name}.replaced"))
-    found = find_checkpoint(RunConfig(resume=str(tmp_path / "run")), TrainConfig.task)
-    assert found is not None and found[1] == replaced
-    assert folder.checkpoints() == [replaced, before]
 
 
 def test_a_checkpoint_without_its_manifest_is_not_whole(finished: Maker, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 import inspect
 from dataclasses import fields, is_dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -32,51 +33,38 @@ CLASSES: dict[str, Any] = {
 }
 NAN = float("nan")
 
-REFUSED: list[tuple[Any, str, list[Any]]] = [
-    (BertConfig, "vocab_size", [0]),
-    (BertConfig, "hidden_size", [0]),
-    (BertConfig, "num_hidden_layers", [0]),
-    (BertConfig, "num_attention_heads", [0, 7]),
-    (BertConfig, "intermediate_size", [0]),
-    (BertConfig, "max_position_embeddings", [2]),
-    (BertConfig, "type_vocab_size", [-1]),
-    (BertConfig, "hidden_dropout_prob", [-0.1, 1.0, NAN]),
-    (BertConfig, "attention_probs_dropout_prob", [-0.1, 1.0, NAN]),
-    (BertConfig, "classifier_dropout", [-0.1, 1.0, NAN]),
-    (BertConfig, "initializer_range", [-0.1, NAN]),
-    (BertConfig, "layer_norm_eps", [0.0, NAN]),
-    (BertConfig, "pad_token_id", [-1, 30_522]),
-    (DataConfig, "holdout", [-0.1, 1.0, NAN]),
-    (DataConfig, "max_train_samples", [0]),
-    (VocabularyConfig, "seq_len", [2]),
-    (VocabularyConfig, "min_frequency", [0]),
-    (OptimizationConfig, "epochs", [0]),
-    (OptimizerConfig, "batch_size", [0]),
-    (OptimizerConfig, "gradient_accumulation_steps", [0]),
-    (OptimizerConfig, "learning_rate", [0.0, -1.0, NAN]),
-    (OptimizerConfig, "adam_epsilon", [0.0, NAN]),
-    (OptimizerConfig, "max_grad_norm", [0.0, NAN]),
-    (OptimizerConfig, "weight_decay", [-0.1, NAN]),
-    (OptimizationConfig, "rare_word_dropout", [-0.1, NAN]),
-    (OptimizerConfig, "warmup_ratio", [-0.1, 1.0, NAN]),
-    (OptimizationConfig, "label_smoothing", [-0.1, 1.0, NAN]),
-    (OptimizationConfig, "word_dropout", [-0.1, 1.0, NAN]),
-    (OptimizerConfig, "ema_decay", [-0.1, 1.0, NAN]),
-    (OptimizerConfig, "adam_beta1", [-0.1, 1.0, NAN]),
-    (OptimizerConfig, "adam_beta2", [-0.1, 1.0, NAN]),
-    (OptimizerConfig, "layer_decay", [0.0, 1.1, NAN]),
-    (PretrainingConfig, "max_steps", [0]),
-    (PretrainingConfig, "minutes", [0.0, float("inf"), NAN]),
-    (PretrainingConfig, "mask_rate", [0.0, 1.0, NAN]),
-    (RunConfig, "num_threads", [-1]),
-    (RunConfig, "patience", [-1]),
-    (RunConfig, "save_every", [-1]),
-    (RunConfig, "keep_last", [0, -1]),
-    (RunConfig, "evaluate_every", [-1]),
-    (RunConfig, "seed", [-1, 2**63]),
-    (InferenceConfig, "examples", [-1]),
-    (Running, "num_threads", [-1]),
-    (DemoConfig, "port", [0, 65536]),
+AT_LEAST_1, NOT_NEGATIVE = (0,), (-1,)
+POSITIVE, NOT_BELOW_0, BELOW_1 = (0.0, NAN), (-0.1, NAN), (-0.1, 1.0, NAN)
+REFUSED: list[tuple[Any, str, tuple[Any, ...]]] = [
+    (BertConfig, "vocab_size hidden_size num_hidden_layers num_attention_heads intermediate_size", AT_LEAST_1),
+    (BertConfig, "num_attention_heads", (7,)),
+    (BertConfig, "max_position_embeddings", (2,)),
+    (BertConfig, "type_vocab_size", NOT_NEGATIVE),
+    (BertConfig, "hidden_dropout_prob attention_probs_dropout_prob classifier_dropout", BELOW_1),
+    (BertConfig, "initializer_range", NOT_BELOW_0),
+    (BertConfig, "layer_norm_eps", POSITIVE),
+    (BertConfig, "pad_token_id", (-1, 30_522)),
+    (DataConfig, "holdout", BELOW_1),
+    (DataConfig, "max_train_samples", AT_LEAST_1),
+    (VocabularyConfig, "seq_len", (2,)),
+    (VocabularyConfig, "min_frequency", AT_LEAST_1),
+    (OptimizerConfig, "batch_size gradient_accumulation_steps", AT_LEAST_1),
+    (OptimizerConfig, "learning_rate adam_epsilon max_grad_norm", POSITIVE),
+    (OptimizerConfig, "weight_decay", NOT_BELOW_0),
+    (OptimizerConfig, "warmup_ratio ema_decay adam_beta1 adam_beta2", BELOW_1),
+    (OptimizerConfig, "layer_decay", (0.0, 1.1, NAN)),
+    (OptimizationConfig, "epochs", AT_LEAST_1),
+    (OptimizationConfig, "rare_word_dropout", NOT_BELOW_0),
+    (OptimizationConfig, "label_smoothing word_dropout", BELOW_1),
+    (PretrainingConfig, "max_steps", AT_LEAST_1),
+    (PretrainingConfig, "minutes", (0.0, float("inf"), NAN)),
+    (PretrainingConfig, "mask_rate", (0.0, 1.0, NAN)),
+    (RunConfig, "num_threads patience save_every evaluate_every", NOT_NEGATIVE),
+    (RunConfig, "keep_last", AT_LEAST_1),
+    (RunConfig, "seed", (-1, 2**63)),
+    (InferenceConfig, "examples", NOT_NEGATIVE),
+    (Running, "num_threads", NOT_NEGATIVE),
+    (DemoConfig, "port", (0, 65536)),
 ]
 
 # What the command line always gives.
@@ -92,16 +80,15 @@ def make(config_class: Any, **options: Any) -> Any:
     return config_class(**NEEDED.get(config_class, {}) | options)
 
 
-@pytest.mark.parametrize("config_class", dict.fromkeys(one for one, *_ in REFUSED), ids=lambda one: one.__name__)
-def test_values_out_of_range_are_refused_by_name(config_class: Any) -> None:
-    for name, values in [(name, values) for one, name, values in REFUSED if one is config_class]:
-        for value in values:
+def test_values_out_of_range_are_refused_by_name() -> None:
+    for config_class, names, values in REFUSED:
+        for name, value in product(names.split(), values):
             with pytest.raises(UsageError, match=rf"^{name} = {value}\b"):
                 make(config_class, **{name: value})
 
 
 def test_every_number_has_a_rule() -> None:
-    ruled = {(config_class.__name__, name) for config_class, name, _ in REFUSED}
+    ruled = {(config_class.__name__, name) for config_class, names, _ in REFUSED for name in names.split()}
     numbers = {
         (name, field)
         for name, config_class in CLASSES.items()
@@ -171,21 +158,11 @@ def test_options_that_contradict_each_other_are_refused_by_name() -> None:
         assert all(name in str(caught.value) for name in named), options
 
 
-def test_presets_are_bert_shapes_with_heads_of_64() -> None:
-    for name in PRESETS:
-        model = with_options(TrainConfig(), PRESETS[name]).model
-        assert model.hidden_size == 64 * model.num_attention_heads
-        assert model.intermediate_size == 4 * model.hidden_size
-
-
-def test_the_default_presets_are_the_default_shapes() -> None:
+def test_presets_and_recipes_name_existing_options_and_the_defaults_are_one_of_them() -> None:
+    for options in (*PRESETS.values(), *RECIPES.values()):
+        with_options(TrainConfig(), options)
     for default in (TrainConfig(), PretrainConfig()):
         assert with_options(default, PRESETS[default.preset]) == default
-
-
-def test_recipes_name_existing_options() -> None:
-    for recipe in RECIPES.values():
-        with_options(TrainConfig(), recipe)
 
 
 @pytest.mark.parametrize("config_class", [TrainConfig, PretrainConfig, InferenceConfig])

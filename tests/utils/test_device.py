@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from src.utils.config import REPOSITORY
-from src.utils.device import autocast, multiplies_by_onednn, resolve_device, set_up_arithmetic, wants_bf16
+from src.utils.device import multiplies_by_onednn, resolve_device, set_up_arithmetic, wants_bf16
 from src.utils.errors import UsageError
 
 
@@ -51,21 +51,6 @@ def test_auto_precision_is_bf16_on_cuda_only() -> None:
     cpu, cuda = torch.device("cpu"), torch.device("cuda")
     assert [wants_bf16(precision, cpu) for precision in ("auto", "bf16", "fp32")] == [False, True, False]
     assert [wants_bf16(precision, cuda) for precision in ("auto", "bf16", "fp32")] == [True, True, False]
-
-
-@pytest.mark.parametrize("bf16, dtype", [(True, torch.bfloat16), (False, torch.float32)])
-def test_products_are_bf16_inside_autocast_only_when_wanted(bf16: bool, dtype: torch.dtype) -> None:
-    with autocast(torch.device("cpu"), bf16):
-        assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == dtype
-    assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.float32
-
-
-def test_threads_are_set_only_if_another_number_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[int] = []
-    monkeypatch.setattr(torch, "set_num_threads", asked.append)
-    for number in (0, torch.get_num_threads(), torch.get_num_threads() + 1):
-        set_up_arithmetic(torch.device("cpu"), number)
-    assert asked == [torch.get_num_threads() + 1]
 
 
 def test_cuda_products_may_use_tf32_and_fused_attention() -> None:

@@ -49,10 +49,6 @@ def test_an_error_ends_the_program_with_its_code_and_one_line(capsys: pytest.Cap
         assert (caught.value.code, shown.err, shown.out) == (code, "error: what; do this\n", "")
 
 
-def test_every_user_error_has_a_code_of_its_own() -> None:
-    assert {kind.exit_code for kind in UserError.__subclasses__() if kind is not Interrupted} == set(CODES.values())
-
-
 def test_packages_that_are_missing_are_named_with_the_command_that_installs_them() -> None:
     require_packages("this test", "pytest")
     with pytest.raises(UsageError) as caught:
@@ -61,28 +57,12 @@ def test_packages_that_are_missing_are_named_with_the_command_that_installs_them
     assert "this test" in message and "pip install no_such_package nor_this_one" in message
 
 
-def test_success_returns_and_hands_the_arguments_over(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "argv", ["program", "--epochs", "3"])
-    seen: list[str] = []
-    run_program(seen.extend)
-    assert seen == ["--epochs", "3"]
-
-
-def test_debug_shows_the_error_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "argv", ["program", "--debug"])
-    with pytest.raises(DataError, match="what"):
-        run_program(failing(DataError("what")))
-
-
 def test_a_mistake_of_the_program_is_not_hidden() -> None:
-    with pytest.raises(ZeroDivisionError):
-        run_program(failing(ZeroDivisionError()))
-
-
-def test_notices_go_to_standard_error(capsys: pytest.CaptureFixture[str]) -> None:
-    notice("epoch 1")
-    shown = capsys.readouterr()
-    assert (shown.out, shown.err) == ("", "epoch 1\n")
+    before = signal.getsignal(signal.SIGTERM)
+    for error in (ZeroDivisionError(), FileNotFoundError(2, "No such file or directory")):
+        with pytest.raises(type(error)):
+            run_program(failing(error))
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 PROGRAM = """
@@ -133,12 +113,6 @@ def test_sigterm_ends_the_program_with_143_and_lets_it_clean_up() -> None:
     assert (ended.returncode, ended.stdout, ended.stderr) == (143, "cleaned\n", "")
 
 
-def test_the_handler_of_sigterm_is_put_back() -> None:
-    before = signal.getsignal(signal.SIGTERM)
-    run_program(lambda _: None)
-    assert signal.getsignal(signal.SIGTERM) is before
-
-
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no disk that is always full")  # noqa: PTH110
 @pytest.mark.parametrize("lines", [1, 100_000], ids=["met at the end", "met midway"])
 def test_a_full_disk_under_standard_output_is_a_storage_error_in_one_line(lines: int) -> None:
@@ -149,11 +123,6 @@ def test_a_full_disk_under_standard_output_is_a_storage_error_in_one_line(lines:
         os.close(full)
     assert ended.returncode == 6
     assert re.fullmatch(r"error: .*No space left on device.*\n", ended.stderr)
-
-
-def test_another_error_of_the_system_is_not_taken_for_a_full_disk() -> None:
-    with pytest.raises(FileNotFoundError):
-        run_program(failing(FileNotFoundError(2, "No such file or directory")))
 
 
 def test_every_character_is_shown_or_escaped_alone_and_among_all() -> None:

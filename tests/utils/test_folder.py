@@ -1,6 +1,3 @@
-import errno
-import hashlib
-import json
 import shutil
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -58,13 +55,6 @@ def test_a_folder_appears_whole_with_its_manifest_and_nothing_beside_it(make: Ma
     # Others may read it.
     assert [path.stat().st_mode & 0o777 for path in (target / "a", target / "b")] == [0o644, 0o644]
     assert target.stat().st_mode & 0o555 == 0o555
-
-
-def test_a_new_folder_replaces_the_old_one_as_a_whole(saved: Path) -> None:
-    with new_folder(saved) as folder:
-        write(folder, other="new")
-    assert contents(saved) == {"other": "new"}
-    assert [path.name for path in saved.parent.iterdir()] == ["model"]
 
 
 def test_a_refreshed_folder_keeps_other_files_and_folders(saved: Path) -> None:
@@ -177,40 +167,6 @@ def test_any_flipped_bit_and_any_other_length_is_found(saved: Path) -> None:
     verify(saved)
 
 
-def test_a_file_that_is_missing_or_cannot_be_read_is_found(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: object) -> None:
-        raise OSError(errno.EIO, "Input/output error")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(hashlib, "file_digest", fail)
-        with pytest.raises(CheckpointError, match=f"{saved / 'config'}.*Input/output error"):
-            verify(saved)
-    (saved / "weights").unlink()
-    with pytest.raises(CheckpointError, match=str(saved / "weights")):
-        verify(saved)
-    (saved / "weights").mkdir()
-    with pytest.raises(CheckpointError, match=str(saved / "weights")):
-        verify(saved)
-
-
-def test_a_flipped_bit_of_the_manifest_is_found_unless_it_changes_nothing(saved: Path) -> None:
-    file = saved / MANIFEST
-    good = file.read_bytes()
-    tried = range(0, 8 * len(good), 11)
-    harmless = 0
-    for position in tried:
-        bad = bytearray(good)
-        bad[position // 8] ^= 1 << position % 8
-        file.write_bytes(bad)
-        try:
-            verify(saved)
-        except CheckpointError:
-            continue
-        assert json.loads(bad) == json.loads(good)
-        harmless += 1
-    assert harmless < 0.05 * len(tried)
-
-
 def test_a_manifest_cannot_name_files_outside_the_folder(saved: Path) -> None:
     (saved.parent / "secret").write_text("x")
     manifest = read_json(saved / MANIFEST)
@@ -235,12 +191,16 @@ def test_what_is_no_json_object_is_refused(content: bytes, tmp_path: Path) -> No
     assert "\n" not in str(caught.value)
 
 
-def test_a_json_file_that_is_missing_or_a_folder_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match=f"config.json .*{tmp_path}"):
-        read_json(tmp_path / "config.json")
-    (tmp_path / "config.json").mkdir()
-    with pytest.raises(CheckpointError, match=r"config\.json"):
-        read_json(tmp_path / "config.json")
+def test_what_is_missing_is_named(saved: Path) -> None:
+    (saved / "weights").unlink()
+    with pytest.raises(CheckpointError, match=str(saved / "weights")):
+        verify(saved)
+    (saved / "weights").mkdir()
+    with pytest.raises(CheckpointError, match=str(saved / "weights")):
+        verify(saved)
+    for name in ("gone.json", "weights"):
+        with pytest.raises(CheckpointError, match=str(saved / name)):
+            read_json(saved / name)
 
 
 def test_json_is_written_for_people_and_read_back(tmp_path: Path) -> None:
@@ -286,19 +246,6 @@ def test_a_crash_between_the_two_renames_leaves_the_old_folder_where_it_is_looke
     with new_folder(saved) as folder:
         write(folder, weights="newer")
     assert contents(saved) == {"weights": "newer"} and not replaced.exists()
-
-
-def test_a_crash_after_both_renames_leaves_both_and_the_next_time_is_as_ever(
-    saved: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with monkeypatch.context() as patch:
-        crash_in(patch, shutil, "rmtree", call=2)
-        with pytest.raises(Crash), new_folder(saved) as folder:
-            write(folder, weights="new")
-    assert {path.name for path in saved.parent.iterdir()} == {saved.name, f"{saved.name}{REPLACED}"}
-    with new_folder(saved) as folder:
-        write(folder, weights="newer")
-    assert contents(saved) == {"weights": "newer"} and len(list(saved.parent.iterdir())) == 1
 
 
 def test_a_replaced_text_is_the_old_or_the_new_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
