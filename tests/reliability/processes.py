@@ -17,7 +17,7 @@ from tests.reliability.child import work
 from tests.training import tiny_pretraining, tiny_training
 from tests.training.together import FORKS
 
-PATIENCE = 120.0  # seconds
+PATIENCE = 600.0  # seconds
 # Whatever draws, averages or is chosen, so that a resumed run has the most to remember. 9 steps an epoch, 2 epochs.
 TRAIN = (
     *("--epochs", "2", "--batch-size", "4", "--save-every", "2", "--evaluate-every", "5", "--keep", "best"),
