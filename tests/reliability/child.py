@@ -4,7 +4,6 @@ import importlib
 import os
 import sys
 import threading
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -33,28 +32,26 @@ WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 CALLS = {"os.rename", "os.mkdir", "os.remove", "os.rmdir", "os.chmod", "os.truncate"}
 
 
-def work(
-    program: str, arguments: list[str], log: Path, prepare: Callable[..., None] | None, about: tuple[Any, ...]
-) -> None:
-    """Runs a program as `python -m` would, after calling `prepare`; all it prints goes into a file."""
+def work(program: str, arguments: list[str], log: Path, crash: tuple[int, Path] | None) -> None:
+    """Runs a program as `python -m` would; all it prints goes into a file."""
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
     os.environ.update(ENVIRONMENT)
     sys.argv = [program, *arguments]
     src.pretrain.CACHE_DIR = log.parent / "cache"  # type: ignore[attr-defined]
-    if prepare is not None:
-        prepare(*about)
+    if crash is not None:
+        crash_in_call(*crash, folder=log.parent)
     run_program(importlib.import_module(f"src.{program}").main)
 
 
-def crash_in_call(number: int, folder: Path, so_far: Path) -> None:
+def crash_in_call(number: int, so_far: Path, folder: Path) -> None:
     """Ends this process just before its n-th call that changes the files in a folder, as a power failure would.
 
     Args:
         number: of the call, from 1; 0: never, but count all calls.
-        folder: the calls that count are those on files below it.
         so_far: a file for how many there were, if all are counted.
+        folder: the calls that count are those on files below it.
     """
     calls, fsync = 0, os.fsync
 

@@ -36,12 +36,10 @@ class Command:
     Args:
         program: "train" or "pretrain".
         folder: holds the data, the cache and the run.
-        more: options on top.
     """
 
     program: str
     folder: Path
-    more: tuple[str, ...] = ()
 
     @property
     def run(self) -> Path:
@@ -58,14 +56,14 @@ class Command:
         elif not data.exists():
             tiny_pretraining.write_texts(data)
         source, options = ("--dataset", TRAIN) if self.program == "train" else ("--corpus", PRETRAIN)
-        return [source, str(data), *options, "--output-dir", str(self.run), "--resume", "auto", *self.more]
+        return [source, str(data), *options, "--output-dir", str(self.run), "--resume", "auto"]
 
-    def start(self, prepare: Callable[..., None] | None = None, *about: Any) -> ForkServerProcess:
-        """Starts a process and returns once it has begun; `prepare` is called in it before the program."""
+    def start(self, crash: tuple[int, Path] | None = None) -> ForkServerProcess:
+        """Starts a process, perhaps one that crashes in a call, and returns once it has begun."""
         log = self.folder / "log"
         arguments = self.arguments
         log.unlink(missing_ok=True)
-        process = FORKS.Process(target=work, args=(self.program, arguments, log, prepare, about))
+        process = FORKS.Process(target=work, args=(self.program, arguments, log, crash))
         process.start()
         when(lambda: log.exists() or process.exitcode is not None)
         return process

@@ -16,9 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from src.training.run_folder import RunFolder
-from tests.reliability.child import CRASHED, crash_in_call
-from tests.reliability.processes import Command, ended, outcome, when
-from tests.test_torchrun import TRAIN, finish, process_of, start
+from tests.reliability.child import CRASHED
+from tests.reliability.processes import Command, ended, outcome
 
 
 def straight(program: str, folder: Path) -> tuple[Command, dict[str, Any], float]:
@@ -80,7 +79,7 @@ def crashes(program: str, tries: int, folder: Path) -> tuple[int, int]:
     good = reached = 0
     for attempt in range(tries):
         number = 1 + attempt * count // tries
-        process = command.start(crash_in_call, number, command.folder, folder / "calls")
+        process = command.start((number, folder / "calls"))
         crashed, before, reached = ended(process) == CRASHED, reached, _newest_step(command.run)
         good += crashed and reached >= before and ends_the_same(command, wanted)
     return good, tries
@@ -89,7 +88,7 @@ def crashes(program: str, tries: int, folder: Path) -> tuple[int, int]:
 def _calls(program: str, folder: Path) -> int:
     """Counts all calls of a run that change files of the run or of the cache."""
     command, number = Command(program, folder / "counted"), folder / "calls"
-    assert ended(command.start(crash_in_call, 0, command.folder, number)) == 0, command.said()
+    assert ended(command.start((0, number))) == 0, command.said()
     shutil.rmtree(command.folder)
     return int(number.read_text())
 
@@ -126,26 +125,3 @@ def flip_a_bit(content: bytes, draw: random.Random) -> bytes:
 def cut_off(content: bytes, draw: random.Random) -> bytes:
     """Leaves the beginning."""
     return content[: draw.randrange(len(content))]
-
-
-def lost_processes(tries: int, folder: Path) -> tuple[int, int]:
-    """SIGKILL of one of two processes under torchrun, at a random moment of the training."""
-    whole, model, draw, good = folder / "straight", Path("model.safetensors"), random.Random(tries), 0
-    launcher = start("src.train", *TRAIN, "--output-dir", whole)
-    when((whole / "run.json").exists)
-    started = time.monotonic()
-    assert finish(launcher)[0] == 0
-    seconds = time.monotonic() - started
-    for attempt in range(tries):
-        run, code = folder / str(attempt), 0
-        while code == 0:  # it had ended already
-            shutil.rmtree(run, ignore_errors=True)
-            launcher = start("src.train", *TRAIN, "--output-dir", run)
-            when((run / "run.json").exists)
-            time.sleep(draw.uniform(0, seconds))
-            with suppress(AssertionError, OSError):  # it has ended
-                os.kill(process_of(launcher.pid, draw.randrange(2)), signal.SIGKILL)
-            code = finish(launcher)[0]
-        code, _, _ = finish(start("src.train", *TRAIN, "--output-dir", run, "--resume", "auto"))
-        good += code == 0 and (run / model).read_bytes() == (whole / model).read_bytes()
-    return good, tries

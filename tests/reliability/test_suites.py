@@ -10,11 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.reliability import disks, figures, suites
+from tests.reliability import figures, suites
 from tests.reliability.processes import workplace
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="kills processes and mounts disks as Linux does")
-needs_disks = pytest.mark.skipif(not disks.can_be_had(), reason="this system lets nobody mount a disk of their own")
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="kills processes as Linux does")
 
 
 @dataclass(frozen=True)
@@ -23,7 +22,7 @@ class Suite:
 
     Args:
         act: takes a number of tries and a folder; returns how many ended well, and how many there were.
-        few: tries of the quick test; 0: none, it is covered elsewhere.
+        few: tries of the quick test.
         many: tries of the deep test.
     """
 
@@ -42,10 +41,7 @@ SUITES = {
     "SIGINT or SIGTERM at a random moment of a pre-training": Suite(partial(suites.signals, "pretrain", **ENDS), 2, 50),
     "a flipped bit in a checkpoint": Suite(partial(suites.damage, spoil=suites.flip_a_bit), 50, 200),
     "a checkpoint's file cut off": Suite(partial(suites.damage, spoil=suites.cut_off), 20, 100),
-    "SIGKILL of one of two processes under torchrun": Suite(suites.lost_processes, 0, 10),
-    "a disk that fills up": Suite(disks.full_disks, 1, 12),
 }
-NAMES = [pytest.param(name, marks=[needs_disks] if "disk" in name else []) for name in SUITES]
 
 
 @pytest.fixture
@@ -54,14 +50,14 @@ def folder() -> Iterator[Path]:
         yield Path(path)
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if SUITES[str(name.values[0])].few])
+@pytest.mark.parametrize("name", SUITES)
 def test_nothing_is_lost_in_a_few_tries(name: str, folder: Path) -> None:
     good, tries = SUITES[name].act(SUITES[name].few, folder)
     assert good == tries == SUITES[name].few
 
 
 @pytest.mark.deep
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", SUITES)
 def test_nothing_is_lost_in_many_tries(name: str, folder: Path) -> None:
     good, tries = SUITES[name].act(SUITES[name].many, folder)
     figures.record(name, good, tries, order=list(SUITES))

@@ -52,21 +52,6 @@ def test_too_little_text_for_a_row_is_a_data_error(written: list[str], tmp_path:
         setup(tmp_path, written)
 
 
-def test_data_and_model_are_described_for_run_json(tmp_path: Path) -> None:
-    parts = setup(tmp_path)
-    found = corpus(tmp_path)
-    assert parts.data == {
-        "name": "made up",
-        "documents": 20,
-        "train": 19 * 61,
-        "validation": 61,
-        "sha256": found.sha256,
-    }
-    parameters = {name: tensor.numel() for name, tensor in parts.trainer.model.named_parameters()}
-    assert parts.model["parameters"] == sum(parameters.values())
-    assert (parts.model["hidden_size"], parts.model["vocab_size"]) == (16, 13)
-
-
 # Minutes
 
 

@@ -84,19 +84,6 @@ def test_as_delivered_is_the_average_where_there_is_one() -> None:
         assert torch.equal(trainer.model.classifier.weight, raw)
 
 
-def test_layers_frozen_on_the_way_are_delivered_as_those_above_are_trained_upon_them(tmp_path: Path) -> None:
-    stopped = setup(**OPTIONS).trainer
-    train(stopped, until=5)
-    trainer = load(save(stopped, tmp_path / "state"), freeze_layers=1)
-    train(trainer, until=9)
-    frozen = [one for one in trainer.model.parameters() if not one.requires_grad]
-    raw = [one.detach().clone() for one in frozen]
-    assert frozen and trainer.state.average is not None
-    with trainer.state.as_delivered():
-        assert all(map(torch.equal, frozen, raw))
-    assert_same(all_tensors(load(save(trainer, tmp_path / "later"), freeze_layers=1)), all_tensors(trainer))
-
-
 @pytest.mark.parametrize("name", [TENSORS, PROGRESS])
 def test_unreadable_files_are_checkpoint_errors(name: str, tmp_path: Path) -> None:
     folder = save(setup(**OPTIONS).trainer, tmp_path / "state")

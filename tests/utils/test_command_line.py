@@ -2,7 +2,6 @@ import json
 import re
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -127,27 +126,6 @@ def test_a_mistyped_option_or_an_unusable_value_exits_2_and_names_the_right_opti
     shown = capsys.readouterr()
     assert caught.value.code == 2
     assert named in re.findall(r"--[\w-]+", shown.err) and shown.out == ""
-
-
-def test_documented_options_have_these_names(tmp_path: Path) -> None:
-    train = {"dataset": "sample", "max_train_samples": 11, "tokenizer": "wordpiece", "seq_len": 9, "epochs": 7}
-    train |= {"output_dir": tmp_path, "resume": "auto", "wandb": "offline", "num_threads": 1, "learning_rate": 0.5}
-    pretrain = {"text_column": "body", "vocab_size": 99, "minutes": 0.5, "mask_rate": 0.3, "mask_replacement": "mask"}
-    pretrain |= {"max_steps": 7, "batch_size": 8, "save_every": 9, "evaluate_every": 10, "device": "cpu"}
-
-    def given(options: dict[str, Any]) -> list[str]:
-        return [part for name, value in options.items() for part in (f"--{name.replace('_', '-')}", str(value))]
-
-    assert training(*given(train)) == with_options(TrainConfig(), train)
-    corpus = ("a.txt", "b/c:test")
-    assert pretraining("--corpus", *corpus, *given(pretrain)) == with_options(
-        PretrainConfig(), pretrain | {"corpus": corpus}
-    )
-    assert training("--overwrite").run.overwrite
-    found = inference("--checkpoint", "a", "--dataset", "b", "--split", "c", "--output", "d", "--json")
-    assert found == InferenceConfig((), checkpoint=Path("a"), dataset="b", split="c", output=Path("d"), json=True)
-    assert inference("--file", "-").file == Path("-")
-    assert inference("--fill-mask", "a [MASK] film").fill_mask == "a [MASK] film"
 
 
 HELP = """

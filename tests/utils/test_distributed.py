@@ -5,8 +5,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from torch import Tensor
 
 from src.data.batching import Batch
@@ -148,39 +146,6 @@ def straight_and_resumed(folder: Any) -> tuple[dict[str, Any], dict[str, Any]]:
 def test_two_processes_go_on_bit_for_bit(tmp_path: Any) -> None:
     for straight, resumed in together(2, straight_and_resumed, tmp_path):
         assert all(np.array_equal(straight[name], resumed[name]) for name in straight)
-
-
-def agree() -> tuple[Any, ...]:
-    number = distributed.rank()
-    distributed.draw_apart(5)
-    return (
-        distributed.add_up(number, 10 * number + 0.5),
-        distributed.largest(-number),
-        distributed.gather(f"process {number}"),
-        distributed.share("abcdefg"),
-        torch.rand(1).item(),
-    )
-
-
-def test_what_processes_agree_on() -> None:
-    first, second, third = together(3, agree)
-    for found in (first, second, third):
-        assert found[:3] == ([3.0, 31.5], 0.0, ["process 0", "process 1", "process 2"])
-    assert (first[3], second[3], third[3]) == (list("adg"), list("be"), list("cf"))
-    assert len({first[4], second[4], third[4]}) == 3
-
-
-@given(items=st.lists(st.integers()), count=st.integers(1, 9))
-def test_shares_are_of_all_and_of_nothing_twice(items: list[int], count: int) -> None:
-    numbered = list(enumerate(items))
-    shares = []
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(distributed, "world_size", lambda: count)
-        for number in range(count):
-            patch.setattr(distributed, "rank", lambda number=number: number)
-            shares.append(distributed.share(numbered))
-    assert sorted(item for share in shares for item in share) == numbered
-    assert max(map(len, shares)) - min(map(len, shares)) <= 1
 
 
 def windows() -> tuple[Any, Any]:

@@ -1,11 +1,10 @@
-import json
 import os
 from pathlib import Path
 
 import pytest
 
 from src.utils.errors import CheckpointError
-from src.utils.foreign import refuse_strange_file, without_duplicates
+from src.utils.foreign import refuse_strange_file
 
 
 def test_a_file_may_be_as_large_as_the_limit_and_no_larger(tmp_path: Path) -> None:
@@ -39,9 +38,3 @@ def test_a_pipe_is_refused_without_being_opened(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(CheckpointError, match=str(tmp_path / "pipe")):
         refuse_strange_file(tmp_path / "pipe", 9)
-
-
-def test_a_key_that_stands_twice_is_named() -> None:
-    assert json.loads('{"a": 1, "b": {"a": 2}}', object_pairs_hook=without_duplicates) == {"a": 1, "b": {"a": 2}}
-    with pytest.raises(ValueError, match="'b'"):
-        json.loads('{"a": 1, "b": 2, "c": 3, "b": 2}', object_pairs_hook=without_duplicates)
