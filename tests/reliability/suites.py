@@ -38,7 +38,7 @@ def ends_the_same(command: Command, wanted: dict[str, Any]) -> bool:
     return same
 
 
-def signals(program: str, tries: int, folder: Path, numbers: tuple[int, ...]) -> tuple[int, int]:
+def signals(program: str, numbers: tuple[int, ...], tries: int, folder: Path) -> tuple[int, int]:
     """Signals in turn, at random moments: the exit code, a checkpoint that can be loaded, the same end."""
     command, wanted, seconds = straight(program, folder)
     shutil.rmtree(command.run)

@@ -31,14 +31,14 @@ class Suite:
     many: int
 
 
-KILL, ENDS = {"numbers": (signal.SIGKILL,)}, {"numbers": (signal.SIGINT, signal.SIGTERM)}
+KILL, ENDS = (signal.SIGKILL,), (signal.SIGINT, signal.SIGTERM)
 SUITES = {
-    "SIGKILL at a random moment of a training": Suite(partial(suites.signals, "train", **KILL), 3, 50),
-    "SIGKILL at a random moment of a pre-training": Suite(partial(suites.signals, "pretrain", **KILL), 3, 50),
+    "SIGKILL at a random moment of a training": Suite(partial(suites.signals, "train", KILL), 3, 50),
+    "SIGKILL at a random moment of a pre-training": Suite(partial(suites.signals, "pretrain", KILL), 3, 50),
     "an end before every call of a training that changes a file": Suite(partial(suites.crashes, "train"), 4, 0),
     "an end before every call of a pre-training that changes a file": Suite(partial(suites.crashes, "pretrain"), 4, 0),
-    "SIGINT or SIGTERM at a random moment of a training": Suite(partial(suites.signals, "train", **ENDS), 2, 50),
-    "SIGINT or SIGTERM at a random moment of a pre-training": Suite(partial(suites.signals, "pretrain", **ENDS), 2, 50),
+    "SIGINT or SIGTERM at a random moment of a training": Suite(partial(suites.signals, "train", ENDS), 2, 50),
+    "SIGINT or SIGTERM at a random moment of a pre-training": Suite(partial(suites.signals, "pretrain", ENDS), 2, 50),
     "a flipped bit in a checkpoint": Suite(partial(suites.damage, spoil=suites.flip_a_bit), 50, 200),
     "a checkpoint's file cut off": Suite(partial(suites.damage, spoil=suites.cut_off), 20, 100),
 }

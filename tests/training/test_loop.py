@@ -258,7 +258,10 @@ def test_gradient_checkpointing_computes_layers_twice_with_the_same_dropout_and_
 ) -> None:
     losses, calls, found = [], [], []
     for on in (False, True):
-        trainer, counted = setup(**UNCLIPPED, **options, num_hidden_layers=3, gradient_checkpointing=on).trainer, []
+        trainer, counted = (
+            setup(**UNCLIPPED, **options, num_hidden_layers=3, gradient_checkpointing=on).trainer,
+            list[str](),
+        )
         for layer in trainer.model.bert.encoder.layers:
             layer.get_submodule("feed_forward").register_forward_hook(lambda *_, counted=counted: counted.append(""))
         torch.manual_seed(3)

@@ -143,9 +143,10 @@ def straight_and_resumed(folder: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     return found[0], found[1]
 
 
-def test_two_processes_go_on_bit_for_bit(tmp_path: Any) -> None:
-    for straight, resumed in together(2, straight_and_resumed, tmp_path):
-        assert all(np.array_equal(straight[name], resumed[name]) for name in straight)
+def test_two_processes_hold_the_same_weights_and_go_on_bit_for_bit(tmp_path: Any) -> None:
+    (straight, resumed), (others, others_resumed) = together(2, straight_and_resumed, tmp_path)
+    for found in (resumed, others, others_resumed):
+        assert all(np.array_equal(straight[name], found[name]) for name in straight)
 
 
 def windows() -> tuple[Any, Any]:

@@ -115,7 +115,7 @@ def test_any_flipped_bit_and_any_other_length_is_found(saved: Path) -> None:
     flipped = [bytearray(good) for _ in range(8 * len(good))]
     for position, bad in enumerate(flipped):
         bad[position // 8] ^= 1 << position % 8
-    for content in (*flipped, b"", good[:-1], good + b"0"):
+    for content in (*map(bytes, flipped), b"", good[:-1], good + b"0"):
         file.write_bytes(content)
         with pytest.raises(CheckpointError, match=str(file)):
             verify(saved)
