@@ -4,9 +4,9 @@ import signal
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -16,15 +16,8 @@ from tests.reliability.processes import workplace
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="kills processes as Linux does")
 
 
-@dataclass(frozen=True)
-class Suite:
-    """Runs of one kind of trouble.
-
-    Args:
-        act: takes a number of tries and a folder; returns how many ended well, and how many there were.
-        few: tries of the quick test.
-        many: tries of the deep test.
-    """
+class Suite(NamedTuple):
+    """Runs of one kind of trouble: how many tries of it ended well, and how many the quick and the deep test make."""
 
     act: Callable[[int, Path], tuple[int, int]]
     few: int

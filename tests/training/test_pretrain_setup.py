@@ -1,6 +1,5 @@
 import re
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -8,7 +7,7 @@ import torch
 from src.data.tokenizer import PAD, SPECIAL_TOKENS
 from src.training.pretrain_setup import with_steps
 from src.utils.errors import DataError
-from tests.training.tiny_pretraining import WORDS, corpus, settings, setup, texts, weights
+from tests.training.tiny_pretraining import WORDS, corpus, settings, setup, weights
 
 
 def test_the_model_has_as_many_embeddings_as_the_tokenizer_tokens_and_its_padding(tmp_path: Path) -> None:
@@ -64,14 +63,6 @@ def test_minutes_become_as_many_steps_as_take_that_long(tmp_path: Path, capsys: 
     assert told is not None and int(told[1].replace(",", "")) == steps
     assert 120_000 / (int(told[2]) + 0.5) - 1 < steps
     assert int(told[2]) == 0 or steps < 120_000 / (int(told[2]) - 0.5) + 1
-
-
-def test_steps_of_an_epoch_shorter_than_the_measurement_are_measured_over_several(tmp_path: Path) -> None:
-    found = corpus(tmp_path, texts(4))
-    config: Any = with_steps(settings(max_steps=None, batch_size=500), found)
-    assert config.optimization.max_steps > 1
-    config = with_steps(settings(max_steps=None, minutes=1e-12), found)
-    assert config.optimization.max_steps == 1  # hardly any time
 
 
 def test_the_measurement_leaves_no_trace_in_the_weights(tmp_path: Path) -> None:

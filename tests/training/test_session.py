@@ -2,7 +2,6 @@ import json
 import math
 import re
 import signal
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -65,14 +64,6 @@ def test_rows_hold_the_mean_loss_of_whole_steps_since_the_row_before(
     for step, row in logged.items():
         assert row["epoch"] == pytest.approx(step / 6)
         assert all(row[f"train/{name}"] > 0 for name in ("learning_rate", "gradient_norm", "tokens_per_second"))
-
-
-def test_a_training_runs_beside_the_main_thread(tmp_path: Path) -> None:
-    handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
-    with ThreadPoolExecutor() as pool:
-        pool.submit(begin(tmp_path / "run").run).result()
-    assert (tmp_path / "run" / "model.safetensors").exists()
-    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == handlers
 
 
 @pytest.mark.parametrize(("every", "expected"), [(0, [6, 12]), (4, [4, 6, 8, 12]), (6, [6, 12])])

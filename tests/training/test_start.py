@@ -78,14 +78,12 @@ def test_a_free_folder_is_taken(left: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("options", [{}, {"overwrite": True}, {"resume": "auto"}])
-@pytest.mark.parametrize("kind", ["folder", "file"])
-def test_what_is_no_run_is_never_deleted(kind: str, options: dict[str, Any], tmp_path: Path) -> None:
-    path = tmp_path / "thesis"
-    if kind == "folder":
-        path.mkdir()
-    (path / "chapter.txt" if kind == "folder" else path).write_text("years of work")
-    with pytest.raises(UsageError, match=str(path)):
-        fresh(path, **options)
+def test_what_is_no_run_is_never_deleted(options: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "chapter.txt").write_text("years of work")
+    for path in (tmp_path / "thesis", tmp_path / "thesis" / "chapter.txt"):
+        with pytest.raises(UsageError, match=str(path)):
+            fresh(path, **options)
 
 
 # One process at a time

@@ -34,15 +34,9 @@ def test_each_process_of_a_group_has_a_gpu_of_its_own(monkeypatch: pytest.Monkey
         resolve_device("auto")
 
 
-@pytest.mark.parametrize("count, name", [(0, "cuda"), (2, "cuda:2")])
-def test_a_cuda_device_that_is_not_there_is_refused(count: int, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    cuda_devices(monkeypatch, count)
-    with pytest.raises(UsageError, match=f"--device {name}.* {count} CUDA devices"):
-        resolve_device(name)
-
-
-@pytest.mark.parametrize("name", ["", "gpu", "cuda:x", "cuda:-1", "meta"])
-def test_what_is_no_usable_device_is_refused(name: str) -> None:
+@pytest.mark.parametrize("name", ["", "gpu", "cuda:x", "cuda:-1", "meta", "cuda:2"])
+def test_what_is_no_usable_device_is_refused(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    cuda_devices(monkeypatch, 2)
     with pytest.raises(UsageError, match=f"--device {name}"):
         resolve_device(name)
 

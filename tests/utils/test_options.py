@@ -10,20 +10,9 @@ from src.utils.errors import UsageError
 from src.utils.options import changed_options, options_of, saved_config, with_options
 
 CHANGED: dict[str, Any] = {
-    "preset": "mini",
-    "recipe": "sample",
-    "train_file": Path("data") / "train.csv",
-    "validation_file": Path("validation.csv"),
-    "max_train_samples": 7,
-    "tokenizer": "wordpiece",
-    "lowercase": False,
-    "seq_len": 33,
-    "hidden_size": 96,
-    "num_attention_heads": 3,
-    "learning_rate": 1e-3,
-    "output_dir": Path("weights") / "run",
-    "seed": 4,
-    "wandb": "offline",
+    **{"preset": "mini", "train_file": Path("data") / "train.csv", "validation_file": Path("validation.csv")},
+    **{"max_train_samples": 7, "lowercase": False, "seq_len": 33, "hidden_size": 96, "num_attention_heads": 3},
+    **{"learning_rate": 1e-3, "output_dir": Path("weights") / "run", "seed": 4},
 }
 
 
