@@ -2,10 +2,8 @@
 
 import importlib
 import os
-import signal
 import sys
 import threading
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +21,6 @@ import src.training.pretrain_setup
 import src.training.run
 import src.training.setup
 import src.training.start
-from src.data.batching import Batch
-from src.training.loop import StepReport, Trainer
 from src.utils.errors import run_program
 
 # Not one that processes share: who is killed while it holds that one leaves the others waiting.
@@ -36,69 +32,45 @@ WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 CALLS = {"os.rename", "os.mkdir", "os.remove", "os.rmdir", "os.chmod", "os.truncate"}
 
 
-def work(
-    program: str, arguments: list[str], log: Path, prepare: Callable[..., None] | None, about: tuple[Any, ...]
-) -> None:
-    """Runs a program as `python -m` would, after calling `prepare`; all it prints goes into a file."""
+def work(program: str, arguments: list[str], log: Path, crash: tuple[int, Path] | None) -> None:
+    """Runs a program as `python -m` would; all it prints goes into a file."""
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
     os.environ.update(ENVIRONMENT)
     sys.argv = [program, *arguments]
     src.pretrain.CACHE_DIR = log.parent / "cache"  # type: ignore[attr-defined]
-    if prepare is not None:
-        prepare(*about)
+    if crash is not None:
+        crash_in_call(*crash, folder=log.parent)
     run_program(importlib.import_module(f"src.{program}").main)
 
 
-def raise_signal_in_step(number: int, step: int) -> None:
-    """Sends this process a signal while it computes its n-th step."""
-    training_step = Trainer.training_step
-
-    def interrupted(trainer: Trainer[Any, Any], batches: Sequence[Batch]) -> StepReport:
-        if trainer.state.progress.step == step - 1:
-            signal.raise_signal(number)
-        return training_step(trainer, batches)
-
-    Trainer.training_step = interrupted  # type: ignore[method-assign,assignment]
-
-
-def set_environment(changes: dict[str, str | None], is_without_wandb: bool = False) -> None:
-    """Changes environment variables (None: not set), and hides wandb as if it were not installed."""
-    for name, value in changes.items():
-        os.environ.pop(name, None)
-        if value is not None:
-            os.environ[name] = value
-    if is_without_wandb:
-        sys.modules["wandb"] = None  # type: ignore[assignment]
-
-
-def crash_in_call(number: int, folder: Path, names: Path) -> None:
+def crash_in_call(number: int, so_far: Path, folder: Path) -> None:
     """Ends this process just before its n-th call that changes the files in a folder, as a power failure would.
 
     Args:
-        number: of the call, from 1; 0: never, but note all calls.
+        number: of the call, from 1; 0: never, but count all calls.
+        so_far: a file for how many there were, if all are counted.
         folder: the calls that count are those on files below it.
-        names: a file for the names of the calls so far.
     """
-    calls: list[str] = []
-    fsync = os.fsync
+    calls, fsync = 0, os.fsync
 
-    def count(name: str) -> None:
-        calls.append(name)
-        if number in (0, len(calls)):
-            names.write_text("\n".join(calls))
-        if len(calls) == number:
+    def count() -> None:
+        nonlocal calls
+        calls += 1
+        if number == 0:
+            so_far.write_text(str(calls))
+        if calls == number:
             os._exit(CRASHED)
 
     def flush(descriptor: int) -> None:
-        count(f"fsync {Path(f'/proc/self/fd/{descriptor}').readlink().name}")
+        count()
         fsync(descriptor)
 
     def hear(event: str, values: tuple[Any, ...]) -> None:
         written = event == "open" and isinstance(values[2], int) and values[2] & WRITING
-        if (event in CALLS or written) and values[0] != str(names) and _is_below(folder, event, values):
-            count(f"{event} {Path(os.fsdecode(values[0])).name}")
+        if (event in CALLS or written) and values[0] != str(so_far) and _is_below(folder, event, values):
+            count()
 
     os.fsync = flush  # type: ignore[assignment]
     sys.addaudithook(hear)

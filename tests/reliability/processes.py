@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import multiprocessing
 import os
 import re
 import time
@@ -16,11 +15,9 @@ from src.training.run_folder import RunFolder
 from tests.conftest import SMALL
 from tests.reliability.child import work
 from tests.training import tiny_pretraining, tiny_training
+from tests.training.together import FORKS
 
-FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["tests.reliability.child", "pytest"])
-
-PATIENCE = 120.0  # seconds
+PATIENCE = 600.0  # seconds
 # Whatever draws, averages or is chosen, so that a resumed run has the most to remember. 9 steps an epoch, 2 epochs.
 TRAIN = (
     *("--epochs", "2", "--batch-size", "4", "--save-every", "2", "--evaluate-every", "5", "--keep", "best"),
@@ -39,12 +36,10 @@ class Command:
     Args:
         program: "train" or "pretrain".
         folder: holds the data, the cache and the run.
-        more: options on top.
     """
 
     program: str
     folder: Path
-    more: tuple[str, ...] = ()
 
     @property
     def run(self) -> Path:
@@ -61,14 +56,14 @@ class Command:
         elif not data.exists():
             tiny_pretraining.write_texts(data)
         source, options = ("--dataset", TRAIN) if self.program == "train" else ("--corpus", PRETRAIN)
-        return [source, str(data), *options, "--output-dir", str(self.run), "--resume", "auto", *self.more]
+        return [source, str(data), *options, "--output-dir", str(self.run), "--resume", "auto"]
 
-    def start(self, prepare: Callable[..., None] | None = None, *about: Any) -> ForkServerProcess:
-        """Starts a process and returns once it has begun; `prepare` is called in it before the program."""
+    def start(self, crash: tuple[int, Path] | None = None) -> ForkServerProcess:
+        """Starts a process, perhaps one that crashes in a call, and returns once it has begun."""
         log = self.folder / "log"
         arguments = self.arguments
         log.unlink(missing_ok=True)
-        process = FORKS.Process(target=work, args=(self.program, arguments, log, prepare, about))
+        process = FORKS.Process(target=work, args=(self.program, arguments, log, crash))
         process.start()
         when(lambda: log.exists() or process.exitcode is not None)
         return process

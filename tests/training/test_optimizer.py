@@ -1,11 +1,8 @@
-import math
-from itertools import pairwise
+from contextlib import suppress
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
-from torch import Tensor, nn
+from torch import nn
 
 from src.model.bert import BertForSequenceClassification
 from src.training.optimizer import (
@@ -21,9 +18,6 @@ from tests.training.tiny_training import setup
 
 PEAK = 5e-4
 
-totals = st.integers(1, 300)
-ratios = st.floats(0, 0.999)
-
 
 def by_name(model: BertForSequenceClassification, optimizer: torch.optim.Optimizer, option: str) -> dict[str, float]:
     values = {id(parameter): group[option] for group in optimizer.param_groups for parameter in group["params"]}
@@ -37,30 +31,16 @@ def test_matrices_and_embeddings_decay_and_nothing_else() -> None:
         for path, part in model.named_modules()
         for name, _ in part.named_parameters(recurse=False)
     }
-    decays = by_name(model, build_optimizer(model, OptimizationConfig(weight_decay=0.3)), "weight_decay")
-    assert decays == expected
-    assert any("norm" in name for name in decays) and set(expected.values()) == {0.0, 0.3}
+    for layer_decay in (1.0, 0.5):
+        config = OptimizationConfig(weight_decay=0.3, layer_decay=layer_decay)
+        assert by_name(model, build_optimizer(model, config), "weight_decay") == expected
+    config = OptimizationConfig(adam_beta1=0.8, adam_beta2=0.95, adam_epsilon=1e-3)
+    for group in build_optimizer(model, config).param_groups:
+        assert (group["betas"], group["eps"], group["amsgrad"]) == ((0.8, 0.95), 1e-3, False)
+    assert any("norm" in name for name in expected) and set(expected.values()) == {0.0, 0.3}
 
 
-def test_frozen_parameters_are_left_out() -> None:
-    model = setup().classifier.model
-    model.bert.requires_grad_(False)
-    names = by_name(model, build_optimizer(model, OptimizationConfig()), "lr").keys()
-    assert names == {f"{part}.{name}" for part in ("pooler.dense", "classifier") for name in ("weight", "bias")}
-
-
-@given(totals, ratios)
-def test_learning_rate_rises_to_the_peak_and_falls_and_is_never_zero(total: int, ratio: float) -> None:
-    rates = [learning_rate_at(step, total, PEAK, ratio) for step in range(1, total + 1)]
-    top = rates.index(max(rates))
-    assert rates[top] == PEAK
-    assert top + 1 == max(1, round(ratio * total))
-    assert all(before < after for before, after in pairwise(rates[: top + 1]))
-    assert all(before > after for before, after in pairwise(rates[top:]))
-    assert min(rates) > 0
-
-
-@pytest.mark.parametrize(("total", "ratio"), [(1, 0.0), (10, 0.1), (97, 0.25), (300, 0.9)])
+@pytest.mark.parametrize(("total", "ratio"), [(1, 0.0), (97, 0.25)])
 def test_learning_rate_is_that_of_transformers_with_steps_from_one(total: int, ratio: float) -> None:
     from transformers import get_linear_schedule_with_warmup
 
@@ -72,15 +52,11 @@ def test_learning_rate_is_that_of_transformers_with_steps_from_one(total: int, r
         assert learning_rate_at(step, total, PEAK, ratio) == pytest.approx(PEAK * theirs(step), rel=1e-12)
 
 
-def test_learning_rate_is_set_for_every_parameter() -> None:
-    model = setup().classifier.model
+def test_layer_decay_lowers_the_rate_layer_by_layer_from_the_head_to_the_embeddings() -> None:
+    model = setup(num_hidden_layers=3).classifier.model
     optimizer = build_optimizer(model, OptimizationConfig())
     set_learning_rate(optimizer, 0.25)
     assert by_name(model, optimizer, "lr") == {name: 0.25 for name, _ in model.named_parameters()}
-
-
-def test_layer_decay_lowers_the_rate_layer_by_layer_from_the_head_to_the_embeddings() -> None:
-    model = setup(num_hidden_layers=3).classifier.model
     optimizer = build_optimizer(model, OptimizationConfig(layer_decay=0.5))
     set_learning_rate(optimizer, 0.25)
     expected = {"bert.embedding.": 1 / 16, "bert.encoder.layers.0.": 1 / 8, "bert.encoder.layers.1.": 1 / 4}
@@ -88,36 +64,6 @@ def test_layer_decay_lowers_the_rate_layer_by_layer_from_the_head_to_the_embeddi
     for name, rate in by_name(model, optimizer, "lr").items():
         (scale,) = (scale for prefix, scale in expected.items() if name.startswith(prefix))
         assert rate == 0.25 * scale
-
-
-def test_adamw_follows_the_equations_of_loshchilov_and_hutter() -> None:
-    config = OptimizationConfig(weight_decay=0.1, adam_beta1=0.8, adam_beta2=0.95, adam_epsilon=1e-3)
-    torch.manual_seed(0)
-    model = setup().classifier.model.double()
-    optimizer = build_optimizer(model, config)
-    expected = [parameter.detach().clone() for parameter in model.parameters()]
-    means, squares = ([torch.zeros_like(p) for p in expected] for _ in range(2))
-    for step, rate in enumerate((0.01, 0.02, 0.005), start=1):
-        set_learning_rate(optimizer, rate)
-        for index, parameter in enumerate(model.parameters()):
-            g = parameter.grad = torch.randn_like(parameter)
-            decay = 0.1 if parameter.ndim == 2 else 0.0  # names: see the test of what decays
-            means[index] = 0.8 * means[index] + 0.2 * g
-            squares[index] = 0.95 * squares[index] + 0.05 * g**2
-            direction = means[index] / (1 - 0.8**step) / ((squares[index] / (1 - 0.95**step)).sqrt() + 1e-3)
-            expected[index] = expected[index] - rate * (direction + decay * expected[index])
-        optimizer.step()
-    for parameter, wanted in zip(model.parameters(), expected, strict=True):
-        torch.testing.assert_close(parameter.detach(), wanted, rtol=1e-12, atol=1e-12)
-
-
-def test_gradients_have_the_norm_of_the_exact_sum_of_squares() -> None:
-    torch.manual_seed(0)
-    large, small, frozen = (nn.Parameter(torch.zeros(shape)) for shape in ((3000, 400), (7,), (5,)))
-    large.grad, small.grad = 1e-3 * torch.randn(3000, 400), 10 * torch.randn(7)
-    wanted = math.sqrt(float(large.grad.double().square().sum() + small.grad.double().square().sum()))
-    assert gradient_norm([large, small, frozen]).item() == pytest.approx(wanted, rel=1e-6)
-    assert gradient_norm([frozen]).item() == gradient_norm([]).item() == 0.0
 
 
 def test_a_clipped_step_is_that_of_clipped_gradients() -> None:
@@ -154,7 +100,8 @@ def test_average_follows_the_recursion_in_double_precision() -> None:
         torch.testing.assert_close(found.double(), wanted, rtol=1e-5, atol=1e-6)
 
 
-def averaged_model() -> tuple[nn.Module, ExponentialMovingAverage, dict[str, Tensor], list[Tensor]]:
+@pytest.mark.parametrize("fails", [False, True])
+def test_applied_lends_the_averages_and_gives_both_back_bit_for_bit(fails: bool) -> None:
     torch.manual_seed(0)
     model = nn.Linear(7, 5)
     average = ExponentialMovingAverage(model.parameters(), decay=0.5)
@@ -163,22 +110,12 @@ def averaged_model() -> tuple[nn.Module, ExponentialMovingAverage, dict[str, Ten
             parameter.add_(torch.randn_like(parameter))
     average.update(list(model.parameters()), 1)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    return model, average, before, [tensor.clone() for tensor in average.averages.values()]
-
-
-def test_applied_lends_the_averages_and_gives_both_back_bit_for_bit() -> None:
-    model, average, before, averages = averaged_model()
-    with average.applied():
+    averages = [tensor.clone() for tensor in average.averages.values()]
+    with suppress(InterruptedError), average.applied():
         for parameter, lent in zip(model.parameters(), averages, strict=True):
             assert torch.equal(parameter, lent)
         assert not torch.equal(model.state_dict()["weight"], before["weight"])
-    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
-    assert all(map(torch.equal, average.averages.values(), averages))
-
-
-def test_applied_gives_both_back_after_an_exception() -> None:
-    model, average, before, averages = averaged_model()
-    with pytest.raises(RuntimeError, match="inside"), average.applied():
-        raise RuntimeError("inside")
+        if fails:
+            raise InterruptedError
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
     assert all(map(torch.equal, average.averages.values(), averages))

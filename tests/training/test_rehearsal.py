@@ -4,8 +4,6 @@ from typing import Any
 import pytest
 
 from src.training.rehearsal import dry_run, seconds_per_step
-from src.utils.config import TrainConfig
-from src.utils.options import changed_options, with_options
 from tests.training import tiny_training
 
 
@@ -26,9 +24,4 @@ def test_what_a_dry_run_says_is_what_the_run_would_be() -> None:
     everything = sum(p.numel() for p in setup.classifier.model.parameters())
     assert told["parameters"] == f"{everything:,}, of which {head:,} are trained"
     assert told["run"].startswith("600 steps, about ")
-    assert 1 < float(re.findall(r"[\d,]+", told["memory"])[0].replace(",", "")) < 20_000
-
-
-def test_settings_told_are_those_that_differ_from_the_defaults() -> None:
-    assert changed_options(TrainConfig()) == {}
-    assert changed_options(with_options(TrainConfig(), {"epochs": 77, "seed": 0})) == {"epochs": 77}
+    assert int(re.findall(r"[\d,]+", told["memory"])[0].replace(",", "")) > 0

@@ -1,10 +1,13 @@
 """A training small enough to run hundreds of times: 36 and 12 made-up sentences, 1 layer, 16 wide."""
 
 import random
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
+from safetensors.torch import load_file
 from torch import Tensor
 
 from src.data.dataset import DSCreator
@@ -14,6 +17,7 @@ from src.training.loop import Trainer
 from src.training.run_folder import RunFolder
 from src.training.session import Session
 from src.training.setup import ClassifierSetup, set_up
+from src.training.state import TENSORS, gather_random_states
 from src.training.tracking import Tracker
 from src.utils.config import DataConfig, TrainConfig
 from src.utils.options import with_options
@@ -123,6 +127,19 @@ def after_each_step(session: Session, act: Callable[[int], None]) -> None:
         return report
 
     session.trainer.training_step = training_step  # type: ignore[method-assign]
+
+
+def all_tensors(trainer: ClassifierTrainer, with_random_states: bool = True) -> dict[str, Tensor]:
+    """All tensors that a checkpoint would hold."""
+    with tempfile.TemporaryDirectory() as folder:
+        trainer.state.save(Path(folder), gather_random_states() if with_random_states else {})
+        return load_file(Path(folder) / TENSORS)
+
+
+def assert_same(found: dict[str, Tensor], wanted: dict[str, Tensor]) -> None:
+    """Compares tensors to the bit."""
+    assert found.keys() == wanted.keys()
+    assert [name for name in wanted if not torch.equal(found[name], wanted[name])] == []
 
 
 def weights(parts: ClassifierSetup) -> dict[str, Tensor]:

@@ -1,5 +1,6 @@
 """Runs a function in several processes at once, as `torchrun` would start them."""
 
+import multiprocessing
 import os
 import pickle
 import socket
@@ -14,6 +15,10 @@ import torch.multiprocessing
 
 from src.utils.distributed import process_group, rank
 
+# Processes are forked from one that has imported PyTorch and the programs already: importing them anew takes seconds.
+FORKS = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload(["tests.reliability.child", "tests.training.tiny_pretraining", "pytest"])
+
 EXITING = 0x4  # PF_EXITING among the flags of a thread, include/linux/sched.h
 
 
@@ -23,8 +28,8 @@ def together(count: int, function: Callable[..., Any], *arguments: Any) -> list[
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     with tempfile.TemporaryDirectory() as folder:
-        start: Any = torch.multiprocessing.spawn  # type: ignore[attr-defined]
-        start(_work, (count, port, Path(folder), function, arguments), nprocs=count)
+        start: Any = torch.multiprocessing.start_processes  # type: ignore[attr-defined]
+        start(_work, (count, port, Path(folder), function, arguments), nprocs=count, start_method="forkserver")
         return [pickle.loads((Path(folder) / str(number)).read_bytes()) for number in range(count)]
 
 

@@ -1,20 +1,19 @@
-import resource
-import statistics
+import json
+import re
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from src.utils.command_line import parse, parse_pretraining, parse_training
-from src.utils.config import PRESETS, RECIPES, REPOSITORY, PretrainConfig, TrainConfig
+from src.utils.completion import PROGRAMS
+from src.utils.config import CONTINUED_PRETRAINING, PRESETS, RECIPES, REPOSITORY, PretrainConfig, TrainConfig
 from src.utils.errors import UsageError
 from src.utils.options import with_options
 from src.utils.programs import InferenceConfig
 
 TRAIN, PRETRAIN, INFERENCE = (f"python -m src.{name}" for name in ("train", "pretrain", "inference"))
-HEAVY = ("torch", "numpy", "tokenizers", "datasets", "wandb", "matplotlib", "sklearn", "transformers")
 
 
 def training(*arguments: str, **more: Any) -> TrainConfig:
@@ -40,12 +39,16 @@ def test_without_arguments_the_defaults_hold() -> None:
     assert training() == TrainConfig()
     assert pretraining() == PretrainConfig()
     assert inference() == InferenceConfig(texts=())
+    for texts in (("one", "two"), ("",), ("it's -- fine",)):
+        assert inference(*texts).texts == inference(*texts, "--json").texts == texts
 
 
-def test_a_preset_sets_the_shape() -> None:
-    config = training("--preset", "mini")
-    assert config == with_options(TrainConfig(), {"preset": "mini"} | PRESETS["mini"])
-    assert training("--preset=mini") == config
+def test_a_preset_sets_the_shape_and_leaves_the_rest_of_the_default_given() -> None:
+    mini = {"preset": "mini"} | PRESETS["mini"]
+    assert training("--preset=mini") == training("--preset", "mini") == with_options(TrainConfig(), mini)
+    default = with_options(TrainConfig(), {"epochs": 4, "seed": 8})
+    assert training(default=default) == default
+    assert training("--preset", "mini", default=default) == with_options(default, mini)
 
 
 def test_a_recipe_wins_over_the_preset_it_names(recipe: str) -> None:
@@ -57,7 +60,7 @@ def test_a_recipe_wins_over_the_preset_it_names(recipe: str) -> None:
 
 def test_a_preset_given_replaces_the_recipes_but_not_its_other_settings(recipe: str) -> None:
     config = training("--recipe", recipe, "--preset", "medium")
-    assert config.preset == "medium" and config.model.num_hidden_layers == 8
+    assert config.preset == "medium" and config.model.num_hidden_layers == PRESETS["medium"]["num_hidden_layers"]
     assert config.model.hidden_size == 192 and config.optimization.epochs == 9
 
 
@@ -75,194 +78,76 @@ def test_a_recipe_of_the_program_yields_to_one_given(recipe: str) -> None:
     assert config.optimization.epochs == TrainConfig().optimization.epochs
 
 
-def test_a_recipe_wins_over_the_default_given_and_leaves_the_rest_of_it(recipe: str) -> None:
-    default = with_options(TrainConfig(), {"epochs": 4, "seed": 8})
-    assert training(default=default) == default
-    config = training("--recipe", recipe, default=default)
-    assert config.optimization.epochs == 9 and config.run.seed == 8
-
-
-@pytest.mark.parametrize("option, known", [("--preset", PRESETS), ("--recipe", RECIPES)])
-def test_an_unknown_preset_or_recipe_is_refused_and_the_known_ones_are_listed(
-    option: str, known: dict[str, Any]
-) -> None:
-    with pytest.raises(UsageError, match=rf"{option} huge is unknown; choose one of {', '.join(known)}"):
-        training(option, "huge")
-
-
-@pytest.mark.parametrize(
-    "mistyped, meant",
-    [("--learning-rat", "--learning-rate"), ("--epoch", "--epochs"), ("--batchsize", "--batch-size")],
-)
-def test_a_mistyped_training_option_exits_2_and_suggests_the_right_one(
-    mistyped: str, meant: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    with pytest.raises(SystemExit) as caught:
-        training(mistyped, "3")
-    shown = capsys.readouterr()
-    assert caught.value.code == 2
-    assert meant in shown.err.replace(f"{mistyped},", "") and shown.out == ""
-
-
-def test_a_mistyped_inference_option_exits_2_and_suggests_the_right_one(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as caught:
-        inference("--checkpont", "x")
-    assert caught.value.code == 2
-    assert "--checkpoint" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("arguments", [("--epochs", "many"), ("--tokenizer", "bytes"), ("--epochs",), ("--preset",)])
-def test_an_unusable_value_exits_2_and_names_the_option(
-    arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]
-) -> None:
-    with pytest.raises(SystemExit) as caught:
-        training(*arguments)
-    assert caught.value.code == 2
-    assert arguments[0] in capsys.readouterr().err
-
-
-def test_a_value_out_of_range_is_a_usage_error_that_names_the_field() -> None:
-    with pytest.raises(UsageError, match="epochs = 0 must be at least 1"):
-        training("--epochs", "0")
-
-
-def test_the_training_options_have_these_names(tmp_path: Path) -> None:
-    values = {
-        "--dataset": "sample",
-        "--output-dir": str(tmp_path),
-        "--preset": "mini",
-        "--recipe": "sample",
-        "--tokenizer": "wordpiece",
-        "--epochs": "7",
-        "--batch-size": "8",
-        "--learning-rate": "0.5",
-        "--seq-len": "9",
-        "--seed": "10",
-        "--max-train-samples": "11",
-        "--resume": "auto",
-        "--wandb": "offline",
-        "--device": "cpu",
-        "--num-threads": "1",
-    }
-    config = training(*(part for pair in values.items() for part in pair))
-    assert (config.preset, config.recipe, config.tokenization.tokenizer) == ("mini", "sample", "wordpiece")
-    assert (config.data.dataset, config.data.max_train_samples, config.tokenization.seq_len) == ("sample", 11, 9)
-    loop, run = config.optimization, config.run
-    assert (loop.epochs, loop.batch_size, loop.learning_rate) == (7, 8, 0.5)
-    assert (run.output_dir, run.seed, run.resume, run.wandb, run.device) == (tmp_path, 10, "auto", "offline", "cpu")
-    assert run.num_threads == 1
-    assert training("--overwrite").run.overwrite
-
-
-def test_a_preset_of_a_pretraining_sets_the_shape_and_an_option_wins_over_it() -> None:
-    config = pretraining("--preset", "tiny")
-    assert config == with_options(PretrainConfig(), {"preset": "tiny"} | PRESETS["tiny"])
-    assert pretraining("--preset=tiny") == config
+def test_a_pretraining_has_presets_and_defaults_too() -> None:
+    assert pretraining("--preset=tiny") == with_options(PretrainConfig(), {"preset": "tiny"} | PRESETS["tiny"])
     wide = pretraining("--hidden-size", "320", "--preset", "tiny", "--num-attention-heads", "5")
     assert (wide.model.hidden_size, wide.model.num_hidden_layers, wide.model.num_attention_heads) == (320, 2, 5)
-
-
-def test_a_pretraining_given_a_default_changes_only_what_is_given() -> None:
     default = with_options(PretrainConfig(), {"corpus": ("a.txt",), "max_steps": 7, "seed": 8} | PRESETS["nano"])
     assert pretraining(default=default) == default
     assert pretraining("--seed", "9", default=default) == with_options(default, {"seed": 9})
-    assert pretraining("--preset", "small", default=default) == with_options(
-        default, {"preset": "small"} | PRESETS["small"]
-    )
+    small = {"preset": "small"} | PRESETS["small"]
+    assert pretraining("--preset", "small", default=default) == with_options(default, small)
 
 
-def test_an_unknown_preset_of_a_pretraining_is_refused_and_the_known_ones_are_listed() -> None:
-    with pytest.raises(UsageError, match=f"--preset huge is unknown; choose one of {', '.join(PRESETS)}"):
-        pretraining("--preset", "huge")
+def test_going_on_with_a_checkpoint_lowers_the_learning_rate_unless_one_is_given() -> None:
+    named = ("--model-name-or-path", "somebody/bert")
+    rate = CONTINUED_PRETRAINING["learning_rate"]
+    assert pretraining(*named).optimization.learning_rate == rate < PretrainConfig().optimization.learning_rate
+    assert pretraining(*named, "--learning-rate", "0.5").optimization.learning_rate == 0.5
+    assert pretraining(default=pretraining(*named, "--learning-rate", "0.5")).optimization.learning_rate == 0.5
 
 
-def test_a_pretraining_knows_no_recipe(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as caught:
-        pretraining("--recipe", "sample")
-    assert caught.value.code == 2
-    assert "--recipe" in capsys.readouterr().err
-
-
-def test_the_pretraining_options_have_these_names(tmp_path: Path) -> None:
-    values = {
-        "--text-column": "body",
-        "--vocab-size": "99",
-        "--max-steps": "7",
-        "--minutes": "0.5",
-        "--mask-rate": "0.3",
-        "--mask-replacement": "mask",
-        "--batch-size": "8",
-        "--save-every": "9",
-        "--evaluate-every": "10",
-        "--output-dir": str(tmp_path),
-    }
-    config = pretraining("--corpus", "a.txt", "b/c:test", *(part for pair in values.items() for part in pair))
-    assert (config.corpus, config.text_column, config.model.vocab_size) == (("a.txt", "b/c:test"), "body", 99)
-    loop, run = config.optimization, config.run
-    assert (loop.max_steps, loop.minutes, loop.mask_rate, loop.mask_replacement) == (7, 0.5, 0.3, "mask")
-    assert (loop.batch_size, run.save_every, run.evaluate_every, run.output_dir) == (8, 9, 10, tmp_path)
-
-
-def test_the_inference_options_have_these_names() -> None:
-    config = inference(
-        "--checkpoint", "a", "--dataset", "b", "--split", "c", "--output", "d", "--json", "--device", "cpu"
-    )
-    assert config == InferenceConfig(
-        texts=(), checkpoint=Path("a"), dataset="b", split="c", output=Path("d"), json=True, device="cpu"
-    )
-    assert inference("--file", "-").file == Path("-")
-    assert inference("--fill-mask", "a [MASK] film") == InferenceConfig(texts=(), fill_mask="a [MASK] film")
-
-
-@pytest.mark.parametrize("texts", [("a good film",), ("one", "two"), ("",), ("it's -- fine",)])
-def test_texts_stand_on_the_command_line_as_they_are(texts: tuple[str, ...]) -> None:
-    assert inference(*texts).texts == texts
-    assert inference(*texts, "--json").texts == texts
-
-
-def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run([sys.executable, *arguments], cwd=REPOSITORY, capture_output=True, text=True, timeout=60)
-
-
-def processor_seconds() -> float:
-    """What all child processes took so far, which on a quiet machine is the time they ran."""
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
+@pytest.mark.parametrize("parsed", [training, pretraining])
+def test_an_unknown_preset_or_recipe_is_refused_and_the_known_ones_are_listed(parsed: Any) -> None:
+    known = {"--preset": PRESETS} | ({"--recipe": RECIPES} if parsed is training else {})
+    for option, names in known.items():
+        with pytest.raises(UsageError) as caught:
+            parsed(option, "huge")
+        assert all(name in str(caught.value) for name in (option, "huge", *names))
 
 
 @pytest.mark.parametrize(
-    "program, option",
+    ("parsed", "arguments", "named"),
     [
-        ("train", "--learning-rate"),
-        ("pretrain", "--mask-rate"),
-        ("inference", "--checkpoint"),
-        ("report", "--predictions"),
-        ("export", "--push-to-hub"),
-        ("explain", "--html"),
-        ("demo", "--share"),
+        (training, ("--learning-rat", "3"), "--learning-rate"),
+        (inference, ("--checkpont", "x"), "--checkpoint"),
+        (pretraining, ("--recipe", "sample"), "--recipe"),  # which a training alone has
+        (training, ("--epochs", "many"), "--epochs"),
+        (training, ("--epochs",), "--epochs"),
+        (training, ("--tokenizer", "bytes"), "--tokenizer"),
+        (training, ("--preset",), "--preset"),
     ],
 )
-def test_help_answers_within_half_a_second(program: str, option: str) -> None:
-    durations = []
-    for _ in range(3):
-        start = processor_seconds()
-        answer = run("-m", f"src.{program}", "--help")
-        durations.append(processor_seconds() - start)
-        assert answer.returncode == 0 and option in answer.stdout and answer.stderr == ""
-    assert statistics.median(durations) < 0.5
+def test_a_mistyped_option_or_an_unusable_value_exits_2_and_names_the_right_option(
+    parsed: Any, arguments: tuple[str, ...], named: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        parsed(*arguments)
+    shown = capsys.readouterr()
+    assert caught.value.code == 2
+    assert named in re.findall(r"--[\w-]+", shown.err) and shown.out == ""
 
 
-@pytest.mark.parametrize("program", ["train", "pretrain", "inference", "report", "export", "explain", "demo"])
-def test_help_imports_nothing_heavy(program: str) -> None:
-    code = f"""
-import sys
-from src.{program} import main
-try:
-    main(["--help"])
-except SystemExit as end:
-    assert end.code == 0
-print(*sys.modules, file=sys.stderr)
+HELP = """
+import contextlib, importlib, io, json, sys
+
+helped = {}
+for program in sys.argv[1:]:
+    with contextlib.redirect_stdout(io.StringIO()) as shown:
+        try:
+            importlib.import_module(program).main(["--help"])
+        except SystemExit as ended:
+            helped[program] = [ended.code, shown.getvalue(), list(sys.modules)]
+print(json.dumps(helped))
 """
-    loaded = run("-c", code).stderr.split()
-    assert "tyro" in loaded
-    assert not set(HEAVY) & set(loaded)
+HEAVY = {"torch", "numpy", "tokenizers", "datasets", "wandb", "matplotlib", "sklearn", "transformers"}
+
+
+def test_help_needs_no_library_that_takes_long_to_import() -> None:
+    command = [sys.executable, "-c", HELP, *PROGRAMS]
+    ended = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    helped = json.loads(ended.stdout)
+    assert helped.keys() == PROGRAMS.keys() and ended.stderr == ""
+    for program, (code, shown, modules) in helped.items():
+        assert code == 0 and f"python -m {program}" in shown and "--num-threads" in shown
+        assert "tyro" in modules and HEAVY.isdisjoint(modules), program

@@ -1,6 +1,3 @@
-import os
-import platform
-import resource
 import subprocess
 import sys
 
@@ -8,7 +5,7 @@ import pytest
 import torch
 
 from src.utils.config import REPOSITORY
-from src.utils.device import autocast, resolve_device, set_up_arithmetic, wants_bf16
+from src.utils.device import multiplies_by_onednn, resolve_device, set_up_arithmetic, wants_bf16
 from src.utils.errors import UsageError
 
 
@@ -20,14 +17,10 @@ def cuda_devices(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
 def test_auto_is_cuda_when_there_and_else_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     cuda_devices(monkeypatch, 0)
     assert resolve_device("auto") == torch.device("cpu")
-    cuda_devices(monkeypatch, 1)
-    assert resolve_device("auto") == torch.device("cuda")
-
-
-@pytest.mark.parametrize("name", ["cpu", "cuda", "cuda:0", "cuda:1"])
-def test_a_device_that_is_there_is_taken(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     cuda_devices(monkeypatch, 2)
-    assert resolve_device(name) == torch.device(name)
+    assert resolve_device("auto") == torch.device("cuda")
+    for name in ("cpu", "cuda", "cuda:0", "cuda:1"):
+        assert resolve_device(name) == torch.device(name)
 
 
 def test_each_process_of_a_group_has_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -37,54 +30,21 @@ def test_each_process_of_a_group_has_a_gpu_of_its_own(monkeypatch: pytest.Monkey
         assert resolve_device(name) == torch.device("cuda:1")
     assert [resolve_device(name) for name in ("cpu", "cuda:0")] == [torch.device("cpu"), torch.device("cuda:0")]
     monkeypatch.setenv("LOCAL_RANK", "2")
-    with pytest.raises(UsageError, match="this machine has 2 CUDA devices"):
+    with pytest.raises(UsageError, match="2 CUDA devices"):
         resolve_device("auto")
 
 
-@pytest.mark.parametrize("count, name", [(0, "cuda"), (0, "cuda:0"), (2, "cuda:2")])
-def test_a_cuda_device_that_is_not_there_is_refused(count: int, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    cuda_devices(monkeypatch, count)
-    with pytest.raises(UsageError, match=f"--device {name}: this machine has {count} CUDA devices; use cpu or auto"):
+@pytest.mark.parametrize("name", ["", "gpu", "cuda:x", "cuda:-1", "meta", "cuda:2"])
+def test_what_is_no_usable_device_is_refused(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    cuda_devices(monkeypatch, 2)
+    with pytest.raises(UsageError, match=f"--device {name}"):
         resolve_device(name)
 
 
-@pytest.mark.parametrize("name", ["", "gpu", "cuda:x", "cuda:-1", "mps", "meta", "xpu:0"])
-def test_what_is_no_usable_device_is_refused(name: str) -> None:
-    with pytest.raises(UsageError, match=rf"--device {name} is (unknown|not supported); use auto, cpu, cuda or cuda:N"):
-        resolve_device(name)
-
-
-@pytest.mark.parametrize(
-    "precision, device, expected",
-    [
-        ("auto", "cpu", False),
-        ("auto", "cuda", True),
-        ("bf16", "cpu", True),
-        ("bf16", "cuda", True),
-        ("fp32", "cpu", False),
-        ("fp32", "cuda", False),
-    ],
-)
-def test_auto_precision_is_bf16_on_cuda_only(precision: str, device: str, expected: bool) -> None:
-    assert wants_bf16(precision, torch.device(device)) is expected
-
-
-@pytest.mark.parametrize("bf16, dtype", [(True, torch.bfloat16), (False, torch.float32)])
-def test_products_are_bf16_inside_autocast_only_when_wanted(bf16: bool, dtype: torch.dtype) -> None:
-    with autocast(torch.device("cpu"), bf16):
-        assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == dtype
-    assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.float32
-
-
-def test_threads_are_set_only_if_another_number_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[int] = []
-    monkeypatch.setattr(torch, "set_num_threads", asked.append)
-    set_up_arithmetic(torch.device("cpu"), 0)
-    assert asked == []
-    set_up_arithmetic(torch.device("cpu"), torch.get_num_threads())
-    assert asked == []
-    set_up_arithmetic(torch.device("cpu"), torch.get_num_threads() + 1)
-    assert asked == [torch.get_num_threads() + 1]
+def test_auto_precision_is_bf16_on_cuda_only() -> None:
+    cpu, cuda = torch.device("cpu"), torch.device("cuda")
+    assert [wants_bf16(precision, cpu) for precision in ("auto", "bf16", "fp32")] == [False, True, False]
+    assert [wants_bf16(precision, cuda) for precision in ("auto", "bf16", "fp32")] == [True, True, False]
 
 
 def test_cuda_products_may_use_tf32_and_fused_attention() -> None:
@@ -102,7 +62,7 @@ ZEN_5 = {"architecture": "x86_64", "cpu_name": "AMD EPYC", "avx512_vp2intersect"
     [
         (ZEN_5, True),
         (ZEN_5 | {"avx512_vp2intersect": False}, False),
-        (ZEN_5 | {"amx_tile": True}, False),
+        (ZEN_5 | {"amx_tile": True}, False),  # there oneDNN would round to bfloat16
         (ZEN_5 | {"cpu_name": "Intel(R) Xeon(R) Processor"}, False),
         ({"architecture": "aarch64", "cpu_name": "AMD"}, False),
     ],
@@ -111,11 +71,7 @@ def test_onednn_multiplies_where_mkl_is_slow_and_never_rounds(
     processor: dict[str, object], onednn: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: processor)
-    monkeypatch.setattr(os, "environ", {})
-    set_up_arithmetic(torch.device("cpu"), 0)
-    assert torch.get_float32_matmul_precision() == ("medium" if onednn else "highest")
-    assert torch.backends.cuda.flash_sdp_enabled() is not onednn  # type: ignore[no-untyped-call]
-    assert ("ONEDNN_PRIMITIVE_CACHE_CAPACITY" in os.environ) is onednn
+    assert multiplies_by_onednn() is onednn
 
 
 @pytest.mark.parametrize("onednn", [False, True])
@@ -123,13 +79,16 @@ def test_products_are_those_of_float32(onednn: bool, monkeypatch: pytest.MonkeyP
     if onednn and torch.cpu.get_capabilities().get("amx_tile"):
         pytest.skip("with AMX oneDNN rounds to bfloat16, and is not taken")
     monkeypatch.setattr("src.utils.device.multiplies_by_onednn", lambda: onednn)
+    monkeypatch.setenv("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "1024")  # set by what is tested, and taken back afterwards
     set_up_arithmetic(torch.device("cpu"), 0)
+    assert torch.get_float32_matmul_precision() == ("medium" if onednn else "highest")
     torch.manual_seed(0)
-    for rows, inner, columns in ((9, 64, 33), (100, 256, 512), (512, 1024, 256)):
+    for rows, inner, columns in ((9, 65, 33), (101, 257, 127)):
         left, right = torch.randn(3, rows, inner), torch.randn(3, inner, columns)
         wanted = left.double() @ right.double()
         for found in (left @ right, torch.stack([one @ other for one, other in zip(left, right, strict=True)])):
-            assert (found - wanted).norm() < 2e-6 * wanted.norm()  # rounded to bfloat16 it would be 2e-3
+            # Float32 rounds by 6e-8 a number, whatever the order of the sums; bfloat16 would be off by 2e-3.
+            assert (found - wanted).norm() < 1e-5 * wanted.norm()
 
 
 @pytest.mark.skipif(not torch.set_flush_denormal(False), reason="this processor cannot take tiny numbers for zeros")
@@ -139,15 +98,3 @@ def test_all_threads_of_a_command_take_tiny_numbers_for_zeros() -> None:
     product = "print((torch.full((2**22,), 1e-38) * 0.1).count_nonzero().item())"
     command = [sys.executable, "-c", "; ".join([imports, begin, product])]
     assert subprocess.run(command, check=True, capture_output=True, text=True, cwd=REPOSITORY).stdout == "0\n"
-
-
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="asks glibc to keep memory; here is no glibc")
-def test_freed_memory_is_used_again() -> None:
-    set_up_arithmetic(torch.device("cpu"), 0)
-    pages = []
-    for _ in range(2):
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-        for _ in range(9):
-            torch.ones(2**24)  # 64 MB; to begin with, the system has to be asked
-        pages.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
-    assert pages[1] < 2**14  # those of a single one

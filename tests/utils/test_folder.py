@@ -1,6 +1,3 @@
-import errno
-import hashlib
-import json
 import shutil
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -49,28 +46,15 @@ def test_a_folder_appears_whole_with_its_manifest_and_nothing_beside_it(make: Ma
     target = tmp_path / "weights" / "run"
     with make(target) as folder:
         write(folder, a="1", b="22")
+        (folder / "a").chmod(0o600)
         assert not (target / "a").exists()
     assert contents(target) == {"a": "1", "b": "22"}
-    assert set(read_json(target / MANIFEST)) == {"a", "b"}
-    assert read_json(target / MANIFEST)["b"]["bytes"] == 2
+    assert {name: entry["bytes"] for name, entry in read_json(target / MANIFEST).items()} == {"a": 1, "b": 2}
     assert [path.name for path in target.parent.iterdir()] == ["run"]
-    verify(target)
-
-
-@both
-def test_a_folder_may_be_read_by_others(make: Maker, tmp_path: Path) -> None:
-    with make(tmp_path / "run") as folder:
-        write(folder, a="1")
-        (folder / "a").chmod(0o600)
-        assert folder.stat().st_mode & 0o777 == 0o755
-    assert (tmp_path / "run" / "a").stat().st_mode & 0o777 == 0o644
-
-
-def test_a_new_folder_replaces_the_old_one_as_a_whole(saved: Path) -> None:
-    with new_folder(saved) as folder:
-        write(folder, other="new")
-    assert contents(saved) == {"other": "new"}
-    assert [path.name for path in saved.parent.iterdir()] == ["model"]
+    verify(target, has_manifest=True)
+    # Others may read it.
+    assert [path.stat().st_mode & 0o777 for path in (target / "a", target / "b")] == [0o644, 0o644]
+    assert target.stat().st_mode & 0o555 == 0o555
 
 
 def test_a_refreshed_folder_keeps_other_files_and_folders(saved: Path) -> None:
@@ -78,7 +62,6 @@ def test_a_refreshed_folder_keeps_other_files_and_folders(saved: Path) -> None:
     (saved / "checkpoints").mkdir()
     with refreshed_folder(saved) as folder:
         write(folder, weights="new")
-    assert (saved / "checkpoints").is_dir()
     (saved / "checkpoints").rmdir()
     assert contents(saved) == {"weights": "new", "config": "{}", "metrics": "epoch 1"}
     assert set(read_json(saved / MANIFEST)) == {"weights"}
@@ -86,220 +69,105 @@ def test_a_refreshed_folder_keeps_other_files_and_folders(saved: Path) -> None:
 
 
 @both
-@pytest.mark.parametrize("error", [ZeroDivisionError(), KeyboardInterrupt()], ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError(28, "No space left on device")], ids=["stop", "full"])
 def test_a_failure_inside_leaves_the_old_folder_and_nothing_else(
     make: Maker, error: BaseException, saved: Path
 ) -> None:
     before = contents(saved)
-    with pytest.raises(type(error)), make(saved) as folder:
+    expected = StorageError if isinstance(error, OSError) else type(error)
+    with pytest.raises(expected) as caught, make(saved) as folder:
         write(folder, weights="half")
         raise error
+    if isinstance(caught.value, StorageError):
+        assert "No space left on device" in str(caught.value) and "\n" not in str(caught.value)
     assert contents(saved) == before
     assert [path.name for path in saved.parent.iterdir()] == ["model"]
     verify(saved)
 
 
 @both
-def test_a_full_disk_is_a_storage_error_and_leaves_the_old_folder(make: Maker, saved: Path) -> None:
-    before = contents(saved)
-    with pytest.raises(StorageError, match=r"No space left on device.*; free space") as caught, make(saved) as folder:
-        write(folder, weights="half")
-        raise OSError(28, "No space left on device")
-    assert caught.value.exit_code == 6 and "\n" not in str(caught.value)
-    assert contents(saved) == before
-    assert [path.name for path in saved.parent.iterdir()] == ["model"]
-
-
-@both
-def test_a_refused_rename_leaves_the_old_folder(make: Maker, saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = contents(saved)
-    rename = Path.rename
-
-    def refuse_the_new_one(path: Path, target: Path) -> Path:
-        if path.is_dir() and (path / "new").exists():
-            raise OSError(5, "Input/output error")
-        return rename(path, target)
-
-    def refuse(path: Path, target: Path) -> Path:
-        raise OSError(5, "Input/output error")
-
-    monkeypatch.setattr(Path, "rename", refuse_the_new_one)
-    monkeypatch.setattr(Path, "replace", refuse)
-    with pytest.raises(StorageError, match="Input/output error"), make(saved) as folder:
-        write(folder, new="new", weights="new")
-    assert contents(saved) == before
-    assert [path.name for path in saved.parent.iterdir()] == ["model"]
-    verify(saved)
-
-
-def test_the_manifest_is_replaced_last(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    order: list[str] = []
-    replace = Path.replace
-
-    def watch(path: Path, target: Path) -> Path:
-        order.append(path.name)
-        return replace(path, target)
-
-    monkeypatch.setattr(Path, "replace", watch)
-    with refreshed_folder(saved) as folder:
-        write(folder, weights="new", z="last by name")
-    assert order == ["weights", "z", MANIFEST]
-
-
-@both
-def test_a_target_that_cannot_be_written_is_a_storage_error(make: Maker, tmp_path: Path) -> None:
+def test_a_file_in_the_way_is_a_storage_error_and_stays(make: Maker, tmp_path: Path) -> None:
     # Not chmod: root, who runs tests in containers, may write everywhere.
-    (tmp_path / "file").write_text("")
-    with pytest.raises(StorageError, match=r"cannot write .*file") as caught, make(tmp_path / "file" / "run"):
-        pytest.fail("there is nowhere to write to")
-    assert caught.value.exit_code == 6
-
-
-@both
-def test_a_file_is_not_replaced_by_a_folder(make: Maker, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("precious")
-    with pytest.raises(StorageError), make(tmp_path / "file") as folder:
-        write(folder, a="1")
+    for target in (tmp_path / "file", tmp_path / "file" / "run"):
+        with pytest.raises(StorageError, match=str(tmp_path / "file")), make(target) as folder:
+            write(folder, a="1")
     assert contents(tmp_path) == {"file": "precious"}
 
 
-def test_a_folder_without_a_manifest_passes(saved: Path) -> None:
-    (saved / MANIFEST).unlink()
-    verify(saved)
+# Verification
 
 
-def test_our_own_folder_without_a_manifest_is_refused(saved: Path) -> None:
+def test_only_our_own_folder_needs_a_manifest_and_other_files_are_nobodys_business(saved: Path) -> None:
+    (saved / "notes").write_text("mine")
+    (saved / CARD).write_text("a card, which people edit")
+    write_json(saved / MANIFEST, read_json(saved / MANIFEST) | {CARD: {"bytes": 6, "sha256": "0"}})
     verify(saved, has_manifest=True)
     (saved / MANIFEST).unlink()
-    with pytest.raises(CheckpointError, match=r"manifest\.json is missing"):
+    verify(saved)
+    with pytest.raises(CheckpointError, match=r"manifest\.json"):
         verify(saved, has_manifest=True)
 
 
-def test_files_the_manifest_does_not_list_pass(saved: Path) -> None:
-    (saved / "notes").write_text("mine")
-    verify(saved)
-
-
-def test_a_model_card_may_be_edited_even_if_an_older_manifest_lists_it(saved: Path, tmp_path: Path) -> None:
-    with new_folder(tmp_path / "model") as folder:
-        write(folder, weights="0123456789", **{CARD: "a card"})
-    listed = read_json(saved / MANIFEST)
-    assert list(listed) == ["weights"]
-    (saved / CARD).write_text("a better card")
-    verify(saved)
-    write_json(saved / MANIFEST, listed | {CARD: {"bytes": 6, "sha256": "0"}})
-    verify(saved)
-    write_json(saved / MANIFEST, listed | {"weights": {"bytes": 10, "sha256": "0"}})
-    with pytest.raises(CheckpointError, match="damaged"):
-        verify(saved)
-
-
-def test_any_flipped_bit_of_a_file_is_found(saved: Path) -> None:
+def test_any_flipped_bit_and_any_other_length_is_found(saved: Path) -> None:
     file = saved / "weights"
     good = file.read_bytes()
-    for position in range(8 * len(good)):
-        bad = bytearray(good)
+    flipped = [bytearray(good) for _ in range(8 * len(good))]
+    for position, bad in enumerate(flipped):
         bad[position // 8] ^= 1 << position % 8
-        file.write_bytes(bad)
-        with pytest.raises(CheckpointError, match=r"weights is damaged: .*; restore the folder or train again"):
+    for content in (*map(bytes, flipped), b"", good[:-1], good + b"0"):
+        file.write_bytes(content)
+        with pytest.raises(CheckpointError, match=str(file)):
             verify(saved)
     file.write_bytes(good)
     verify(saved)
-
-
-@pytest.mark.parametrize("content", ["", "012345678", "01234567890"], ids=["empty", "shorter", "longer"])
-def test_a_file_of_another_length_is_found(content: str, saved: Path) -> None:
-    (saved / "weights").write_text(content)
-    with pytest.raises(CheckpointError, match="weights is damaged"):
-        verify(saved)
-
-
-def test_a_file_that_cannot_be_read_is_damaged_as_well(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: object) -> None:
-        raise OSError(errno.EIO, "Input/output error")
-
-    monkeypatch.setattr(hashlib, "file_digest", fail)
-    with pytest.raises(CheckpointError, match=r"config cannot be read \(Input/output error\); restore the folder"):
-        verify(saved)
-
-
-def test_a_missing_file_is_found(saved: Path) -> None:
-    (saved / "weights").unlink()
-    with pytest.raises(CheckpointError, match="weights is missing"):
-        verify(saved)
-    (saved / "weights").mkdir()
-    with pytest.raises(CheckpointError, match="weights is missing"):
-        verify(saved)
-
-
-def test_any_flipped_bit_of_the_manifest_is_found_unless_it_changes_nothing(saved: Path) -> None:
-    file = saved / MANIFEST
-    good = file.read_bytes()
-    meaning = json.loads(good)
-    harmless = 0
-    for position in range(8 * len(good)):
-        bad = bytearray(good)
-        bad[position // 8] ^= 1 << position % 8
-        file.write_bytes(bad)
-        try:
-            verify(saved)
-        except CheckpointError:
-            continue
-        assert json.loads(bad) == meaning
-        harmless += 1
-    assert harmless < 0.05 * 8 * len(good)
 
 
 def test_a_manifest_cannot_name_files_outside_the_folder(saved: Path) -> None:
     (saved.parent / "secret").write_text("x")
     manifest = read_json(saved / MANIFEST)
     write_json(saved / MANIFEST, manifest | {"../secret": manifest["weights"]})
-    with pytest.raises(CheckpointError, match=r"manifest.json lists '../secret', no file of this folder"):
+    with pytest.raises(CheckpointError, match=r"manifest\.json.*'\.\./secret'"):
         verify(saved)
 
 
+# JSON
+
+
 @pytest.mark.parametrize(
-    "content, complaint",
-    [
-        (b"[1]", "holds list, not a JSON object"),
-        (b'"text"', "holds str, not a JSON object"),
-        (b"null", "holds NoneType, not a JSON object"),
-        (b"", "cannot be read as JSON"),
-        (b'{"a": 1', "cannot be read as JSON"),
-        (b"nonsense", "cannot be read as JSON"),
-        (b'{"a": "\xff"}', "cannot be read as JSON"),
-        (b"[" * 100_000, "cannot be read as JSON"),
-    ],
-    ids=lambda value: value[:12].decode("ascii", "replace") if isinstance(value, bytes) else "",
+    "content",
+    [b"[1]", b"", b'{"a": 1', b'{"a": "\xff"}', b"[" * 100_000, b'{"b": {"a": 1, "a": 1}}'],
+    ids=["no object", "empty", "cut off", "no UTF-8", "too deep", "a key twice"],
 )
-def test_what_is_no_json_object_is_refused(content: bytes, complaint: str, tmp_path: Path) -> None:
+def test_what_is_no_json_object_is_refused(content: bytes, tmp_path: Path) -> None:
     file = tmp_path / "config.json"
     file.write_bytes(content)
-    with pytest.raises(CheckpointError, match=rf"config\.json {complaint}.*; restore it") as caught:
+    with pytest.raises(CheckpointError, match=str(file)) as caught:
         read_json(file)
     assert "\n" not in str(caught.value)
 
 
-def test_a_missing_json_file_is_refused_with_its_folder(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"config\.json is missing; is .* a model folder\?"):
-        read_json(tmp_path / "config.json")
-    (tmp_path / "config.json").mkdir()
-    with pytest.raises(CheckpointError, match="cannot be read"):
-        read_json(tmp_path / "config.json")
-    shutil.rmtree(tmp_path / "config.json")
+def test_what_is_missing_is_named(saved: Path) -> None:
+    (saved / "weights").unlink()
+    with pytest.raises(CheckpointError, match=str(saved / "weights")):
+        verify(saved)
+    (saved / "weights").mkdir()
+    with pytest.raises(CheckpointError, match=str(saved / "weights")):
+        verify(saved)
+    for name in ("gone.json", "weights"):
+        with pytest.raises(CheckpointError, match=str(saved / name)):
+            read_json(saved / name)
 
 
 def test_json_is_written_for_people_and_read_back(tmp_path: Path) -> None:
-    write_json(
-        tmp_path / "a.json", {"name": "na\u00efve \u6620\u753b", "path": Path("a/b"), "nested": {"x": [1, None]}}
-    )
-    assert read_json(tmp_path / "a.json") == {
-        "name": "na\u00efve \u6620\u753b",
-        "path": "a/b",
-        "nested": {"x": [1, None]},
-    }
+    content = {"name": "na\u00efve \u6620\u753b", "path": Path("a/b"), "nested": {"x": [1, None]}}
+    write_json(tmp_path / "a.json", content)
+    assert read_json(tmp_path / "a.json") == content | {"path": str(Path("a/b"))}
     text = (tmp_path / "a.json").read_text(encoding="utf-8")
     assert "na\u00efve" in text and text.startswith('{\n  "name"') and text.endswith("}\n")
+
+
+# Crashes
 
 
 # A crash is an exception that nothing may clean up after.
@@ -336,26 +204,13 @@ def test_a_crash_between_the_two_renames_leaves_the_old_folder_where_it_is_looke
     assert contents(saved) == {"weights": "newer"} and not replaced.exists()
 
 
-def test_a_crash_after_both_renames_leaves_both_and_the_next_time_is_as_ever(
-    saved: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with monkeypatch.context() as patch:
-        crash_in(patch, shutil, "rmtree", call=2)
-        with pytest.raises(Crash), new_folder(saved) as folder:
-            write(folder, weights="new")
-    assert {path.name for path in saved.parent.iterdir()} == {saved.name, f"{saved.name}{REPLACED}"}
-    with new_folder(saved) as folder:
-        write(folder, weights="newer")
-    assert contents(saved) == {"weights": "newer"} and len(list(saved.parent.iterdir())) == 1
-
-
 def test_a_replaced_text_is_the_old_or_the_new_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "run.json"
     replace_text(file, "old")
     for name in ("write_text", "replace"):
         with monkeypatch.context() as patch:
             patch.setattr(Path, name, lambda *_, **__: (_ for _ in ()).throw(OSError(28, "No space left on device")))
-            with pytest.raises(StorageError, match=r"cannot write .*run\.json \(No space left"):
+            with pytest.raises(StorageError, match=r"run\.json.*No space left"):
                 replace_text(file, "new")
         assert contents(tmp_path) == {"run.json": "old"}
     replace_text(file, "new")

@@ -1,22 +1,19 @@
-import json
 import os
 from pathlib import Path
 
 import pytest
 
 from src.utils.errors import CheckpointError
-from src.utils.foreign import memory_bytes, refuse_strange_file, without_duplicates
+from src.utils.foreign import refuse_strange_file
 
 
 def test_a_file_may_be_as_large_as_the_limit_and_no_larger(tmp_path: Path) -> None:
     file = tmp_path / "a"
     file.write_bytes(b"12345")
     refuse_strange_file(file, 5)
-    with pytest.raises(CheckpointError, match=r"a has 5 bytes, and such a file never more than 4; "):
+    with pytest.raises(CheckpointError, match=f"{file} .*5 bytes.* 4"):
         refuse_strange_file(file, 4)
-
-
-def test_what_is_missing_or_a_folder_is_left_to_whoever_opens_it(tmp_path: Path) -> None:
+    # What is missing, or a folder, is left to whoever opens it.
     refuse_strange_file(tmp_path, 0)
     refuse_strange_file(tmp_path / "gone", 0)
 
@@ -31,7 +28,7 @@ def test_links_may_lead_about_in_their_folder_only(tmp_path: Path) -> None:
     (folder / "twice").symlink_to("there")
     refuse_strange_file(folder / "in", 9)
     for name in ("there", "twice"):
-        with pytest.raises(CheckpointError, match=f"{name} links to a file outside its folder"):
+        with pytest.raises(CheckpointError, match=str(folder / name)):
             refuse_strange_file(folder / name, 9)
     (tmp_path / "door").symlink_to(folder)
     refuse_strange_file(tmp_path / "door" / "in", 9)  # a folder may be reached by a link
@@ -39,15 +36,5 @@ def test_links_may_lead_about_in_their_folder_only(tmp_path: Path) -> None:
 
 def test_a_pipe_is_refused_without_being_opened(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(CheckpointError, match="pipe is no ordinary file"):
+    with pytest.raises(CheckpointError, match=str(tmp_path / "pipe")):
         refuse_strange_file(tmp_path / "pipe", 9)
-
-
-def test_this_machine_has_memory() -> None:
-    assert memory_bytes() > 2**28
-
-
-def test_a_key_that_stands_twice_is_named() -> None:
-    assert json.loads('{"a": 1, "b": {"a": 2}}', object_pairs_hook=without_duplicates) == {"a": 1, "b": {"a": 2}}
-    with pytest.raises(ValueError, match="key 'b' stands twice"):
-        json.loads('{"a": 1, "b": 2, "c": 3, "b": 2}', object_pairs_hook=without_duplicates)

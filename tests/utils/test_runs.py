@@ -7,14 +7,7 @@ from src.utils import runs
 from src.utils.config import PretrainConfig, TrainConfig
 from src.utils.errors import CheckpointError
 from src.utils.folder import write_json
-from src.utils.runs import (
-    RUN,
-    newest_classifier,
-    newest_masked_lm,
-    newest_unfinished_run,
-    run_folders,
-    task_of,
-)
+from src.utils.runs import RUN, newest_classifier, newest_masked_lm, newest_unfinished_run, run_folders
 
 
 @pytest.fixture
@@ -33,20 +26,16 @@ def add(folder: Path, age: int, finished: str | None = None, delivered: bool = F
     return folder
 
 
-def test_without_runs_there_is_nothing_to_go_on_with(weights: Path) -> None:
-    assert run_folders() == []
-    assert newest_unfinished_run(TrainConfig.task) is None
-
-
 def test_runs_are_listed_newest_first_without_the_shipped_one(weights: Path) -> None:
-    old, new = add(weights / "a", age=9), add(weights / "b", age=1)
-    middle = add(weights / "c", age=5)
+    assert run_folders() == []
+    old, new, middle = add(weights / "a", age=9), add(weights / "b", age=1), add(weights / "c", age=5)
     add(weights / "shipped", age=0)
     (weights / "no-run").mkdir()
     assert run_folders() == [new, middle, old]
 
 
 def test_the_newest_unfinished_run_is_the_one_to_resume(weights: Path) -> None:
+    assert newest_unfinished_run(TrainConfig.task) is None
     add(weights / "oldest", age=9)
     unfinished = add(weights / "older", age=5)
     add(weights / "newest", age=1, finished="2020-01-01T00:00:00+00:00")
@@ -54,52 +43,33 @@ def test_the_newest_unfinished_run_is_the_one_to_resume(weights: Path) -> None:
     assert newest_unfinished_run(TrainConfig.task) == unfinished
 
 
-def test_the_newest_classifier_is_of_the_newest_run_that_delivered_one(weights: Path) -> None:
-    add(weights / "shipped", age=0, delivered=True)
+def test_the_newest_classifier_is_of_the_newest_run_that_delivered_one_else_the_shipped_one(weights: Path) -> None:
+    shipped = add(weights / "shipped", age=0, delivered=True)
+    add(weights / "newest", age=1)
+    assert newest_classifier() == shipped
     add(weights / "oldest", age=9, delivered=True)
     delivered = add(weights / "older", age=5, delivered=True)
-    add(weights / "newest", age=1)
     assert newest_classifier() == delivered
 
 
-def test_without_a_delivered_run_the_shipped_model_is_taken(weights: Path) -> None:
-    add(weights / "run", age=1)
-    shipped = add(weights / "shipped", age=9, delivered=True)
-    assert newest_classifier() == shipped
-
-
-def test_without_any_model_the_user_is_told_to_train_one(weights: Path) -> None:
-    with pytest.raises(
-        CheckpointError, match=r"holds no model; train one with python -m src\.train, or name --checkpoint"
-    ):
-        newest_classifier()
-
-
+# A run of before there were tasks is one of classification.
 @pytest.mark.parametrize("written", [None, TrainConfig.task])
-def test_each_task_has_an_unfinished_run_and_a_newest_classifier_of_its_own(written: str | None, weights: Path) -> None:
-    classifier = add(weights / "a", age=5, delivered=True, task=written)
+def test_each_task_has_runs_and_models_of_its_own(written: str | None, weights: Path) -> None:
+    shipped = add(weights / "shipped", age=9, delivered=True)
     pretrained = add(weights / "b", age=9, delivered=True, task=PretrainConfig.task)
+    assert newest_unfinished_run(TrainConfig.task) is None and newest_classifier() == shipped
+    classifier = add(weights / "a", age=5, delivered=True, task=written)
     assert newest_unfinished_run(TrainConfig.task) == newest_classifier() == classifier
     assert newest_unfinished_run(PretrainConfig.task) == newest_masked_lm() == pretrained
     later = add(weights / "c", age=1, delivered=True, task=PretrainConfig.task)
     assert (newest_classifier(), newest_masked_lm()) == (classifier, later)
 
 
-def test_a_pretrained_model_never_stands_in_for_a_classifier(weights: Path) -> None:
-    shipped = add(weights / "shipped", age=9, delivered=True)
-    add(weights / "pretrained", age=1, delivered=True, task=PretrainConfig.task)
-    assert newest_classifier() == shipped
-    assert newest_unfinished_run(TrainConfig.task) is None
-
-
-def test_without_any_pretrained_model_the_user_is_told_to_make_one(weights: Path) -> None:
+def test_without_any_model_the_user_is_told_how_to_make_one(weights: Path) -> None:
+    add(weights / "unfinished", age=1, task=PretrainConfig.task)
+    with pytest.raises(CheckpointError, match=r"python -m src\.train.* --checkpoint"):
+        newest_classifier()
     add(weights / "shipped", age=9, delivered=True)
     add(weights / "classifier", age=5, delivered=True, task=TrainConfig.task)
-    add(weights / "unfinished", age=1, task=PretrainConfig.task)
-    with pytest.raises(CheckpointError, match=r"pre-train one with python -m src\.pretrain, or name --checkpoint"):
+    with pytest.raises(CheckpointError, match=r"python -m src\.pretrain.* --checkpoint"):
         newest_masked_lm()
-
-
-def test_a_run_of_before_there_were_tasks_is_one_of_classification() -> None:
-    assert task_of({"finished": None}) == TrainConfig.task
-    assert task_of({"task": PretrainConfig.task}) == PretrainConfig.task
