@@ -13,7 +13,8 @@ from torch import Tensor
 from src.data.documents import Documents
 from src.data.masking import Masking
 from src.data.packing import PackedRows, TokenizedCorpus, tokenized_corpus
-from src.training.pretrain_setup import PretrainSetup, set_up_pretraining
+from src.training.tasks import MaskedLMTask
+from src.training.trainer import Trainer
 from src.utils.config import PretrainConfig
 from src.utils.options import with_options
 
@@ -101,8 +102,12 @@ def corpus(cache: Path, written: Iterable[str] | None = None, **options: Any) ->
     return tokenized_corpus(Documents("made up", lambda: iter(found)), config.tokenization, 64, cache)
 
 
-def setup(cache: Path, written: Iterable[str] | None = None, **options: Any) -> PretrainSetup:
-    return set_up_pretraining(settings(**options), corpus(cache, written, **options))
+def task(cache: Path, written: Iterable[str] | None = None, **options: Any) -> MaskedLMTask:
+    return MaskedLMTask(settings(**options), corpus(cache, written, **options))
+
+
+def trainer(cache: Path, written: Iterable[str] | None = None, **options: Any) -> Trainer:
+    return Trainer(task(cache, written, **options), settings(**options).run.seed)
 
 
 def masking(rate: float = 0.15, only_mask_tokens: bool = False, vocab_size: int = 100) -> Masking:
@@ -128,5 +133,5 @@ def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def weights(parts: PretrainSetup) -> dict[str, Tensor]:
-    return {name: tensor.clone() for name, tensor in parts.subject.masked_lm.model.state_dict().items()}
+def weights(trainer: Trainer) -> dict[str, Tensor]:
+    return {name: tensor.clone() for name, tensor in trainer.model.state_dict().items()}

@@ -3,6 +3,7 @@
 import random
 import tempfile
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,19 +11,13 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from src.data.dataset import DSCreator
 from src.data.sources import Corpus, TextSplit
-from src.model.bert import BertForSequenceClassification
-from src.training.loop import Trainer
-from src.training.run_folder import RunFolder
-from src.training.session import Session
-from src.training.setup import ClassifierSetup, set_up
-from src.training.state import TENSORS, gather_random_states
-from src.training.tracking import Tracker
+from src.training.checkpoint import TENSORS, Progress, RunFolder, gather_random_states, save_state
+from src.training.tasks import ClassificationTask
+from src.training.trainer import Trainer, train
+from src.training.wandb_logger import Tracker
 from src.utils.config import DataConfig, TrainConfig
 from src.utils.options import with_options
-
-ClassifierTrainer = Trainer[BertForSequenceClassification, DSCreator]
 
 GOOD, BAD = ("fine", "warm", "clever", "lovely"), ("dull", "cold", "stupid", "ugly")
 OTHERS = ("a", "the", "film", "story", "is", "with", "actors", "and", "music", "scenes")
@@ -93,46 +88,65 @@ def settings(**options: Any) -> TrainConfig:
     return with_options(TrainConfig(), SETTINGS | options)
 
 
-def setup(examples: int = 36, **options: Any) -> ClassifierSetup:
-    return set_up(settings(**options), corpus(examples))
+def task(examples: int = 36, **options: Any) -> ClassificationTask:
+    return ClassificationTask(settings(**options), corpus(examples))
 
 
-def begin(path: Path, **options: Any) -> Session:
-    """A session at its beginning, in a new run folder."""
-    config = settings(**options)
-    parts = set_up(config, corpus())
-    folder = RunFolder(path)
-    folder.begin(config, parts.data, parts.model)
-    return Session(parts.trainer, parts.subject, folder, Tracker(), config.run)
+def trainer(examples: int = 36, **options: Any) -> Trainer:
+    found = task(examples, **options)
+    return Trainer(found, found.config.run.seed)
 
 
-def go_on(path: Path, checkpoint: Path | None = None, **options: Any) -> Session:
-    """A session of new objects at a checkpoint, the newest one unless named."""
-    config = settings(**options)
-    parts = set_up(config, corpus())
-    folder = RunFolder(path)
-    found = checkpoint or folder.newest_checkpoint()
+@dataclass
+class Run:
+    """A training in a run's folder."""
+
+    trainer: Trainer
+    folder: RunFolder
+    config: TrainConfig
+
+    @property
+    def progress(self) -> Progress:
+        return self.trainer.progress
+
+    def train(self, tracker: Tracker | None = None) -> None:
+        """Trains to the end."""
+        train(self.trainer, self.folder, tracker or Tracker(), self.config.run)
+
+
+def begin(path: Path, **options: Any) -> Run:
+    """A training at its beginning, in a new run's folder."""
+    run = Run(trainer(**options), RunFolder(path), settings(**options))
+    path.mkdir(parents=True, exist_ok=True)
+    run.folder.begin(run.config, run.trainer.task)
+    return run
+
+
+def resume(path: Path, checkpoint: Path | None = None, **options: Any) -> Run:
+    """A training of new objects at a checkpoint, the newest one unless named."""
+    run = Run(trainer(**options), RunFolder(path), settings(**options))
+    found = checkpoint or run.folder.newest_checkpoint()
     assert found is not None
-    folder.resume(found, parts.trainer, config, parts.data)
-    return Session(parts.trainer, parts.subject, folder, Tracker(), config.run)
+    run.folder.resume(found, run.trainer, run.config)
+    return run
 
 
-def after_each_step(session: Session, act: Callable[[int], None]) -> None:
-    """Calls `act` with the number of each step before the session hears of it."""
-    original = session.trainer.training_step
+def after_each_step(run: Run, act: Callable[[int], None]) -> None:
+    """Calls `act` with the number of each step before it is logged or saved."""
+    original = run.trainer.training_step
 
     def training_step(batches: Any) -> Any:
         report = original(batches)
-        act(session.progress.step)
+        act(run.progress.step)
         return report
 
-    session.trainer.training_step = training_step  # type: ignore[method-assign]
+    run.trainer.training_step = training_step  # type: ignore[method-assign]
 
 
-def all_tensors(trainer: ClassifierTrainer, with_random_states: bool = True) -> dict[str, Tensor]:
+def all_tensors(trainer: Trainer, with_random_states: bool = True) -> dict[str, Tensor]:
     """All tensors that a checkpoint would hold."""
     with tempfile.TemporaryDirectory() as folder:
-        trainer.state.save(Path(folder), gather_random_states() if with_random_states else {})
+        save_state(Path(folder), trainer, gather_random_states() if with_random_states else {})
         return load_file(Path(folder) / TENSORS)
 
 
@@ -142,5 +156,5 @@ def assert_same(found: dict[str, Tensor], wanted: dict[str, Tensor]) -> None:
     assert [name for name in wanted if not torch.equal(found[name], wanted[name])] == []
 
 
-def weights(parts: ClassifierSetup) -> dict[str, Tensor]:
-    return {name: tensor.clone() for name, tensor in parts.classifier.model.state_dict().items()}
+def weights(trainer: Trainer) -> dict[str, Tensor]:
+    return {name: tensor.clone() for name, tensor in trainer.model.state_dict().items()}

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from src.training import tracking
-from src.training.tracking import Tracker, WandbTracker, open_tracker
+from src.training.wandb_logger import Tracker, WandbTracker, open_tracker
 from src.utils.config import REPOSITORY
 
 LABELS = ["negative", "positive"]

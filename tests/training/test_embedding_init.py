@@ -10,7 +10,7 @@ from src.data.packing import log_frequencies
 from src.model.bert import BertForMaskedLM
 from src.model.positional_encoding import sinusoidal_table
 from src.training import informed_start
-from src.training.informed_start import (
+from src.training.embedding_init import (
     CONTEXT_SMOOTHING,
     WINDOW,
     positive_pmi,
