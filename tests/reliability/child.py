@@ -17,10 +17,9 @@ from tqdm import tqdm
 import src.inference
 import src.pretrain
 import src.train
-import src.training.pretrain_setup
+import src.training.dry_run
+import src.training.resume
 import src.training.run
-import src.training.setup
-import src.training.start
 from src.utils.errors import run_program
 
 # Not one that processes share: who is killed while it holds that one leaves the others waiting.

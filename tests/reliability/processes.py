@@ -11,7 +11,7 @@ from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 
-from src.training.run_folder import RunFolder
+from src.training.checkpoint import RunFolder
 from tests.conftest import SMALL
 from tests.reliability.child import work
 from tests.training import tiny_pretraining, tiny_training

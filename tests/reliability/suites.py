@@ -15,9 +15,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from src.training.run_folder import RunFolder
+from src.training.checkpoint import RunFolder
 from tests.reliability.child import CRASHED
-from tests.reliability.processes import Command, ended, outcome
+from tests.reliability.processes import Command, ended, outcome, when
+from tests.test_torchrun import TRAIN as TORCHRUN
+from tests.test_torchrun import finish, process_of, start
 
 
 def straight(program: str, folder: Path) -> tuple[Command, dict[str, Any], float]:
@@ -125,3 +127,26 @@ def flip_a_bit(content: bytes, draw: random.Random) -> bytes:
 def cut_off(content: bytes, draw: random.Random) -> bytes:
     """Leaves the beginning."""
     return content[: draw.randrange(len(content))]
+
+
+def lost_processes(tries: int, folder: Path) -> tuple[int, int]:
+    """SIGKILL of one of two processes under torchrun, at a random moment of the training."""
+    run, draw, good = folder / "straight", random.Random(tries), 0
+    launcher = start("src.train", *TORCHRUN, "--output-dir", run)
+    when((run / "run.json").exists)
+    started = time.monotonic()
+    assert finish(launcher)[0] == 0
+    seconds, wanted = time.monotonic() - started, (run / "model.safetensors").read_bytes()
+    for attempt in range(tries):
+        run, code = folder / str(attempt), 0
+        while code == 0:  # it had ended already
+            shutil.rmtree(run, ignore_errors=True)
+            launcher = start("src.train", *TORCHRUN, "--output-dir", run)
+            when((run / "run.json").exists)
+            time.sleep(draw.uniform(0, seconds))
+            with suppress(AssertionError, OSError):  # it has ended
+                os.kill(process_of(launcher.pid, draw.randrange(2)), signal.SIGKILL)
+            code = finish(launcher)[0]
+        code, _, _ = finish(start("src.train", *TORCHRUN, "--output-dir", run, "--resume", "auto"))
+        good += code == 0 and (run / "model.safetensors").read_bytes() == wanted
+    return good, tries
