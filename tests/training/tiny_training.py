@@ -14,7 +14,7 @@ from torch import Tensor
 from src.data.sources import Corpus, TextSplit
 from src.training.checkpoint import TENSORS, Progress, RunFolder, gather_random_states, save_state
 from src.training.tasks import ClassificationTask
-from src.training.trainer import Trainer, train
+from src.training.trainer import StepReport, Trainer, train
 from src.training.wandb_logger import Tracker
 from src.utils.config import DataConfig, TrainConfig
 from src.utils.options import with_options
@@ -95,6 +95,13 @@ def task(examples: int = 36, **options: Any) -> ClassificationTask:
 def trainer(examples: int = 36, **options: Any) -> Trainer:
     found = task(examples, **options)
     return Trainer(found, found.config.run.seed)
+
+
+def train_epoch(trainer: Trainer) -> list[StepReport]:
+    """Does the steps of one epoch."""
+    reports = list(trainer.run_steps())
+    trainer.progress.epoch, trainer.progress.step_in_epoch = trainer.progress.epoch + 1, 0
+    return reports
 
 
 @dataclass

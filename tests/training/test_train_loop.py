@@ -1,3 +1,5 @@
+"""Runs: what they log, evaluate, save and deliver, and how they end and are resumed."""
+
 import json
 import math
 import re
@@ -8,15 +10,14 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from src.evaluation.metrics import Evaluation
 from src.interop.huggingface import load_classifier
-from src.training import session
-from src.training.session import Session
-from src.training.subjects import ClassifierInTraining
-from src.utils.errors import Interrupted
-from tests.training.tiny_training import ALL_RANDOMNESS, after_each_step, begin, go_on
+from src.training import trainer
+from src.training.tasks import ClassificationTask
+from src.utils.errors import Interrupted, StorageError
+from tests.training.tiny_training import ALL_RANDOMNESS, Run, after_each_step, begin, resume
 
 
 def rows(folder: Path) -> list[dict[str, Any]]:
@@ -31,9 +32,9 @@ def model(folder: Path) -> bytes:
     return (folder / "model.safetensors").read_bytes()
 
 
-def raises_at(training: Session, stop: int, number: int = signal.SIGTERM) -> None:
+def raises_at(run: Run, stop: int, number: int = signal.SIGTERM) -> None:
     """Lets a step be interrupted by a signal."""
-    after_each_step(training, lambda step: signal.raise_signal(number) if step == stop else None)
+    after_each_step(run, lambda step: signal.raise_signal(number) if step == stop else None)
 
 
 # Metrics
@@ -42,19 +43,19 @@ def raises_at(training: Session, stop: int, number: int = signal.SIGTERM) -> Non
 def test_rows_hold_the_mean_loss_of_whole_steps_since_the_row_before(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(session, "STEPS_PER_LOG", 4)
-    training, whole = begin(tmp_path / "run"), list[tuple[int, float, int]]()
-    original = training.trainer.training_step
+    monkeypatch.setattr(trainer, "STEPS_PER_LOG", 4)
+    run, whole = begin(tmp_path / "run"), list[tuple[int, float, int]]()
+    original = run.trainer.training_step
 
     def recording(batches: Any) -> Any:
-        report, step = original(batches), training.progress.step
+        report, step = original(batches), run.progress.step
         if step in (2, 7, 8):  # as if these were skipped
             return replace(report, loss=math.nan)
-        whole.append((step, report.loss, report.predictions))
+        whole.append((step, report.loss, report.num_targets))
         return report
 
-    monkeypatch.setattr(training.trainer, "training_step", recording)
-    training.run()
+    monkeypatch.setattr(run.trainer, "training_step", recording)
+    run.train()
     logged = {row["step"]: row for row in rows(tmp_path / "run") if "train/loss" in row}
     assert list(logged) == [4, 6, 8, 12]  # every fourth, and the last one of an epoch
     assert logged[8]["train/loss"] is None
@@ -70,7 +71,7 @@ def test_rows_hold_the_mean_loss_of_whole_steps_since_the_row_before(
 def test_evaluations_come_every_so_many_steps_and_once_at_the_end_of_every_epoch(
     every: int, expected: list[int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    begin(tmp_path / "run", evaluate_every=every).run()
+    begin(tmp_path / "run", evaluate_every=every).train()
     validation = [row for row in rows(tmp_path / "run") if "validation/loss" in row]
     assert [row["step"] for row in validation] == expected
     assert [row["epoch"] for row in validation] == pytest.approx([step / 6 for step in expected])
@@ -84,10 +85,10 @@ def test_evaluations_come_every_so_many_steps_and_once_at_the_end_of_every_epoch
 
 
 def test_evaluating_in_between_changes_neither_the_weights_nor_the_mode(tmp_path: Path) -> None:
-    begin(tmp_path / "straight", **ALL_RANDOMNESS).run()
-    training, modes = begin(tmp_path / "run", evaluate_every=1, **ALL_RANDOMNESS), list[bool]()
-    after_each_step(training, lambda step: modes.append(training.trainer.model.training))
-    training.run()
+    begin(tmp_path / "straight", **ALL_RANDOMNESS).train()
+    run, modes = begin(tmp_path / "run", evaluate_every=1, **ALL_RANDOMNESS), list[bool]()
+    after_each_step(run, lambda step: modes.append(run.trainer.model.training))
+    run.train()
     assert model(tmp_path / "run") == model(tmp_path / "straight")
     assert set(modes) == {True} and len(modes) > 2
 
@@ -95,16 +96,16 @@ def test_evaluating_in_between_changes_neither_the_weights_nor_the_mode(tmp_path
 # What is delivered
 
 
-def evaluating(training: Session, accuracies: list[float], monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Tensor]]:
+def evaluating(accuracies: list[float], monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Tensor]]:
     """Makes the evaluations find these accuracies; returns the weights that each one saw."""
     seen: list[dict[str, Tensor]] = []
-    original = ClassifierInTraining.evaluate
+    original = ClassificationTask.evaluate
 
-    def evaluate(subject: ClassifierInTraining) -> Evaluation:
-        seen.append({name: tensor.clone() for name, tensor in subject.classifier.model.state_dict().items()})
-        return Evaluation.from_dict(original(subject).as_dict() | {"accuracy": accuracies[len(seen) - 1]})
+    def evaluate(task: ClassificationTask, model: nn.Module) -> Evaluation:
+        seen.append({name: tensor.clone() for name, tensor in model.state_dict().items()})
+        return Evaluation.from_dict(original(task, model).as_dict() | {"accuracy": accuracies[len(seen) - 1]})
 
-    monkeypatch.setattr(ClassifierInTraining, "evaluate", evaluate)
+    monkeypatch.setattr(ClassificationTask, "evaluate", evaluate)
     return seen
 
 
@@ -122,27 +123,27 @@ def test_patience_ends_the_training_and_the_first_best_epoch_or_the_last_is_deli
     keep: str, patience: int, accuracies: list[float], delivered: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     epochs = 6 if patience else len(accuracies)
-    training = begin(tmp_path / "run", keep=keep, patience=patience, epochs=epochs, ema_decay=0.9)
-    seen = evaluating(training, accuracies, monkeypatch)
-    training.run()
-    assert len(seen) == training.progress.epoch == len(accuracies)
+    run = begin(tmp_path / "run", keep=keep, patience=patience, epochs=epochs, ema_decay=0.9)
+    seen = evaluating(accuracies, monkeypatch)
+    run.train()
+    assert len(seen) == run.progress.epoch == len(accuracies)
     found = load_classifier(tmp_path / "run").model.state_dict()
     same = [all(torch.equal(tensor, epoch[name]) for name, tensor in found.items()) for epoch in seen]
     assert same == [epoch == delivered for epoch in range(len(accuracies))]
-    assert training.folder.read_evaluation()["accuracy"] == accuracies[delivered]
+    assert run.folder.read_evaluation()["accuracy"] == accuracies[delivered]
     before = model(tmp_path / "run")
-    go_on(tmp_path / "run", keep=keep, patience=patience, epochs=epochs, ema_decay=0.9).run()
+    resume(tmp_path / "run", keep=keep, patience=patience, epochs=epochs, ema_decay=0.9).train()
     assert len(seen) == len(accuracies) and model(tmp_path / "run") == before  # it has ended for good
 
 
 def test_the_best_accuracy_is_remembered_by_a_resumed_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    training = begin(tmp_path / "run", keep="best")
-    evaluating(training, [0.75, 0.5], monkeypatch)
-    raises_at(training, 8)
+    run = begin(tmp_path / "run", keep="best")
+    evaluating([0.75, 0.5], monkeypatch)
+    raises_at(run, 8)
     with pytest.raises(Interrupted):
-        training.run()
-    resumed = go_on(tmp_path / "run", keep="best")
-    resumed.run()
+        run.train()
+    resumed = resume(tmp_path / "run", keep="best")
+    resumed.train()
     assert resumed.folder.read_evaluation()["accuracy"] == 0.75
 
 
@@ -152,9 +153,9 @@ def test_the_best_accuracy_is_remembered_by_a_resumed_run(tmp_path: Path, monkey
 def test_checkpoints_come_every_so_many_steps_and_after_every_epoch(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    training, saved = begin(tmp_path / "run", save_every=4), list[int]()
-    monkeypatch.setattr(training.folder, "save_checkpoint", lambda *_: saved.append(training.progress.step))
-    training.run()
+    run, saved = begin(tmp_path / "run", save_every=4), list[int]()
+    monkeypatch.setattr(run.folder, "save_checkpoint", lambda *_: saved.append(run.progress.step))
+    run.train()
     assert saved == [4, 6, 8, 12, 12]
 
 
@@ -172,32 +173,53 @@ def test_checkpoints_come_every_so_many_steps_and_after_every_epoch(
 def test_a_signal_saves_after_the_step_and_the_resumed_run_ends_the_same(
     stop: int, number: int, log_every: int, options: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(session, "STEPS_PER_LOG", log_every)
+    monkeypatch.setattr(trainer, "STEPS_PER_LOG", log_every)
     options = ALL_RANDOMNESS | {"gradient_accumulation_steps": 1} | options
-    begin(tmp_path / "straight", **options).run()
-    training = begin(tmp_path / "run", **options)
-    raises_at(training, stop, number)
+    begin(tmp_path / "straight", **options).train()
+    run = begin(tmp_path / "run", **options)
+    raises_at(run, stop, number)
     before = signal.getsignal(number)
     with pytest.raises(Interrupted, match=rf"step {stop}\b.*--resume {tmp_path / 'run'}") as caught:
-        training.run()
+        run.train()
     assert caught.value.exit_code == 128 + number
     assert signal.getsignal(number) is before
-    assert training.folder.checkpoints()[0].name == f"step-{stop}"
-    go_on(tmp_path / "run", **options).run()
+    assert run.folder.checkpoints()[0].name == f"step-{stop}"
+    resume(tmp_path / "run", **options).train()
     assert model(tmp_path / "run") == model(tmp_path / "straight")
     assert rows_but_for_speed(tmp_path / "run") == rows_but_for_speed(tmp_path / "straight")
 
 
 @pytest.mark.parametrize(("number", "ends"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)])
 def test_a_second_signal_stops_at_once(number: int, ends: type[BaseException], tmp_path: Path) -> None:
-    training = begin(tmp_path / "run")
+    run = begin(tmp_path / "run")
 
     def twice(step: int) -> None:
         signal.raise_signal(number)
         signal.raise_signal(number)
 
-    after_each_step(training, twice)
+    after_each_step(run, twice)
     with pytest.raises(ends) as caught:
-        training.run()
+        run.train()
     assert not isinstance(caught.value, SystemExit) or caught.value.code == 143
-    assert training.folder.checkpoints() == []
+    assert run.folder.checkpoints() == []
+
+
+@pytest.mark.parametrize("write", ["save_checkpoint", "save_model", "log"])
+def test_a_full_disk_ends_the_run_and_the_resumed_one_ends_the_same(
+    write: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin(tmp_path / "straight", **ALL_RANDOMNESS).train()
+    run = begin(tmp_path / "run", save_every=2, **ALL_RANDOMNESS)
+    original = getattr(run.folder, write)
+
+    def refuse(*arguments: object) -> None:
+        if run.progress.step > 4:
+            raise StorageError("cannot write it (No space left on device); free space or permit it")
+        original(*arguments)
+
+    monkeypatch.setattr(run.folder, write, refuse)
+    with pytest.raises(StorageError):
+        run.train()
+    resume(tmp_path / "run", **ALL_RANDOMNESS).train()
+    assert model(tmp_path / "run") == model(tmp_path / "straight")
+    assert rows_but_for_speed(tmp_path / "run") == rows_but_for_speed(tmp_path / "straight")
