@@ -19,8 +19,8 @@ from src.data.tokenizer import CLS, SEP, token_id
 from src.evaluation.masked_lm import evaluate_masked_lm
 from src.interop.huggingface import load_masked_lm
 from src.interop.pretrained import pretraining_of
-from src.training import session
-from src.training.loop import Trainer
+from src.training import trainer
+from src.training.trainer import Trainer
 from src.utils import runs
 from src.utils.config import REPOSITORY
 from src.utils.folder import verify
@@ -195,7 +195,7 @@ def test_sources_of_every_kind_are_mixed_and_named(programs: Programs, cache: Pa
 def test_without_an_output_folder_the_run_is_named_after_preset_and_time(
     programs: Programs, cache: Path, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("src.training.start.WEIGHTS_DIR", tmp_path / "weights")
+    monkeypatch.setattr("src.training.resume.WEIGHTS_DIR", tmp_path / "weights")
     answer = programs.pretrain(cache, "--preset", "nano", "--corpus", text, *arguments(max_steps=1))
     (path,) = (tmp_path / "weights").iterdir()
     assert succeed(answer).out.splitlines()[-1] == str(path)
@@ -333,7 +333,7 @@ def straight(programs: Programs, tmp_path_factory: pytest.TempPathFactory) -> Pa
     folder = tmp_path_factory.mktemp("straight")
     text = write_texts(folder / "colours.txt")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(session, "STEPS_PER_LOG", 1)
+        patch.setattr(trainer, "STEPS_PER_LOG", 1)
         options = ("--corpus", text, *arguments(**RESUMED, keep_last=99), "--output-dir", folder / "run")
         succeed(programs.pretrain(folder / "cache", *options))
     assert evaluated(folder / "run") == [3, 6, 9, 12, 15, 16]
@@ -350,10 +350,10 @@ def assert_same_run(found: Path, straight: Path) -> None:
 
 @pytest.mark.parametrize("step", SAVED)
 @pytest.mark.parametrize("named", ["run", "checkpoint"])
-def test_a_run_that_goes_on_from_a_checkpoint_ends_the_same(
+def test_a_run_resumed_from_a_checkpoint_ends_the_same(
     named: str, step: int, straight: Path, programs: Programs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(session, "STEPS_PER_LOG", 1)
+    monkeypatch.setattr(trainer, "STEPS_PER_LOG", 1)
     path = tmp_path / "run"
     shutil.copytree(straight, path)
     (path / "model.safetensors").unlink()
@@ -373,12 +373,12 @@ def test_a_run_that_goes_on_from_a_checkpoint_ends_the_same(
 def test_a_run_that_a_signal_stopped_ends_the_same(
     step: int, straight: Path, programs: Programs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(session, "STEPS_PER_LOG", 1)
+    monkeypatch.setattr(trainer, "STEPS_PER_LOG", 1)
     original = Trainer.training_step
 
-    def training_step(trainer: Trainer[Any, Any], batches: Any) -> Any:
+    def training_step(trainer: Trainer, batches: Any) -> Any:
         report = original(trainer, batches)
-        if trainer.state.progress.step == step:
+        if trainer.progress.step == step:
             signal.raise_signal(signal.SIGTERM)
         return report
 
@@ -388,7 +388,7 @@ def test_a_run_that_a_signal_stopped_ends_the_same(
         patch.setattr(Trainer, "training_step", training_step)
         answer = programs.pretrain(tmp_path / "cache", *options)
     assert answer.code == 128 + signal.SIGTERM
-    assert f"stopped in step {step}; go on with --resume {path}" in answer.error
+    assert f"stopped in step {step}; resume with --resume {path}" in answer.error
     succeed(programs.pretrain(tmp_path / "cache", "--resume", path))
     assert_same_run(path, straight)
     assert read(path / "run.json")["finished"] is not None
@@ -485,7 +485,7 @@ def test_auto_goes_on_with_runs_of_its_own_kind_only(
 ) -> None:
     monkeypatch.setattr(runs, "WEIGHTS_DIR", run.parent)
     (run / "run.json").write_text(json.dumps(read(run / "run.json") | {"finished": None}))
-    tiny_training.begin(run.parent / "classifier").run()  # newer, and not marked as finished
+    tiny_training.begin(run.parent / "classifier").train()  # newer, and not marked as finished
     answer = succeed(programs.pretrain(cache, "--corpus", text, *arguments(max_steps=3), "--resume", "auto"))
     assert answer.out.splitlines()[-1] == str(run)
     assert read(run / "run.json")["finished"] is not None
@@ -495,7 +495,7 @@ def test_each_program_refuses_to_resume_a_run_of_the_other(
     programs: Programs, cache: Path, run: Path, tmp_path: Path
 ) -> None:
     classifier = tmp_path / "classifier"
-    tiny_training.begin(classifier).run()
+    tiny_training.begin(classifier).train()
     for program, folder, task in (
         (lambda *options: programs.pretrain(cache, *options), classifier, "classification"),
         (programs.train, run, "masked-language-modelling"),
@@ -505,7 +505,7 @@ def test_each_program_refuses_to_resume_a_run_of_the_other(
             answer = program(*options)
             assert (answer.code, answer.out) == (2, "")
             assert f"{folder} is a run of {task}" in answer.error
-            assert "resume it with the program that began it" in answer.error
+            assert "resume it with its own program" in answer.error
         assert model_bytes(folder) == before
 
 

@@ -14,10 +14,10 @@ from src.data.masking import NOT_MASKED, Masking
 from src.data.packing import PackedRows
 from src.data.tokenizer import SPECIAL_TOKENS
 from src.model.bert import BertForMaskedLM
-from src.training.objectives import Classification, MaskedLanguageModelling
 from src.utils.config import REPOSITORY, PretrainConfig, PretrainingConfig
 from tests.benchmarks.one_sentence import Walk, walk
 from tests.call_shapes import Calls, Shapes, record_linear_layers, recorded_calls
+from tests.training import tiny_pretraining, tiny_training
 
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 SECTION = README.split("\n## BERT in this repository\n")[1].split("\n## ")[0].replace("\n> ", " ").replace("\n", " ")
@@ -95,18 +95,19 @@ def masked_batch(found: Walk) -> Batch:
 
 
 @pytest.fixture(scope="module")
-def calls_and_sizes(found: Walk) -> tuple[Calls, dict[str, int]]:
+def calls_and_sizes(found: Walk, tmp_path_factory: pytest.TempPathFactory) -> tuple[Calls, dict[str, int]]:
     """The sentence three times through classification, attention's readable path, masking and both losses."""
+    classification, masked_lm = tiny_training.task(), tiny_pretraining.task(tmp_path_factory.mktemp("cache"))
     with recorded_calls() as calls, torch.inference_mode():
         batch = masked_batch(found)
         masked_model = BertForMaskedLM(found.model.config).eval()
         masked_model.bert.load_state_dict(found.model.bert.state_dict())
         record_linear_layers(masked_model, calls)
-        MaskedLanguageModelling().summed_loss(masked_model, batch)
+        masked_lm.loss(masked_model, batch)
         input_ids = found.input_ids.repeat(B, 1)
         labels = torch.ones(B, dtype=torch.long)
         classes = Batch(input_ids=input_ids, attention_mask=None, token_type_ids=None, labels=labels)
-        Classification(None, 1, 0.0).summed_loss(found.model, classes)
+        classification.loss(found.model, classes)
         found.model.bert(input_ids, return_attentions=True)
     sizes = found.sizes | {"B": B, "N": int((batch["labels"] != NOT_MASKED).sum())}
     assert len({1, *sizes.values()}) == 1 + len(sizes), f"two letters stand for one number: {sizes}"

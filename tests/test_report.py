@@ -103,10 +103,10 @@ def test_a_pre_training_has_curves_alone(programs: Programs, pretrained_run: Tra
 
 
 def test_an_interrupted_run_has_curves_alone(programs: Programs, tmp_path: Path) -> None:
-    session = begin(tmp_path / "run", epochs=3)
-    after_each_step(session, lambda step: signal.raise_signal(signal.SIGINT) if step == 8 else None)
+    run = begin(tmp_path / "run", epochs=3)
+    after_each_step(run, lambda step: signal.raise_signal(signal.SIGINT) if step == 8 else None)
     with pytest.raises(Interrupted):
-        session.run()
+        run.train()
     answer = programs.report(tmp_path / "run")
     page = succeed(answer)
     assert pictures(page.parent) == CURVES

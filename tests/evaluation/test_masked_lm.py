@@ -10,13 +10,13 @@ from src.data.masking import NOT_MASKED
 from src.data.tokenizer import SEP
 from src.evaluation import masked_lm
 from src.evaluation.masked_lm import MaskedEvaluation, evaluate_masked_lm
-from src.training.pretrain_setup import PretrainSetup
+from src.training.tasks import MaskedLMTask
 from tests.model.tiny import randomized
 from tests.training.tiny_pretraining import (
     WORDS,
     generator,
     leaves_global_random_numbers_alone,
-    setup,
+    task,
     texts,
     varied_texts,
 )
@@ -27,37 +27,36 @@ NUMBERS = MaskedEvaluation(n=400, accuracy=0.25, loss=2.5, unigram_accuracy=0.12
 
 
 @pytest.fixture
-def parts(tmp_path: Path) -> PretrainSetup:
+def large(tmp_path: Path) -> MaskedLMTask:
     """A model of large random weights on text whose words differ in frequency."""
-    return random_setup(tmp_path)
+    return large_task(tmp_path)
 
 
-def random_setup(cache: Path, written: list[str] = LONG, **options: Any) -> PretrainSetup:
-    found = setup(cache, written, **options)
-    randomized(found.subject.masked_lm.model)
+def large_task(cache: Path, written: list[str] = LONG, **options: Any) -> MaskedLMTask:
+    found = task(cache, written, **options)
+    randomized(found.model)
     return found
 
 
-def evaluate(parts: PretrainSetup) -> MaskedEvaluation:
-    subject = parts.subject
-    return evaluate_masked_lm(subject.masked_lm.model, subject.validation, subject.train.counts, CPU)
+def evaluate(task: MaskedLMTask) -> MaskedEvaluation:
+    return task.evaluate(task.model)
 
 
-def read(parts: PretrainSetup) -> tuple[Any, Any]:
+def read(task: MaskedLMTask) -> tuple[Any, Any]:
     """All that an evaluation reads, and its labels, as arrays of rows."""
-    rows, masks = parts.subject.validation, generator(0)
+    rows, masks = task.validation, generator(0)
     found = [rows.collate(starts, masks) for starts in rows.batches(masked_lm.ROWS_PER_BATCH, 0, 0)]
     ids, labels = (torch.cat([batch[key] for batch in found]).numpy() for key in ("input_ids", "labels"))
     return ids, labels
 
 
-def test_the_numbers_are_those_of_all_masked_tokens(parts: PretrainSetup) -> None:
-    assert len(parts.subject.validation) > masked_lm.ROWS_PER_BATCH  # more than one batch
-    ids, labels = read(parts)
+def test_the_numbers_are_those_of_all_masked_tokens(large: MaskedLMTask) -> None:
+    assert len(large.validation) > masked_lm.ROWS_PER_BATCH  # more than one batch
+    ids, labels = read(large)
     with torch.no_grad():
-        logits = parts.subject.masked_lm.model(torch.from_numpy(ids)).double().log_softmax(-1).numpy()
+        logits = large.model(torch.from_numpy(ids)).double().log_softmax(-1).numpy()
     chosen = labels != NOT_MASKED
-    found = evaluate(parts)
+    found = evaluate(large)
     assert found.n == chosen.sum() > 60
     losses = -np.take_along_axis(logits[chosen], labels[chosen][:, None], axis=1)
     assert found.loss == pytest.approx(losses.mean(), abs=1e-5)
@@ -65,15 +64,15 @@ def test_the_numbers_are_those_of_all_masked_tokens(parts: PretrainSetup) -> Non
     assert 0 < found.accuracy < 1
 
 
-def test_the_unigram_baseline_is_that_of_the_training_text(parts: PretrainSetup) -> None:
-    tokenizer, labels = parts.subject.masked_lm.tokenizer, read(parts)[1]
+def test_the_unigram_baseline_is_that_of_the_training_text(large: MaskedLMTask) -> None:
+    tokenizer, labels = large.tokenizer, read(large)[1]
     true = labels[labels != NOT_MASKED]
     words = " ".join(LONG[:-1]).split()  # the last document is held out
     # One more of each id than there are; ids of special tokens, which are never masked, count as absent.
     counts = np.ones(tokenizer.get_vocab_size())
     for word in WORDS:
         counts[tokenizer.token_to_id(word)] += words.count(word)
-    found = evaluate(parts)
+    found = evaluate(large)
     assert found.unigram_loss == pytest.approx(-np.log(counts / counts.sum())[true].mean(), abs=1e-5)
     assert found.unigram_accuracy == pytest.approx((true == counts.argmax()).mean())
     assert 0.1 < found.unigram_accuracy < 0.5
@@ -81,46 +80,45 @@ def test_the_unigram_baseline_is_that_of_the_training_text(parts: PretrainSetup)
 
 
 def test_the_baseline_never_names_a_token_that_is_never_masked_nor_an_infinite_loss(tmp_path: Path) -> None:
-    parts = random_setup(tmp_path, ([f"{word} {word}" for word in WORDS] * 3)[:19] + LONG[-1:], seq_len=8)
-    subject = parts.subject
-    tokenizer, counts = subject.masked_lm.tokenizer, subject.train.counts
+    large = large_task(tmp_path, ([f"{word} {word}" for word in WORDS] * 3)[:19] + LONG[-1:], seq_len=8)
+    tokenizer, counts = large.tokenizer, large.train.counts
     assert counts.argmax() == tokenizer.token_to_id(SEP)  # texts are that short
-    assert evaluate(parts).unigram_accuracy > 0
+    assert evaluate(large).unigram_accuracy > 0
     only_the_last = torch.zeros_like(counts)  # of the words
     only_the_last[tokenizer.token_to_id(WORDS[-1])] = 10**6
-    found = evaluate_masked_lm(subject.masked_lm.model, subject.validation, only_the_last, CPU)
+    found = evaluate_masked_lm(large.model, large.validation, only_the_last, CPU)
     assert 10 < found.unigram_loss < 20
 
 
-def test_every_evaluation_gives_the_same_numbers_whatever_the_random_numbers(parts: PretrainSetup) -> None:
+def test_every_evaluation_gives_the_same_numbers_whatever_the_random_numbers(large: MaskedLMTask) -> None:
     found = []
     for seed in (1, 2):
         torch.manual_seed(seed)
-        assert leaves_global_random_numbers_alone(lambda: found.append(evaluate(parts)))
+        assert leaves_global_random_numbers_alone(lambda: found.append(evaluate(large)))
     assert found[0] == found[1]
 
 
 def test_evaluation_knows_no_dropout_and_leaves_the_mode_as_it_was(tmp_path: Path) -> None:
-    expected = evaluate(random_setup(tmp_path))
-    parts = random_setup(tmp_path, hidden_dropout_prob=0.5, attention_probs_dropout_prob=0.5)
+    expected = evaluate(large_task(tmp_path))
+    large = large_task(tmp_path, hidden_dropout_prob=0.5, attention_probs_dropout_prob=0.5)
     for training in (True, False):
-        model = parts.subject.masked_lm.model.train(training)
-        assert evaluate(parts) == expected
+        model = large.model.train(training)
+        assert evaluate(large) == expected
         assert {module.training for module in model.modules()} == {training}
 
 
-def test_no_more_than_so_many_rows_are_read(parts: PretrainSetup, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_more_than_so_many_rows_are_read(large: MaskedLMTask, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
-    parts.subject.masked_lm.model.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
+    large.model.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
     monkeypatch.setattr(masked_lm, "MOST_ROWS", 8)
     monkeypatch.setattr(masked_lm, "ROWS_PER_BATCH", 4)
-    evaluate(parts)
+    evaluate(large)
     assert seen == [4, 4]
 
 
 def test_a_held_out_text_too_short_to_mask_anything_gives_zeros(tmp_path: Path) -> None:
-    parts = setup(tmp_path, [*texts(4), "red"], seq_len=3, mask_rate=1e-6)
-    assert evaluate(parts) == MaskedEvaluation(0, 0.0, 0.0, 0.0, 0.0)
+    large = task(tmp_path, [*texts(4), "red"], seq_len=3, mask_rate=1e-6)
+    assert evaluate(large) == MaskedEvaluation(0, 0.0, 0.0, 0.0, 0.0)
 
 
 def test_an_evaluation_survives_being_written_with_more_beside_it() -> None:

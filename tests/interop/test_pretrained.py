@@ -27,7 +27,8 @@ from src.evaluation.predictor import Predictor
 from src.interop.huggingface import Classifier, load_classifier, save_classifier
 from src.interop.pretrained import FILES, LoadReport, fetch, load_pretrained, load_pretrained_masked_lm
 from src.interop.tokenizer_files import read_tokenizer
-from src.training.setup import set_up
+from src.training.tasks import ClassificationTask
+from src.training.trainer import Trainer
 from src.utils.command_line import parse_pretraining
 from src.utils.config import SAMPLE, DataConfig, PretrainConfig, TrainConfig
 from src.utils.errors import CheckpointError, UsageError
@@ -510,20 +511,20 @@ def test_a_bert_base_is_loaded_trained_one_step_saved_and_opened_by_transformers
     known = Tokenizer.from_str(sub_words("bert").backend_tokenizer.to_str())
     known.save(str(here / "tokenizer.json"))
     options: dict[str, Any] = {"seq_len": 32, "model_name_or_path": str(here), "batch_size": 4, "ema_decay": 0.0}
-    parts = set_up(config(**options, max_train_samples=8), open_corpus(DataConfig(dataset=SAMPLE)))
-    count = sum(parameter.numel() for parameter in parts.classifier.model.parameters())
+    task = ClassificationTask(config(**options, max_train_samples=8), open_corpus(DataConfig(dataset=SAMPLE)))
+    count = sum(parameter.numel() for parameter in task.model.parameters())
     assert count == 109_483_778  # of bert-base-uncased with two labels, as transformers counts
-    before = parts.classifier.model.bert.encoder.layers[0].get_parameter("feed_forward.expand.weight").detach().clone()
-    report = parts.trainer.training_step([parts.trainer.dataset.collate(range(4))])
+    before = task.model.bert.encoder.layers[0].get_parameter("feed_forward.expand.weight").detach().clone()
+    report = Trainer(task, seed=0).training_step([task.train.collate(range(4))])
     assert 0 < report.loss < 2 and report.gradient_norm > 0
-    after = parts.classifier.model.bert.encoder.layers[0].get_parameter("feed_forward.expand.weight")
+    after = task.model.bert.encoder.layers[0].get_parameter("feed_forward.expand.weight")
     assert not torch.equal(before, after)
-    save_classifier(there, parts.classifier)
+    task.save(there, task.model)
     theirs = transformers.AutoModelForSequenceClassification.from_pretrained(there).eval()
     assert type(theirs).__name__ == "BertForSequenceClassification"
-    ids = parts.trainer.dataset.input_ids[0][None]
+    ids = task.train.input_ids[0][None]
     with torch.no_grad():
-        found, wanted = parts.classifier.model.eval()(ids), theirs(input_ids=ids).logits
+        found, wanted = task.model.eval()(ids), theirs(input_ids=ids).logits
     torch.testing.assert_close(found, wanted, rtol=0, atol=1e-4)
 
 

@@ -1,5 +1,7 @@
 import json
 import platform
+import re
+import resource
 import shutil
 import sys
 from collections.abc import Callable
@@ -9,22 +11,105 @@ from typing import Any
 import pytest
 import torch
 from safetensors import SafetensorError
+from torch import Tensor
 
 from src.interop.huggingface import load_classifier
-from src.training import subjects
-from src.training.run_folder import RunFolder
-from src.training.state import TENSORS
+from src.training import tasks
+from src.training.checkpoint import PROGRESS, TENSORS, RunFolder, gather_random_states, load_state, save_state
+from src.training.trainer import Trainer
 from src.utils.config import TrainConfig
-from src.utils.errors import StorageError, UsageError
+from src.utils.errors import CheckpointError, StorageError, UsageError
+from src.utils.folder import read_json, write_json
 from src.utils.options import saved_config
-from tests.training.tiny_training import begin, go_on
+from tests.training.tiny_training import ALL_RANDOMNESS, all_tensors, assert_same, begin, resume, trainer
+
+OPTIONS: dict[str, Any] = ALL_RANDOMNESS | {"gradient_accumulation_steps": 1}
+TOTAL_STEPS = 12
+
+# The state of a training
+
+
+def train_until(found: Trainer, step: int) -> dict[str, Tensor]:
+    """Trains to the end of a step; returns all of the state, random numbers included."""
+    while True:
+        for _ in found.run_steps():
+            if found.progress.step == step:
+                return all_tensors(found)
+        found.progress.epoch, found.progress.step_in_epoch = found.progress.epoch + 1, 0
+
+
+def save(found: Trainer, folder: Path) -> Path:
+    folder.mkdir()
+    save_state(folder, found, gather_random_states())
+    return folder
+
+
+def load(folder: Path, **options: Any) -> Trainer:
+    found = trainer(**OPTIONS | options)
+    torch.rand(7)  # the checkpoint, not chance, must set the random numbers
+    load_state(folder, found)
+    return found
+
+
+def test_a_training_stopped_after_every_single_step_resumes_bit_for_bit(tmp_path: Path) -> None:
+    straight = train_until(trainer(**OPTIONS), TOTAL_STEPS)
+    found = trainer(**OPTIONS)
+    assert found.total_steps == TOTAL_STEPS
+    for step in range(1, TOTAL_STEPS + 1):
+        train_until(found, step)
+        found = load(save(found, tmp_path / str(step)))
+    assert_same(all_tensors(found), straight)
+
+
+def test_every_field_of_the_progress_is_kept(tmp_path: Path) -> None:
+    found = trainer(**OPTIONS)
+    for number, (name, kept) in enumerate(vars(found.progress).items()):
+        setattr(found.progress, name, "abcd1234" if kept is None else type(kept)(17 + number))
+    assert load(save(found, tmp_path / "state")).progress == found.progress
+
+
+@pytest.mark.parametrize("name", [TENSORS, PROGRESS])
+def test_unreadable_files_are_checkpoint_errors(name: str, tmp_path: Path) -> None:
+    folder = save(trainer(**OPTIONS), tmp_path / "state")
+    content = (folder / name).read_bytes()
+    for damaged in (content[: len(content) // 2], b"", None):
+        (folder / name).unlink()
+        if damaged is not None:
+            (folder / name).write_bytes(damaged)
+        with pytest.raises(CheckpointError, match=name):
+            load(folder)
+
+
+@pytest.mark.parametrize("options", [{"num_hidden_layers": 2}, {"hidden_size": 32}])
+def test_a_state_of_another_model_is_refused(options: dict[str, Any], tmp_path: Path) -> None:
+    folder = save(trainer(**OPTIONS), tmp_path / "state")
+    with pytest.raises(CheckpointError, match=TENSORS):
+        load(folder, **options)
+
+
+def test_another_number_of_threads_or_processes_is_announced(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = save(trainer(**OPTIONS), tmp_path / "state")
+    progress = read_json(folder / PROGRESS)
+    assert (progress["processes"], progress["threads"]) == (1, torch.get_num_threads())
+    capsys.readouterr()
+    load(folder)
+    assert "bit for bit" not in capsys.readouterr().err
+    write_json(folder / PROGRESS, progress | {"processes": 3, "threads": 7})
+    load(folder)
+    told = capsys.readouterr().err
+    assert re.search(r"processes\W+3\b.*\b1\b.*bit for bit", told)
+    assert re.search(rf"threads\W+7\b.*\b{torch.get_num_threads()}\b.*bit for bit", told)
+
+
+# The folder of a run
 
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     training = begin(tmp_path_factory.mktemp("finished") / "run", save_every=4)
-    training.run()
-    training.folder.finish(0.0)
+    training.train()
     return training.folder.path
 
 
@@ -48,8 +133,25 @@ def damage(checkpoint: Path) -> None:
     (checkpoint / TENSORS).write_bytes(content)
 
 
+def files(run: RunFolder) -> dict[Path, bytes]:
+    return {file: file.read_bytes() for file in run.path.rglob("*") if file.is_file()}
+
+
 def killed(*arguments: Any) -> None:
     raise KeyboardInterrupt
+
+
+def test_a_folder_is_locked_by_one_at_a_time_and_left_as_it_was(tmp_path: Path) -> None:
+    folder = tmp_path / "runs" / "mine"
+    refused = pytest.raises(UsageError, match=str(folder))
+    for _ in range(2):
+        with RunFolder(folder).lock(), RunFolder(tmp_path / "another").lock(), refused, RunFolder(folder).lock():
+            pass
+        assert not folder.exists()
+    (folder / "checkpoints").mkdir(parents=True)
+    with RunFolder(folder).lock():
+        pass
+    assert [path.name for path in folder.iterdir()] == ["checkpoints"]
 
 
 def test_run_json_tells_settings_data_command_and_versions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -69,31 +171,32 @@ def test_run_json_tells_settings_data_command_and_versions(tmp_path: Path, monke
 def test_as_many_checkpoints_are_kept_as_wanted_by_number_not_by_name(tmp_path: Path) -> None:
     training = begin(tmp_path / "run", save_every=4, keep_last=3)
     (tmp_path / "run" / "checkpoints" / "step-8-copy").mkdir(parents=True)
-    training.run()
+    training.train()
     assert steps(training.folder) == ["step-12", "step-8", "step-6"]
     assert (tmp_path / "run" / "checkpoints" / "step-8-copy").is_dir()
 
 
-def test_what_a_crash_left_is_gone_once_the_run_goes_on(run: RunFolder) -> None:
+def test_what_a_crash_left_is_gone_once_the_run_is_resumed(run: RunFolder) -> None:
     checkpoints = run.path / "checkpoints"
     (run.path / ".unfinished-a").mkdir()
     (checkpoints / ".unfinished-b").mkdir()
     shutil.copytree(checkpoints / "step-8", checkpoints / "step-8.replaced")
-    resumed = go_on(run.path, checkpoints / "step-8", save_every=4)
+    resumed = resume(run.path, checkpoints / "step-8", save_every=4)
     assert {path.name for path in checkpoints.iterdir()} == {"step-8"}
-    resumed.run()
+    resumed.train()
     assert {path.name for path in checkpoints.iterdir()} == {"step-8", "step-12"}
     assert not list(run.path.glob(".unfinished*"))
 
 
-def test_a_checkpoint_holds_the_model_as_it_would_be_delivered(tmp_path: Path) -> None:
-    training = begin(tmp_path / "run", ema_decay=0.9)
-    training.run()
+@pytest.mark.parametrize("decay", [0.9, 0.0])
+def test_a_checkpoint_holds_the_ema_where_there_is_one(decay: float, tmp_path: Path) -> None:
+    training = begin(tmp_path / "run", ema_decay=decay)
+    training.train()
     (newest, _) = training.folder.checkpoints()
     found = load_classifier(newest).model.state_dict()
-    assert not torch.equal(found["classifier.weight"], training.trainer.model.classifier.weight)
-    with training.trainer.state.as_delivered():
-        assert all(torch.equal(tensor, found[name]) for name, tensor in training.trainer.model.state_dict().items())
+    assert_same(found, dict(training.trainer.trained_model.state_dict()))
+    last = training.trainer.model.state_dict()["classifier.weight"]
+    assert torch.equal(found["classifier.weight"], last) == (decay == 0.0)
 
 
 def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(
@@ -108,28 +211,6 @@ def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(
     assert run.newest_checkpoint() is None
 
 
-def test_resuming_forgets_what_was_logged_and_saved_later(run: RunFolder) -> None:
-    straight = [{key: row[key] for key in ("step", "epoch")} for row in rows(run)]
-    assert [row["step"] for row in straight] == [6, 6, 12, 12]
-    resumed = go_on(run.path, run.path / "checkpoints" / "step-8", save_every=4)
-    assert [row["step"] for row in rows(run)] == [6, 6]
-    assert steps(run) == ["step-8"]
-    resumed.run()
-    assert [{key: row[key] for key in ("step", "epoch")} for row in rows(run)] == straight
-
-
-def test_an_evaluation_logged_but_not_saved_is_logged_once_after_a_resume(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # A kill while the model is delivered: the row of the evaluation is there, the checkpoint is from just before it.
-    training = begin(tmp_path / "run", save_every=6, epochs=1)
-    monkeypatch.setattr(training.folder, "deliver", killed)
-    with pytest.raises(KeyboardInterrupt):
-        training.run()
-    go_on(tmp_path / "run", save_every=6, epochs=1).run()
-    assert ["confusion" in row for row in rows(training.folder)] == [False, True]
-
-
 @pytest.mark.parametrize(
     ("key", "value", "fact"),
     [("train", 37, "training"), ("validation", 11, "validation"), ("label_names", ["a", "b"], "labels")],
@@ -139,25 +220,81 @@ def test_data_that_changed_since_is_refused(run: RunFolder, key: str, value: Any
     content["data"][key] = value
     (run.path / "run.json").write_text(json.dumps(content))
     with pytest.raises(UsageError, match=fact):
-        go_on(run.path)
+        resume(run.path)
 
 
 def full_disk(*arguments: Any, **options: Any) -> None:
     raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
 
 
-@pytest.mark.parametrize("act", ["checkpoint", "delivery"])
+@pytest.mark.parametrize("written", ["checkpoint", "model"])
 def test_a_full_disk_is_a_storage_error_and_leaves_the_old_files(
-    act: str, run: RunFolder, monkeypatch: pytest.MonkeyPatch
+    written: str, run: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    training = go_on(run.path)
-    before = {file: file.read_bytes() for file in run.path.rglob("*") if file.is_file()}
-    monkeypatch.setattr(subjects, "save_classifier", full_disk)
-    subject, state = training.subject, training.trainer.state
+    found = resume(run.path).trainer
+    before = files(run)
+    monkeypatch.setattr(tasks, "save_classifier", full_disk)
+    evaluation = found.task.evaluate(found.trained_model).as_dict()
     actions: dict[str, Callable[[], None]] = {
-        "checkpoint": lambda: run.save_checkpoint(subject, state, keep_last=2),
-        "delivery": lambda: run.deliver(subject, state, subject.evaluate().as_dict()),
+        "checkpoint": lambda: run.save_checkpoint(found, keep_last=2),
+        "model": lambda: run.save_model(found.task, found.trained_model, evaluation),
     }
     with pytest.raises(StorageError, match="No space left on device"):
-        actions[act]()
-    assert {file: file.read_bytes() for file in run.path.rglob("*") if file.is_file()} == before
+        actions[written]()
+    assert files(run) == before
+
+
+# Metrics
+
+
+def test_rows_come_in_their_order_and_what_is_not_finite_is_null(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    folder.log({"step": 1, "loss": 0.5})
+    folder.log({"step": 2, "loss": float("nan"), "norm": float("inf")})
+    assert rows(folder) == [{"step": 1, "loss": 0.5}, {"step": 2, "loss": None, "norm": None}]
+
+
+def test_resuming_forgets_what_was_logged_and_saved_later(run: RunFolder) -> None:
+    straight = [{key: row[key] for key in ("step", "epoch")} for row in rows(run)]
+    assert [row["step"] for row in straight] == [6, 6, 12, 12]
+    resumed = resume(run.path, run.path / "checkpoints" / "step-8", save_every=4)
+    assert [row["step"] for row in rows(run)] == [6, 6]
+    assert steps(run) == ["step-8"]
+    resumed.train()
+    assert [{key: row[key] for key in ("step", "epoch")} for row in rows(run)] == straight
+
+
+def test_an_evaluation_logged_but_not_saved_is_logged_once_after_a_resume(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Killed while the model is saved: the row of the evaluation is there, the checkpoint is from just before it.
+    training = begin(tmp_path / "run", save_every=6, epochs=1)
+    monkeypatch.setattr(training.folder, "save_model", killed)
+    with pytest.raises(KeyboardInterrupt):
+        training.train()
+    assert ["confusion" in row for row in rows(training.folder)] == [False, True]
+    resume(tmp_path / "run", save_every=6, epochs=1).train()
+    assert ["confusion" in row for row in rows(training.folder)] == [False, True]
+
+
+def test_half_a_row_that_a_full_disk_took_is_forgotten_once_the_run_is_resumed(run: RunFolder) -> None:
+    before, size = rows(run), (run.path / "metrics.jsonl").stat().st_size
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size + 5, limits[1]))
+    try:
+        with pytest.raises(StorageError, match=r"metrics\.jsonl"):
+            run.log({"step": 12})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert (run.path / "metrics.jsonl").stat().st_size == size + 5
+    resume(run.path)
+    assert rows(run) == before
+
+
+def test_lines_that_are_no_rows_are_forgotten_once_the_run_is_resumed(run: RunFolder) -> None:
+    before = rows(run)
+    for line in ("123", '{"loss": 1}', '{"step": "7"}', '{"step": 1', "\xff", "[" * 100_000):
+        with (run.path / "metrics.jsonl").open("ab") as stream:
+            stream.write(line.encode("latin-1") + b'\n{"step": 13}\n')
+        resume(run.path)
+        assert rows(run) == before

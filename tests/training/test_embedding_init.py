@@ -9,7 +9,7 @@ from sklearn.decomposition import TruncatedSVD
 from src.data.packing import log_frequencies
 from src.model.bert import BertForMaskedLM
 from src.model.positional_encoding import sinusoidal_table
-from src.training import informed_start
+from src.training import embedding_init
 from src.training.embedding_init import (
     CONTEXT_SMOOTHING,
     WINDOW,
@@ -17,7 +17,7 @@ from src.training.embedding_init import (
     start_from_counts,
     token_vectors,
 )
-from src.training.pretrain_setup import set_up_pretraining
+from src.training.tasks import MaskedLMTask
 from src.utils.config import BertConfig
 from tests.training.tiny_pretraining import corpus, settings
 
@@ -62,7 +62,7 @@ def counted_by_hand(stream: Any) -> Any:
 
 
 def test_mutual_information_is_that_of_the_definition(stream: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(informed_start, "TOKENS_AT_ONCE", 9_999)
+    monkeypatch.setattr(embedding_init, "TOKENS_AT_ONCE", 9_999)
     np.testing.assert_allclose(positive_pmi(stream, V).toarray(), counted_by_hand(stream), rtol=1e-4, atol=1e-4)
 
 
@@ -112,13 +112,13 @@ def test_positions_stay_where_there_is_no_table_to_begin_with(options: dict[str,
     assert torch.equal(bert.state_dict()["bert.embedding.position.weight"], before)
 
 
-def test_a_setup_starts_as_it_is_told_and_not_at_all_where_a_checkpoint_follows(tmp_path: Path) -> None:
+def test_a_task_begins_as_it_is_told_and_not_at_all_where_a_checkpoint_follows(tmp_path: Path) -> None:
     found = corpus(tmp_path)
-    setups = {
-        "counts": set_up_pretraining(settings(begin_with="counts"), found),
-        "random": set_up_pretraining(settings(begin_with="random"), found),
-        "resumed": set_up_pretraining(settings(begin_with="counts"), found, begins=False),
+    tasks = {
+        "counts": MaskedLMTask(settings(begin_with="counts"), found),
+        "random": MaskedLMTask(settings(begin_with="random"), found),
+        "resumed": MaskedLMTask(settings(begin_with="counts"), found, initialize=False),
     }
-    biases = {name: parts.trainer.model.state_dict()["masked_lm.decoder.bias"] for name, parts in setups.items()}
+    biases = {name: task.model.state_dict()["masked_lm.decoder.bias"] for name, task in tasks.items()}
     torch.testing.assert_close(biases["counts"], log_frequencies(counts_of(found.train, len(biases["counts"]))))
     assert not biases["random"].any() and not biases["resumed"].any()

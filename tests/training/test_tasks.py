@@ -1,19 +1,34 @@
 import re
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 from unittest.mock import ANY
 
 import pytest
 import torch
+import transformers
+from torch import Tensor
 
+from src.data.batching import Batch
+from src.data.masking import NOT_MASKED
 from src.data.sources import TextSplit
-from src.data.tokenizer import PAD, SEP
-from src.training.setup import draw, freeze, set_up
-from src.utils.errors import UsageError
-from tests.training.tiny_training import ALL_RANDOMNESS, corpus_of, sentences, settings, setup, weights
+from src.data.tokenizer import PAD, SEP, SPECIAL_TOKENS
+from src.training.dry_run import with_steps
+from src.training.tasks import ClassificationTask, draw, freeze
+from src.training.trainer import Trainer
+from src.utils.errors import DataError, UsageError
+from tests.model.tiny import randomized
+from tests.training import tiny_pretraining, tiny_training
+from tests.training.tiny_pretraining import WORDS, corpus, generator, varied_texts
+from tests.training.tiny_training import ALL_RANDOMNESS, assert_same, corpus_of, sentences, settings, weights
+
+# transformers leaves config.json open in save_pretrained
+pytestmark = pytest.mark.filterwarnings("ignore:unclosed file .*config.json:ResourceWarning")
 
 TEXTS = [f"text {index}" for index in range(50)]
 SPLIT = TextSplit(TEXTS, [index % 2 for index in range(50)], "made up", [f"pair of {text}" for text in TEXTS])
+
+# Classification: data and model
 
 
 def test_drawing_keeps_texts_labels_and_order_together() -> None:
@@ -28,13 +43,14 @@ def test_drawing_keeps_texts_labels_and_order_together() -> None:
 
 
 def test_data_is_described_for_run_json_and_only_the_training_split_is_shortened() -> None:
-    parts = setup(max_train_samples=20)
-    assert (len(parts.trainer.dataset), len(parts.validation)) == (20, 12)
-    assert parts.data == {
+    task = tiny_training.task(max_train_samples=20)
+    assert (len(task.train), len(task.validation)) == (20, 12)
+    assert task.data == {
         "name": "made-up",
         "label_names": ("negative", "positive"),
         "train_origin": "made up",
         "train": 20,
+        "unlabelled": 0,
         "validation_origin": "made up",
         "validation": 12,
         "sha256": ANY,
@@ -43,20 +59,21 @@ def test_data_is_described_for_run_json_and_only_the_training_split_is_shortened
 
 def test_vocabulary_comes_from_the_training_split_alone() -> None:
     zebras = TextSplit(["zebra zebra zebra film"], [0], "made up")
-    parts = set_up(settings(), corpus_of(sentences(36, 1), zebras))
-    config, tokenizer = parts.classifier.model.config, parts.classifier.tokenizer
+    task = ClassificationTask(settings(), corpus_of(sentences(36, 1), zebras))
+    config, tokenizer = task.model.config, task.classifier.tokenizer
     assert tokenizer.token_to_id("film") is not None and tokenizer.token_to_id("zebra") is None
     assert config.vocab_size == tokenizer.get_vocab_size() < 50
     assert config.pad_token_id == tokenizer.token_to_id(PAD)
 
 
 def test_labels_are_counted_once_a_text_whatever_its_windows(capsys: pytest.CaptureFixture[str]) -> None:
-    parts = setup(seq_len=5, long_text="windows")
-    assert len(parts.trainer.dataset) > 36
+    task = tiny_training.task(seq_len=5, long_text="windows")
+    task.tell(total_steps=6, steps_per_epoch=6)
+    assert len(task.train) > 36
     err = capsys.readouterr().err
     assert "18 negative, 18 positive" in err and "truncated" not in err
-    assert (parts.data["train"], parts.data["validation"]) == (36, 12)
-    assert parts.classifier.long_text == "windows"
+    assert (task.data["train"], task.data["validation"]) == (36, 12)
+    assert task.classifier.long_text == "windows"
 
 
 def test_second_texts_are_in_the_vocabulary_and_in_both_datasets() -> None:
@@ -64,17 +81,16 @@ def test_second_texts_are_in_the_vocabulary_and_in_both_datasets() -> None:
         replace(split, pairs=[f"zebra {text}" for text in split.texts])
         for split in (sentences(36, 1), sentences(12, 2))
     )
-    parts = set_up(settings(max_train_samples=20), corpus_of(train, validation))
-    tokenizer = parts.classifier.tokenizer
-    zebra, sep = (tokenizer.token_to_id(token) for token in ("zebra", SEP))
-    assert zebra is not None and len(parts.trainer.dataset) == 20
-    for dataset in (parts.trainer.dataset, parts.validation):
+    task = ClassificationTask(settings(max_train_samples=20), corpus_of(train, validation))
+    zebra, sep = (task.classifier.tokenizer.token_to_id(token) for token in ("zebra", SEP))
+    assert zebra is not None and len(task.train) == 20
+    for dataset in (task.train, task.validation):
         for ids, types in zip(dataset.input_ids, dataset.token_type_ids or [], strict=True):
             at = ids.tolist().index(zebra)
             assert ids[at - 1] == sep and types.tolist() == [0] * at + [1] * (len(ids) - at)
 
 
-# Freezing
+# Classification: freezing
 
 
 def part_of(name: str) -> str:
@@ -93,13 +109,12 @@ def part_of(name: str) -> str:
     ],
 )
 def test_the_embeddings_and_the_lowest_layers_are_frozen_and_do_not_change(layers: Any, frozen: set[str]) -> None:
-    parts = setup(num_hidden_layers=3, freeze_layers=layers, epochs=1, **ALL_RANDOMNESS)
-    before = weights(parts)
-    parts.trainer.train_epoch(lambda report: None)
-    with parts.trainer.state.as_delivered():
-        after = weights(parts)
-    optimised = {id(parameter) for group in parts.trainer.state.optimizer.param_groups for parameter in group["params"]}
-    for name, parameter in parts.classifier.model.named_parameters():
+    trainer = tiny_training.trainer(num_hidden_layers=3, freeze_layers=layers, epochs=1, **ALL_RANDOMNESS)
+    before = weights(trainer)
+    assert len(list(trainer.run_steps())) == trainer.total_steps
+    after = trainer.trained_model.state_dict()
+    optimised = {id(parameter) for group in trainer.optimizer.param_groups for parameter in group["params"]}
+    for name, parameter in trainer.model.named_parameters():
         is_frozen = part_of(name) in frozen
         assert parameter.requires_grad is not is_frozen
         assert (id(parameter) in optimised) is not is_frozen
@@ -107,7 +122,131 @@ def test_the_embeddings_and_the_lowest_layers_are_frozen_and_do_not_change(layer
 
 
 def test_more_layers_than_there_are_cannot_be_frozen() -> None:
-    model = setup(num_hidden_layers=2).classifier.model
+    model = tiny_training.task(num_hidden_layers=2).model
     with pytest.raises(UsageError, match=r"freeze_layers = 3\b"):
         freeze(model, 3)
     assert all(parameter.requires_grad for parameter in model.parameters())
+
+
+# Masked language modelling: data and model
+
+
+def test_the_model_has_as_many_embeddings_as_the_tokenizer_tokens_and_its_padding(tmp_path: Path) -> None:
+    task = tiny_pretraining.task(tmp_path)
+    assert task.model.config.vocab_size == task.tokenizer.get_vocab_size() == len(WORDS) + 5 < 64
+    assert task.model.config.pad_token_id == task.tokenizer.token_to_id(PAD)
+
+
+def test_the_rows_are_of_the_length_and_masked_as_the_settings_say(tmp_path: Path) -> None:
+    task, text = tiny_pretraining.task(tmp_path, seq_len=12, mask_rate=0.3, mask_replacement="mask"), corpus(tmp_path)
+    for rows, stream in ((task.train, text.train), (task.validation, text.validation)):
+        assert rows.seq_len == 12 and rows.stream.tolist() == stream.tolist()
+        rate = 0.3 if rows is task.train else 0.15  # evaluations mask alike whatever the training does
+        assert (rows.masking.rate, rows.masking.only_mask_tokens) == (rate, True)
+        tokens = [task.tokenizer.id_to_token(index) for index in rows.masking.special_ids]
+        assert tokens == list(SPECIAL_TOKENS)
+        assert task.tokenizer.id_to_token(rows.masking.mask_token_id) == "[MASK]"
+    usual = tiny_pretraining.task(tmp_path)
+    assert not usual.train.masking.only_mask_tokens and usual.validation.masking.only_mask_tokens
+
+
+@pytest.mark.parametrize("steps", [6, 16])
+def test_the_training_ends_after_so_many_steps_within_an_epoch_or_in_a_later_one(steps: int, tmp_path: Path) -> None:
+    trainer, done = tiny_pretraining.trainer(tmp_path, max_steps=steps), list[bool]()
+    assert (trainer.steps_per_epoch, trainer.total_steps) == (6, steps)
+    for epoch in range(4):
+        trainer.progress.epoch, trainer.progress.step_in_epoch = epoch, 0
+        done += [trainer.ends_epoch for _ in trainer.run_steps()]
+    assert [step for step, ends_epoch in enumerate(done, start=1) if ends_epoch] == [*range(6, steps, 6), steps]
+    assert len(done) == steps
+
+
+@pytest.mark.parametrize("written", [["red " * 200, "red"], ["red", "red " * 200]])
+def test_too_little_text_for_a_row_is_a_data_error(written: list[str], tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"\b2 tokens.*--seq-len 16\b"):
+        tiny_pretraining.task(tmp_path, written)
+
+
+def test_minutes_become_as_many_steps_as_take_that_long(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = tiny_pretraining.settings(max_steps=None, minutes=2.0)
+    found = with_steps(config, corpus(tmp_path))
+    steps = found.optimization.max_steps
+    assert steps is not None and found == tiny_pretraining.settings(max_steps=steps, minutes=2.0)
+    told = re.search(r"steps       ([\d,]+) in 2 minutes, at (\d+) ms a step", capsys.readouterr().err)
+    assert told is not None and int(told[1].replace(",", "")) == steps
+    assert 120_000 / (int(told[2]) + 0.5) - 1 < steps
+    assert int(told[2]) == 0 or steps < 120_000 / (int(told[2]) - 0.5) + 1
+
+
+def test_measuring_the_steps_leaves_no_trace_in_the_weights(tmp_path: Path) -> None:
+    expected = tiny_pretraining.weights(tiny_pretraining.trainer(tmp_path, max_steps=5))
+    with_steps(tiny_pretraining.settings(max_steps=None, minutes=0.01), corpus(tmp_path))
+    assert_same(tiny_pretraining.weights(tiny_pretraining.trainer(tmp_path, max_steps=5)), expected)
+
+
+# Masked language modelling: loss
+
+ROWS = list(range(0, 140, 14))
+
+
+def large(cache: Path, **options: Any) -> Trainer:
+    """A pre-training whose model has large weights, so that every token has another loss."""
+    trainer = tiny_pretraining.trainer(cache, varied_texts(), max_grad_norm=1e9, mask_rate=0.3, **options)
+    randomized(trainer.model, std=0.5)
+    return trainer
+
+
+def batch_of(trainer: Trainer, starts: list[int], seed: int = 0) -> Batch:
+    return trainer.task.train.collate(starts, generator(seed))  # type: ignore[call-arg]
+
+
+def gradients(trainer: Trainer) -> dict[str, Tensor]:
+    """What the first step's gradients were: AdamW's first mean is (1 - beta1) times them."""
+    state = trainer.optimizer.state
+    return {name: state[weight]["exp_avg"] / (1 - 0.9) for name, weight in trainer.model.named_parameters()}
+
+
+def test_the_loss_is_the_sum_over_masked_tokens_as_transformers_computes_it(tmp_path: Path) -> None:
+    trainer = large(tmp_path / "cache")
+    task, batch = trainer.task, batch_of(trainer, ROWS[:3])
+    task.save(tmp_path, trainer.model)
+    theirs = transformers.BertForMaskedLM.from_pretrained(tmp_path).eval()
+    with torch.no_grad():
+        mean = theirs(input_ids=batch["input_ids"], labels=batch["labels"]).loss
+        found = task.loss(trainer.model, batch)
+    count = task.num_targets(batch)
+    assert count == sum(label != NOT_MASKED for row in batch["labels"].tolist() for label in row) > 5
+    torch.testing.assert_close(found / count, mean, rtol=0, atol=1e-5)
+
+
+def test_accumulated_batches_equal_one_batch_of_all_their_rows(tmp_path: Path) -> None:
+    split, whole = large(tmp_path), large(tmp_path)
+    batches = [batch_of(split, ROWS[:7]), batch_of(split, ROWS[7:8], seed=1), batch_of(split, ROWS[8:], seed=2)]
+    counts = [split.task.num_targets(batch) for batch in batches]
+    assert len(set(counts)) == 3  # a mean of means would be another number
+    united: Batch = {
+        "input_ids": torch.cat([batch["input_ids"] for batch in batches]),
+        "attention_mask": None,
+        "token_type_ids": None,
+        "labels": torch.cat([batch["labels"] for batch in batches]),
+    }
+    summed = whole.task.loss(whole.model, united).item()
+    one, other = split.training_step(batches), whole.training_step([united])
+    assert one.loss == pytest.approx(other.loss, abs=1e-6)
+    assert one.loss == pytest.approx(summed / sum(counts), abs=1e-6)
+    assert (one.num_targets, one.num_tokens) == (other.num_targets, other.num_tokens) == (sum(counts), 16 * len(ROWS))
+    found, wanted = gradients(split), gradients(whole)
+    for name in wanted:
+        torch.testing.assert_close(found[name], wanted[name], rtol=0, atol=1e-6)
+    assert max(float(gradient.abs().max()) for gradient in wanted.values()) > 1e-2
+
+
+def test_a_batch_without_a_masked_token_costs_nothing_and_harms_nothing(tmp_path: Path) -> None:
+    trainer = large(tmp_path, weight_decay=0.0)
+    batch = batch_of(trainer, ROWS)
+    nothing: Batch = {**batch, "labels": torch.full_like(batch["labels"], NOT_MASKED)}
+    before = weights(trainer)
+    assert trainer.task.num_targets(nothing) == 0
+    report = trainer.training_step([nothing])
+    assert (report.loss, report.gradient_norm) == (0.0, 0.0)
+    assert_same(weights(trainer), before)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from src.training import tracking
+from src.training import wandb_logger
 from src.training.wandb_logger import Tracker, WandbTracker, open_tracker
 from src.utils.config import REPOSITORY
 
@@ -34,12 +34,13 @@ def no_account(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 RECORD = """
 import sys
 from pathlib import Path
-from src.training import tracking
+from src.training import wandb_logger
 
-tracking.INIT_TIMEOUT = tracking.LOG_TIMEOUT = tracking.FINISH_TIMEOUT = 300.0  # a busy machine is no failure
+for name in ("INIT_TIMEOUT", "LOG_TIMEOUT", "FINISH_TIMEOUT"):
+    setattr(wandb_logger, name, 300.0)  # a busy machine is no failure
 mode, folder = sys.argv[1:]
 config = {"learning_rate": 5e-4, "model": {"betas": (0.9, 0.999)}, "run": {"output_dir": Path("a/b")}}
-tracker = tracking.open_tracker(mode, "project", "name", config, Path(folder), run_id="abcd1234")
+tracker = wandb_logger.open_tracker(mode, "project", "name", config, Path(folder), run_id="abcd1234")
 for step in range(301):
     tracker.log(step, {"train/loss": 1 / (1 + step)})
 tracker.log_confusion(7, ["negative", "positive"], [[13, 2], [3, 17]])
@@ -190,7 +191,7 @@ def test_a_call_that_does_not_return_is_left_behind(
     opened: list[str], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     run, released = Run(), threading.Event()
-    monkeypatch.setattr(tracking, "LOG_TIMEOUT", 0.01)
+    monkeypatch.setattr(wandb_logger, "LOG_TIMEOUT", 0.01)
     monkeypatch.setattr(run, "log", lambda _: released.wait(60))
     tracker = WandbTracker(run)
     tracker.log_confusion(1, LABELS, MATRIX)

@@ -93,7 +93,7 @@ def test_products_are_those_of_float32(onednn: bool, monkeypatch: pytest.MonkeyP
 
 @pytest.mark.skipif(not torch.set_flush_denormal(False), reason="this processor cannot take tiny numbers for zeros")
 def test_all_threads_of_a_command_take_tiny_numbers_for_zeros() -> None:
-    imports = "import torch, src.training.run, src.training.pretrain_setup, src.evaluation.predictor"
+    imports = "import torch, src.training.run, src.evaluation.predictor"
     begin = "from src.utils.device import set_up_arithmetic; set_up_arithmetic(torch.device('cpu'), 2)"
     product = "print((torch.full((2**22,), 1e-38) * 0.1).count_nonzero().item())"
     command = [sys.executable, "-c", "; ".join([imports, begin, product])]
