@@ -86,4 +86,5 @@ class MultiHeadAttention(nn.Module):
         return self._heads(query), self._heads(key), self._heads(value)
 
     def _heads(self, x: Tensor) -> Tensor:
-        return x.view(*x.shape[:2], self.num_heads, -1).transpose(1, 2)  # (B, T, D) -> (B, T, H, K) -> (B, H, T, K)
+        K = self.output.in_features // self.num_heads  # not -1: a batch may hold no sentence
+        return x.view(*x.shape[:2], self.num_heads, K).transpose(1, 2)  # (B, T, D) -> (B, T, H, K) -> (B, H, T, K)

@@ -71,7 +71,7 @@ class Trainer:
         self.must_stop = False  # whether any process was asked, as of the step just done
         self.ddp: DistributedDataParallel | None = None
         if world_size() > 1:
-            self.ddp = DistributedDataParallel(self.model, broadcast_buffers=False)
+            self.ddp = DistributedDataParallel(self.model)
             self._settle_buckets()
 
     def training_step(self, batches: Sequence[Batch]) -> StepReport:

@@ -4,10 +4,12 @@ Every process has the whole model and the plan of all batches, and computes its 
 the main one of one: its part is everything, and it waits for nobody.
 """
 
+import gc
 import importlib
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -38,7 +40,11 @@ def process_group() -> Iterator[None]:
     dist.init_process_group(timeout=TIMEOUT)  # a backend for each kind of device that there is
     try:
         yield
+    except BaseException as error:
+        traceback.clear_frames(error.__traceback__)
+        raise
     finally:
+        gc.collect()  # a model that is still there, in a frame or a cycle, holds the group and its threads
         dist.destroy_process_group()
         signal.signal(signal.SIGTERM, before)
 

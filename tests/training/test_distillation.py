@@ -6,13 +6,20 @@ import pytest
 import torch
 
 from src.data.batching import collate, halves, to_device
-from src.interop.huggingface import save_classifier
 from src.training.distillation import distillation_loss, teacher_logits, with_unlabelled
-from src.training.objectives import Classification
-from src.training.setup import set_up
-from src.utils.config import DistillationConfig
+from src.training.tasks import ClassificationTask
+from src.training.trainer import Trainer
 from src.utils.errors import UsageError
-from tests.training.tiny_training import LABELS, NO_DROPOUT, corpus_of, sentences, settings, setup
+from tests.training.tiny_training import (
+    LABELS,
+    NO_DROPOUT,
+    corpus_of,
+    sentences,
+    settings,
+    task,
+    train_epoch,
+    trainer,
+)
 
 CPU = torch.device("cpu")
 LOGITS, TEACHER = torch.tensor([[0.5, -1.0, 2.0], [3.0, 0.0, -0.5]]), torch.tensor([[1.0, 0.0, -1.0], [2.0, 2.0, 0.0]])
@@ -29,12 +36,12 @@ def test_the_loss_is_the_divergence_of_softened_probabilities_times_the_square_o
 
 def test_true_labels_have_their_weight_and_texts_without_one_only_the_teacher() -> None:
     rows = [torch.tensor([2, 5]), torch.tensor([2, 6])]
-    objective = Classification(None, 0, 0.0, DistillationConfig(teacher="t", temperature=2.0, hard_label_weight=0.25))
+    student = task(temperature=2.0, hard_label_weight=0.25)
 
     def loss(labels: list[int]) -> float:
         batch = collate(rows, labels, 0)
         batch["teacher_logits"] = TEACHER
-        return objective.summed_loss(lambda *_: LOGITS, batch).item()  # type: ignore[arg-type]
+        return student.loss(lambda *_: LOGITS, batch).item()  # type: ignore[arg-type]
 
     soft = 0.75 * distillation_loss(LOGITS, TEACHER, 2.0).item()
     of_labels = -LOGITS.log_softmax(-1)[[0, 1], [2, 0]]
@@ -48,7 +55,7 @@ def test_teacher_logits_stay_with_their_sentences() -> None:
     batch["teacher_logits"] = TEACHER
     assert [half["teacher_logits"].tolist() for half in halves(batch)] == [[row] for row in TEACHER.tolist()]
     assert torch.equal(to_device(batch, CPU)["teacher_logits"], TEACHER)
-    train = setup().trainer.dataset
+    train = task().train
     train.teacher_logits = torch.arange(2.0 * len(train)).view(-1, 2)
     assert train.collate([3, 1])["teacher_logits"].tolist() == [[6.0, 7.0], [2.0, 3.0]]
 
@@ -68,15 +75,19 @@ def test_unlabelled_sources_give_each_new_sentence_once(tmp_path: Path) -> None:
     assert with_unlabelled(train, []) == train
 
 
+def accuracy_after_training(trainer: Trainer) -> float:
+    while trainer.progress.step < trainer.total_steps:
+        train_epoch(trainer)
+    return trainer.task.evaluate(trainer.trained_model).accuracy
+
+
 @pytest.fixture(scope="module")
 def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A classifier that has learned its task, on disk."""
     folder = tmp_path_factory.mktemp("teacher")
-    parts = setup(examples=240, epochs=15, **NO_DROPOUT)
-    while parts.trainer.state.progress.step < parts.trainer.total_steps:
-        parts.trainer.train_epoch(lambda _: None)
-    assert parts.subject.evaluate().accuracy > 0.9
-    save_classifier(folder, parts.classifier)
+    trained = trainer(examples=240, epochs=15, **NO_DROPOUT)
+    assert accuracy_after_training(trained) > 0.9
+    trained.task.save(folder, trained.trained_model)
     return folder
 
 
@@ -101,11 +112,11 @@ def test_a_teacher_of_other_classes_is_refused_by_name(teacher: Path, tmp_path: 
 def test_a_student_learns_from_the_teacher_alone(
     teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("src.training.setup.CACHE_DIR", tmp_path)
+    monkeypatch.setattr("src.training.tasks.CACHE_DIR", tmp_path)
     train, validation = sentences(240, 1), sentences(36, 2)
     wrong = [1 - label for label in train.labels]  # what the labels say counts for nothing
     options = NO_DROPOUT | {"epochs": 10, "teacher": str(teacher), "hard_label_weight": 0.0}
-    parts = set_up(settings(**options), corpus_of(type(train)(train.texts, wrong, train.origin), validation))
-    while parts.trainer.state.progress.step < parts.trainer.total_steps:
-        parts.trainer.train_epoch(lambda _: None)
-    assert parts.subject.evaluate().accuracy > 0.9
+    student = ClassificationTask(
+        settings(**options), corpus_of(type(train)(train.texts, wrong, train.origin), validation)
+    )
+    assert accuracy_after_training(Trainer(student, 0)) > 0.9

@@ -1,27 +1,41 @@
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from src.training.rehearsal import dry_run, seconds_per_step
-from tests.training import tiny_training
+from src.training import dry_run
+from src.training.dry_run import seconds_per_step, with_steps
+from tests.training import tiny_pretraining, tiny_training
 
 
-@pytest.mark.parametrize("options, expected", [({"epochs": 9}, 15), ({"epochs": 1}, 6)])
-def test_a_rehearsal_has_fifteen_steps_or_all_there_are(options: dict[str, Any], expected: int) -> None:
-    trainer = tiny_training.setup(**options).trainer
+@pytest.mark.parametrize(("options", "expected"), [({"epochs": 9}, 15), ({"epochs": 1}, 6)])
+def test_fifteen_steps_are_timed_or_all_there_are(options: dict[str, Any], expected: int) -> None:
+    trainer = tiny_training.trainer(**options)
     seconds = seconds_per_step(trainer)
-    assert trainer.state.progress.step == expected
-    assert 0 < seconds < trainer.state.progress.training_seconds
+    assert trainer.progress.step == expected
+    assert 0 < seconds < trainer.progress.training_seconds
 
 
-def test_what_a_dry_run_says_is_what_the_run_would_be() -> None:
-    setup = tiny_training.setup(epochs=100, freeze_layers=1)
-    told = dict(line.split(maxsplit=1) for line in dry_run(setup, {"epochs": 100, "seed": 10_000}).splitlines())
-    assert told["settings"] == "epochs 100, seed 10,000"
+def test_what_a_dry_run_says_is_what_the_run_would_be(capsys: pytest.CaptureFixture[str]) -> None:
+    task = tiny_training.task(epochs=100, freeze_layers=1, seed=10_000)
+    dry_run.dry_run(task)
+    told = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
+    assert "epochs 100" in told["settings"] and "seed 10,000" in told["settings"]
     assert "train 36" in told["data"] and "label_names negative/positive" in told["data"]
-    head = sum(p.numel() for name, p in setup.classifier.model.named_parameters() if not name.startswith("bert."))
-    everything = sum(p.numel() for p in setup.classifier.model.parameters())
+    head = sum(p.numel() for name, p in task.model.named_parameters() if not name.startswith("bert."))
+    everything = sum(p.numel() for p in task.model.parameters())
     assert told["parameters"] == f"{everything:,}, of which {head:,} are trained"
     assert told["run"].startswith("600 steps, about ")
     assert int(re.findall(r"[\d,]+", told["memory"])[0].replace(",", "")) > 0
+
+
+@pytest.mark.parametrize(("seconds", "expected"), [(0.25, 480), (1e6, 1)])
+def test_minutes_become_the_steps_that_fit_into_them(
+    seconds: float, expected: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dry_run, "seconds_per_step", lambda trainer: seconds)
+    corpus, options = tiny_pretraining.corpus(tmp_path), tiny_pretraining.settings(max_steps=None, minutes=2.0)
+    assert with_steps(options, corpus).optimization.max_steps == expected
+    given = tiny_pretraining.settings(max_steps=7)
+    assert with_steps(given, corpus) == given

@@ -44,12 +44,14 @@ def _work(
         "MASTER_PORT": str(port),
     }
     torch.set_num_threads(1)
-    with process_group():
-        assert rank() == number
-        (folder / str(number)).write_bytes(pickle.dumps(function(*arguments)))
-    # One that is left when Python shuts down may abort the process.
-    left = [name for name in thread_names() if "gloo" in name]
-    assert not left, f"threads are left: {left}"
+    try:
+        with process_group():
+            assert rank() == number
+            (folder / str(number)).write_bytes(pickle.dumps(function(*arguments)))
+    finally:
+        # One that is left when Python shuts down may abort the process.
+        left = [name for name in thread_names() if "gloo" in name]
+        assert not left, f"threads are left: {left}"
 
 
 def thread_names() -> list[str]:

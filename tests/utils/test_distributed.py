@@ -1,5 +1,8 @@
+"""Several processes, joined as `torchrun` joins them, do what one does."""
+
 import math
-import os
+import signal
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,19 +12,20 @@ from torch import Tensor
 
 from src.data.batching import Batch
 from src.evaluation.predictor import classify
-from src.training.loop import StepReport
-from src.training.state import gather_random_states
+from src.training.trainer import StepReport, Trainer
 from src.utils import distributed
-from src.utils.errors import DataError, DivergedError
+from src.utils.errors import DataError, DivergedError, Interrupted
 from tests.training import tiny_pretraining, tiny_training
-from tests.training.tiny_training import NO_DROPOUT
+from tests.training.tiny_training import ALL_RANDOMNESS, NO_DROPOUT
 from tests.training.together import together
 
 STEPS = 20
-# Batches of one and two sentences too, of which some processes get none; two batches a step, averages, frozen layers.
+# Batches of one and two sentences too, of which some processes get none; two batches a step; layers frozen and
+# computed twice.
 UNEVEN: dict[str, Any] = {**NO_DROPOUT, "batch_size": 3, "ema_decay": 0.9, "epochs": 3}
 ACCUMULATED: dict[str, Any] = {**NO_DROPOUT, "gradient_accumulation_steps": 2, "label_smoothing": 0.1, "epochs": 9}
-FROZEN: dict[str, Any] = {**NO_DROPOUT, "freeze_layers": 1, "epochs": 9}
+FROZEN: dict[str, Any] = {**NO_DROPOUT, "num_hidden_layers": 2, "freeze_layers": 1, "epochs": 9}
+FROZEN["gradient_checkpointing"] = True
 
 
 def arrays(tensors: dict[str, Tensor]) -> dict[str, Any]:
@@ -38,123 +42,130 @@ def without_key_biases(weights: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def train_and_evaluate(
-    options: dict[str, Any], shares_memory: bool = True
-) -> tuple[list[StepReport], dict[str, Any], dict[str, Any]]:
-    """Reports of the first steps, the weights after them, and an evaluation."""
-    if not shares_memory:  # as in a sandbox
-        vars(os).pop("memfd_create", None)
-    parts = tiny_training.setup(**options, num_threads=1)
-    reports: list[StepReport] = []
+def train_and_evaluate(options: dict[str, Any]) -> tuple[list[StepReport], dict[str, Any], dict[str, Any]]:
+    """Reports of the first steps, the trained model's weights after them, and its evaluation."""
+    trainer, reports = tiny_training.trainer(**options, num_threads=1), list[StepReport]()
     while len(reports) < STEPS:
-        parts.trainer.train_epoch(reports.append)
-    return reports, arrays(parts.classifier.model.state_dict()), parts.subject.evaluate().as_dict()
+        reports += tiny_training.train_epoch(trainer)
+    model = trainer.trained_model
+    return reports, arrays(model.state_dict()), trainer.task.evaluate(model).as_dict()
 
 
-@pytest.mark.parametrize(
-    ("options", "count", "shares_memory"), [(UNEVEN, 3, True), (ACCUMULATED, 2, True), (FROZEN, 2, False)]
-)
-def test_many_processes_do_what_one_does(options: dict[str, Any], count: int, shares_memory: bool) -> None:
+@pytest.mark.parametrize(("options", "count"), [(UNEVEN, 3), (ACCUMULATED, 2), (FROZEN, 2)])
+def test_many_processes_do_what_one_does(options: dict[str, Any], count: int) -> None:
     reports, weights, evaluation = train_and_evaluate(options)
-    for found, their_weights, their_evaluation in together(count, train_and_evaluate, options, shares_memory):
+    for found, their_weights, their_evaluation in together(count, train_and_evaluate, options):
         for report, expected in zip(found, reports, strict=True):
             assert report.loss == pytest.approx(expected.loss, abs=1e-5)
             assert report.gradient_norm == pytest.approx(expected.gradient_norm, abs=1e-4)
-            assert (report.tokens, report.predictions) == (expected.tokens, expected.predictions)
+            assert (report.num_tokens, report.num_targets) == (expected.num_tokens, expected.num_targets)
         for name, array in without_key_biases(weights).items():
             np.testing.assert_allclose(without_key_biases(their_weights)[name], array, rtol=0, atol=1e-4)
         assert their_evaluation["confusion"] == evaluation["confusion"]
         assert their_evaluation["loss"] == pytest.approx(evaluation["loss"], abs=1e-5)
     assert reports[-1].loss < reports[0].loss
+    assert options is not UNEVEN or min(report.num_targets for report in reports) < count
 
 
-def masked_losses(cache: Any) -> tuple[list[int], dict[str, Any]]:
-    parts = tiny_pretraining.setup(cache, max_steps=4)
-    distributed.draw_apart(0)
-    predictions: list[int] = []
-    parts.trainer.train_epoch(lambda report: predictions.append(report.predictions))
-    torch.manual_seed(0)
-    evaluated = tiny_pretraining.setup(cache, begin_with="random")
-    return predictions, evaluated.subject.evaluate().as_dict()
+def masked_losses(cache: Path) -> tuple[list[int], dict[str, Any]]:
+    trainer = tiny_pretraining.trainer(cache, max_steps=4)
+    distributed.seed_per_rank(0)
+    targets = [report.num_targets for report in trainer.run_steps()]
+    evaluated = tiny_pretraining.task(cache, begin_with="random")
+    return targets, evaluated.evaluate(evaluated.model).as_dict()
 
 
-def test_masked_tokens_of_all_are_counted_and_evaluated_alike(tmp_path: Any) -> None:
+def test_masked_tokens_of_all_are_counted_and_evaluated_alike(tmp_path: Path) -> None:
     _, expected = masked_losses(tmp_path)  # which fills the cache, too
-    (predictions, found), (others, same) = together(2, masked_losses, tmp_path)
-    assert predictions == others and min(predictions) > 0
+    (targets, found), (others, same) = together(2, masked_losses, tmp_path)
+    assert targets == others and min(targets) > 0
     for numbers in (found, same):
         assert numbers == pytest.approx(expected, abs=1e-6)
     assert expected["n"] > 5
 
 
 def spoil(where: str) -> tuple[list[str], bool]:
-    """The names of parameters that a step changed in which the second process alone meets a number that is none."""
-    parts = tiny_training.setup(**NO_DROPOUT, num_threads=1, ema_decay=0.9)
-    trainer, bad = parts.trainer, distributed.rank() == 1
-    original = trainer.objective.summed_loss
+    """The names of tensors that steps changed in which the second process alone meets a number that is not finite."""
+    trainer, broken = tiny_training.trainer(**NO_DROPOUT, num_threads=1, ema_decay=0.9), [False]
+    original = trainer.task.loss
 
-    def summed_loss(model: Any, batch: Batch) -> Tensor:
-        loss = original(model, batch)
-        return loss * math.nan if where == "loss" and bad else loss
+    def loss(model: Any, batch: Batch) -> Tensor:
+        return original(model, batch) * (math.nan if where == "loss" and broken[0] else 1)
 
-    trainer.objective.summed_loss = summed_loss  # type: ignore[method-assign]
-    if where == "gradient" and bad:
-        weight: Any = trainer.model.bert.embedding.token.weight
-        weight.register_hook(lambda gradient: gradient * math.inf)
-    trainer.state.make_moments()
+    trainer.task.loss = loss  # type: ignore[method-assign]
+    register: Any = trainer.model.bert.embedding.token.weight.register_hook
+    register(lambda gradient: gradient * (math.inf if where == "gradient" and broken[0] else 1))
+    batches = [trainer.task.train.collate(distributed.split_between_processes(range(9)))]
+    trainer.training_step(batches)
     before = tiny_training.all_tensors(trainer, with_random_states=False)
-    batches = [trainer.dataset.collate(distributed.share(range(9)))]
+    broken[0] = distributed.rank() == 1
     for _ in range(2):
         trainer.training_step(batches)
-    changed = [
-        name
-        for name, tensor in tiny_training.all_tensors(trainer, with_random_states=False).items()
-        if not torch.equal(tensor, before[name])
-    ]
+    after = tiny_training.all_tensors(trainer, with_random_states=False)
     try:
         trainer.training_step(batches)
+        diverged = False
     except DivergedError:
-        return changed, True
-    return changed, False
+        diverged = True
+    return [name for name, tensor in after.items() if not torch.equal(tensor, before[name])], diverged
 
 
 @pytest.mark.parametrize("where", ["loss", "gradient"])
-def test_a_number_that_is_none_in_one_process_changes_nothing_in_any(where: str) -> None:
+def test_a_number_that_is_not_finite_in_one_process_changes_nothing_in_any(where: str) -> None:
     assert together(2, spoil, where) == [([], True)] * 2
 
 
-def straight_and_resumed(folder: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The weights after all epochs at once, and after a stop in between."""
-    options = {**tiny_training.ALL_RANDOMNESS, "epochs": 2, "num_threads": 1}
-    found = []
-    for stops in (False, True):
-        parts = tiny_training.setup(**options)
-        distributed.draw_apart(0)
-        parts.trainer.train_epoch(lambda report: None)
-        if stops:
-            states = gather_random_states()
-            if distributed.is_first():
-                parts.trainer.state.save(folder, states)
-            distributed.wait_for_all()
-            parts = tiny_training.setup(**options)
-            parts.trainer.state.load(folder)
-        parts.trainer.train_epoch(lambda report: None)
-        found.append(arrays(parts.classifier.model.state_dict()))
-    return found[0], found[1]
+def straight_and_resumed(folder: Path) -> tuple[list[str], dict[str, Any], dict[str, Any]]:
+    """Checkpoints of a run in which the last process alone gets a signal; weights after a straight run and after it."""
+    options: dict[str, Any] = {**ALL_RANDOMNESS, "epochs": 3, "num_threads": 1}
+    found: list[dict[str, Any]] = []
+
+    def stop(step: int) -> None:
+        if step == 4 and distributed.rank() == distributed.world_size() - 1:
+            signal.raise_signal(signal.SIGTERM)
+
+    names: list[str] = []
+    for path in (folder / "straight", folder / "resumed"):
+        run = tiny_training.begin(path, **options)
+        distributed.seed_per_rank(0)
+        if path.name == "resumed":
+            tiny_training.after_each_step(run, stop)
+            with pytest.raises(Interrupted):
+                run.train()
+            distributed.barrier()
+            names += [checkpoint.name for checkpoint in run.folder.checkpoints()]
+            distributed.barrier()
+            run = tiny_training.resume(path, **options)
+        run.train()
+        found.append(arrays(run.trainer.model.state_dict()))
+    return names, found[0], found[1]
 
 
-def test_two_processes_hold_the_same_weights_and_go_on_bit_for_bit(tmp_path: Any) -> None:
-    (straight, resumed), (others, others_resumed) = together(2, straight_and_resumed, tmp_path)
-    for found in (resumed, others, others_resumed):
-        assert all(np.array_equal(straight[name], found[name]) for name in straight)
+@pytest.mark.parametrize("count", [2, 3])
+def test_processes_stop_after_the_same_step_and_go_on_bit_for_bit(count: int, tmp_path: Path) -> None:
+    ends = together(count, straight_and_resumed, tmp_path)
+    _, straight, _ = ends[0]
+    for names, other, resumed in ends:
+        assert names[0] == "step-5"  # in which the others are told
+        for found in (other, resumed):
+            assert all(np.array_equal(straight[name], found[name]) for name in straight)
+
+
+def interrupted(folder: Path) -> None:
+    run = tiny_training.begin(folder, num_threads=1)
+    tiny_training.after_each_step(run, lambda step: signal.raise_signal(signal.SIGTERM))
+    run.train()
+
+
+def test_an_error_too_leaves_no_thread_of_the_group(tmp_path: Path) -> None:
+    with pytest.raises(Exception, match=r"Interrupted: stopped in step 2") as caught:
+        together(2, interrupted, tmp_path)
+    assert "threads are left" not in str(caught.value)
 
 
 def windows() -> tuple[Any, Any]:
-    parts = tiny_training.setup(seq_len=6, long_text="windows", num_threads=1)
-    dataset = parts.trainer.dataset
-    found = [
-        classify(parts.classifier.model, dataset, parts.trainer.device, together=flag).numpy() for flag in (True, False)
-    ]
+    task = tiny_training.task(seq_len=6, long_text="windows", num_threads=1)
+    found = [classify(task.model, task.train, task.device, together=flag).numpy() for flag in (True, False)]
     return found[0], found[1]
 
 
@@ -163,17 +174,43 @@ def test_logits_of_texts_in_several_windows_are_those_of_one_process() -> None:
         np.testing.assert_allclose(shared, alone, rtol=0, atol=1e-6)
 
 
-def unlike(what: str) -> tuple[float, str]:
-    number = distributed.rank()
-    weight = torch.full((3,), float(number), requires_grad=True)
+def begin_unlike(folder: Path) -> tuple[dict[str, Any], list[float], str]:
+    """Weights of a trainer whose process had others, some exchanges, and the error where processes hold others data."""
+    number, task = distributed.rank(), tiny_training.task(num_threads=1)
+    with torch.no_grad():
+        for parameter in task.model.parameters():
+            parameter.add_(number)
+    weights = arrays(Trainer(task, 0).model.state_dict())
+    with distributed.main_process_first():
+        if distributed.is_main_process():
+            (folder / "made").write_text("by the first")
+        assert (folder / "made").exists()
+    distributed.refuse_differences("the same")
+    torch.manual_seed(7)
+    distributed.seed_per_rank(7)
+    numbers = [*distributed.all_reduce(number, 1), distributed.maximum(number), torch.initial_seed()]
     try:
-        distributed.begin_alike([weight], {"sentences": number if what == "data" else 7})
+        distributed.refuse_differences({"sentences": number})
     except DataError as error:
-        return weight.sum().item(), str(error)
-    return weight.sum().item(), ""
+        return weights, numbers, str(error)
+    return weights, numbers, ""
 
 
-def test_processes_begin_with_the_weights_of_the_first_and_refuse_different_data() -> None:
-    assert together(2, unlike, "weights") == [(0.0, ""), (0.0, "")]
-    for _, error in together(2, unlike, "data"):
+def test_processes_begin_with_the_weights_of_the_first_their_own_random_numbers_and_the_same_data(
+    tmp_path: Path,
+) -> None:
+    wanted = arrays(Trainer(tiny_training.task(num_threads=1), 0).model.state_dict())
+    ends = together(3, begin_unlike, tmp_path)
+    for weights, (total, count, largest, _), error in ends:
+        assert all(np.array_equal(weights[name], wanted[name]) for name in wanted)
+        assert (total, count, largest) == (3, 3, 2)
         assert "different data" in error
+    seeds = [numbers[-1] for _, numbers, _ in ends]
+    assert seeds[0] == 7 and len(set(seeds)) == 3
+
+
+def test_a_process_alone_is_the_main_one_of_one() -> None:
+    assert (distributed.world_size(), distributed.rank(), distributed.is_main_process()) == (1, 0, True)
+    assert distributed.split_between_processes(range(3)) == [0, 1, 2]
+    assert distributed.all_gather_object("own") == ["own"]
+    assert (distributed.all_reduce(2, 3), distributed.maximum(4)) == ([2, 3], 4)
