@@ -1,4 +1,3 @@
-import json
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +6,7 @@ import torch
 from PIL import Image
 from torch.testing import assert_close
 
-from src.utils.config import SAMPLE_DIR, SHIPPED_CHECKPOINT
+from src.utils.config import SHIPPED_CHECKPOINT
 from tests.benchmarks import picture_of_bert, readme
 from tests.benchmarks.one_sentence import HEAD, LAYER, SENTENCE, Walk, walk
 from tests.benchmarks.readme import README, with_section
@@ -17,11 +16,6 @@ from tests.benchmarks.readme import README, with_section
 def found() -> Walk:
     torch.set_num_threads(1)
     return walk()
-
-
-def test_the_sentence_is_of_the_bundled_sample() -> None:
-    rows = [json.loads(line) for line in (SAMPLE_DIR / "train.jsonl").read_text(encoding="utf-8").splitlines()]
-    assert SENTENCE in [row["sentence"] for row in rows]
 
 
 def test_what_is_drawn_is_what_transformers_computes(found: Walk) -> None:
