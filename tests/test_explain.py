@@ -1,10 +1,10 @@
-import subprocess
-import sys
+"""The program that explains answers: words and their shares, its files, its exit codes."""
+
 from pathlib import Path
 
 import pytest
 
-from src.utils.config import REPOSITORY, SHIPPED_CHECKPOINT
+from src.utils.config import SHIPPED_CHECKPOINT
 from tests.conftest import Answer, Programs
 
 MODEL = ("--checkpoint", SHIPPED_CHECKPOINT)
@@ -24,19 +24,10 @@ def test_every_text_gets_its_answer_its_words_and_their_sum(programs: Programs) 
     answer = succeed(programs.explain(*MODEL, *TEXTS))
     film, dull = (block.splitlines() for block in answer.out.split("\n\n"))
     assert [line.split("\t")[1] for line in film[1:-1]] == ["A", "gripping", "film", "."]
-    assert [float(line.split("\t")[0]) != 0 for line in film[1:-1]] == [True] * 4
+    assert float(film[2].split("\t")[0]) > 1  # "gripping" speaks for the answer
     assert (film[0][:8], dull[0][:8]) == ("positive", "negative")
     assert all("completeness error 0.0" in block[-1] for block in (film, dull))
     assert [film[0], dull[0]] == succeed(programs.inference(*MODEL, *TEXTS)).out.splitlines()
-
-
-def test_words_of_praise_and_blame_have_the_signs_they_should(programs: Programs) -> None:
-    answer = succeed(programs.explain(*MODEL, "a charming film", "a boring film"))
-    shares = {
-        word: float(share)
-        for share, word in (line.split("\t") for line in answer.out.splitlines() if "+" in line[:1] or "-" in line[:1])
-    }
-    assert shares["charming"] > 1 and shares["boring"] > 1  # each speaks for the answer of its text
 
 
 def test_a_file_gives_what_its_lines_give_and_a_blank_one_has_no_label(programs: Programs) -> None:
@@ -88,11 +79,3 @@ def test_a_file_that_cannot_be_written_is_a_storage_error(programs: Programs, tm
 def test_contradictory_options_are_usage_errors(options: list[str], fact: str, programs: Programs) -> None:
     answer = programs.explain(*options)
     assert (answer.code, answer.out) == (2, "") and fact in answer.error
-
-
-def test_without_captum_one_line_names_it() -> None:
-    code = "import sys; sys.modules['captum'] = None; from src.explain import *; run_program(main)"
-    command = [sys.executable, "-c", code, "film"]
-    ended = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=600)
-    assert (ended.returncode, ended.stdout, ended.stderr.count("\n")) == (2, "", 1)
-    assert "captum" in ended.stderr

@@ -4,7 +4,6 @@ import json
 import os
 import re
 import shutil
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -84,14 +83,6 @@ def test_a_model_without_classifier_is_a_checkpoint_error(programs: Programs, mo
     answer = programs.export(model, "--output", model.with_name("onnx"))
     assert (answer.code, answer.out) == (4, "") and str(model) in answer.error
     assert list(model.parent.iterdir()) == [model]
-
-
-def test_a_package_that_is_missing_is_named(
-    programs: Programs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, "onnxscript", None)
-    answer = programs.export(SHIPPED_CHECKPOINT, "--output", tmp_path / "onnx")
-    assert answer.code == 2 and "onnxscript" in answer.error
 
 
 def test_data_that_cannot_be_read_is_found_before_the_export(programs: Programs, tmp_path: Path) -> None:

@@ -11,8 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from src.utils import runs
-from src.utils.config import REPOSITORY, SAMPLE_DIR
+from src.utils.config import REPOSITORY
 from tests.conftest import Answer, Programs, TrainedRun
 
 TEXTS = ["A gripping film.", "dull", "It is good, and then it is not."]
@@ -86,11 +85,6 @@ def test_what_is_not_utf8_is_a_data_error_that_names_source_and_line(
     assert programs.inference("--checkpoint", sample_run.path, "--file", "absent.txt").code == 3
 
 
-def test_control_characters_never_reach_the_terminal(programs: Programs, sample_run: TrainedRun) -> None:
-    answer = succeed(programs.inference("--checkpoint", sample_run.path, "film\x1b[2J\n\tfilm\udcff"))
-    assert answer.out.endswith("\tfilm\\x1b[2J\\n\\tfilm\\udcff\n") and answer.out.count("\n") == 1
-
-
 def test_a_console_without_the_characters_of_a_text_shows_them_escaped(sample_run: TrainedRun) -> None:
     result = subprocess.run(
         [sys.executable, "-m", "src.inference", "--checkpoint", str(sample_run.path), "film \u2192 film"],
@@ -150,20 +144,15 @@ def test_output_holds_what_standard_output_would_have(
     assert (tmp_path / "results.txt").read_text(encoding="utf-8") == printed
 
 
-def test_an_output_that_cannot_be_written_is_a_storage_error(
-    programs: Programs, sample_run: TrainedRun, tmp_path: Path
-) -> None:
-    for path in (tmp_path, tmp_path / "absent" / "results.txt"):
-        answer = programs.inference("--checkpoint", sample_run.path, "--output", path, "film")
-        assert answer.code == 6 and f"--output {path}" in answer.error
-
-
-def test_a_disk_that_fills_up_under_the_output_leaves_the_old_file(
+def test_an_output_that_cannot_be_written_is_a_storage_error_and_leaves_the_old_file(
     programs: Programs, sample_run: TrainedRun, tmp_path: Path
 ) -> None:
     source, output = tmp_path / "texts.txt", tmp_path / "out.txt"
     source.write_text("a fine film\n" * 2000)
     output.write_text("before")
+    for path in (tmp_path, tmp_path / "absent" / "results.txt"):
+        answer = programs.inference("--checkpoint", sample_run.path, "--output", path, "film")
+        assert answer.code == 6 and f"--output {path}" in answer.error
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))
     try:
@@ -217,22 +206,6 @@ def test_an_unusable_model_is_a_checkpoint_error_of_one_line(
     assert all(fact in answer.error for fact in [str(folder), *facts])
 
 
-def test_without_a_checkpoint_the_newest_run_is_used(
-    programs: Programs, folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(runs, "WEIGHTS_DIR", folder.parent)
-    assert f"checkpoint  {folder}\n" in succeed(programs.inference("film")).err
-
-
-def test_without_any_model_the_user_is_told_to_train_one(
-    programs: Programs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(runs, "WEIGHTS_DIR", tmp_path)
-    monkeypatch.setattr(runs, "SHIPPED_CHECKPOINT", tmp_path / "bert-sst2")
-    answer = programs.inference("film")
-    assert answer.code == 4 and "python -m src.train" in answer.error
-
-
 def test_a_folder_that_transformers_wrote_gives_the_numbers_of_transformers(
     programs: Programs, sample_run: TrainedRun, tmp_path: Path
 ) -> None:
@@ -274,14 +247,6 @@ def test_transformers_opens_a_runs_folder(programs: Programs, sample_run: Traine
     for line, answer in zip(ours, answers, strict=True):
         prediction = json.loads(line)
         assert answer == {"label": prediction["label"], "score": pytest.approx(prediction["score"], abs=1e-5)}
-
-
-def test_another_programs_folder_is_evaluated_on_data_that_is_named(programs: Programs, folder: Path) -> None:
-    for name in ("run.json", "manifest.json", "metrics.jsonl", "README.md", "evaluation-validation.json"):
-        (folder / name).unlink()
-    answer = succeed(programs.inference("--checkpoint", folder, "--dataset", SAMPLE_DIR / "validation.jsonl", "--json"))
-    assert json.loads(answer.out)["n"] == 220
-    assert (folder / "evaluation-validation-validation.json").exists()
 
 
 # Options

@@ -82,19 +82,10 @@ def test_a_run_leaves_everything_that_belongs_to_it(pretrained_run: TrainedRun) 
     for checkpoint in (pretrained_run.path / "checkpoints").iterdir():
         assert {file.name for file in checkpoint.iterdir()} == MODEL | state
         verify(checkpoint)
-
-
-def test_run_json_tells_task_steps_and_text_and_the_folder_is_printed_last(pretrained_run: TrainedRun) -> None:
     run = read(pretrained_run.path / "run.json")
-    assert run["task"] == "masked-language-modelling" and run["finished"] is not None and run["training_seconds"] > 0
-    assert run["config"]["optimization"]["max_steps"] == 300
-    assert run["config"]["corpus"] == [str(pretrained_run.path.parent / "colours.txt")]
-    data = run["data"]
-    assert (data["name"], data["documents"], data["train"], data["validation"]) == (
-        *("colours.txt", 203),
-        *(193 * 151, 10 * 151),
-    )
-    assert {folder.name for folder in (pretrained_run.path.parent / "cache").iterdir()} == {data["sha256"][:16]}
+    assert run["task"] == "masked-language-modelling" and run["finished"] is not None
+    sizes = [run["data"][name] for name in ("name", "documents", "train", "validation")]
+    assert sizes == ["colours.txt", 203, 193 * 151, 10 * 151]
     assert pretrained_run.answer.out.splitlines()[-1] == str(pretrained_run.path)
     assert "\npipeline_tag: fill-mask\n" in (pretrained_run.path / "README.md").read_text()
 
@@ -109,33 +100,16 @@ def test_a_repetitive_text_is_learned_far_better_than_its_frequencies(pretrained
     assert evaluated(pretrained_run.path) == [100, 130, 200, 260, 300]
 
 
-def test_the_same_seed_gives_the_same_file_and_another_seed_another(
-    programs: Programs, cache: Path, text: Path, run: Path, tmp_path: Path
-) -> None:
-    files = [model_bytes(run)]
-    for seed in (0, 1):
-        options = arguments(max_steps=3, seed=seed)
-        answer = programs.pretrain(cache, "--corpus", text, *options, "--output-dir", tmp_path / f"seed{seed}")
-        assert "tokenizing" not in succeed(answer).err  # the first run has done it
-        files.append(model_bytes(tmp_path / f"seed{seed}"))
-    assert files[0] == files[1] != files[2]
-
-
 def test_minutes_become_steps_that_are_kept(programs: Programs, cache: Path, text: Path, tmp_path: Path) -> None:
-    timed, counted = tmp_path / "timed", tmp_path / "counted"
-    options = ("--corpus", text, *arguments(max_steps=None, minutes=0.001), "--output-dir", timed)
-    answer = succeed(programs.pretrain(cache, *options))
-    steps = read(timed / "run.json")["config"]["optimization"]["max_steps"]
-    assert isinstance(steps, int) and steps > 0
-    assert f"steps       {steps:,} in 0.001 minutes" in answer.err
-    assert rows(timed)[-1]["step"] == steps
-    # Measuring the time has drawn random numbers and trained a model, of which nothing may be left.
-    succeed(programs.pretrain(cache, "--corpus", text, *arguments(max_steps=steps), "--output-dir", counted))
-    assert model_bytes(timed) == model_bytes(counted)
+    path = tmp_path / "timed"
+    options = ("--corpus", text, *arguments(max_steps=None, minutes=0.001), "--output-dir", path)
+    succeed(programs.pretrain(cache, *options))
+    steps = read(path / "run.json")["config"]["optimization"]["max_steps"]
+    assert rows(path)[-1]["step"] == steps > 0
     # A resumed run does not measure again: another machine would come to another number.
     again = succeed(programs.pretrain(cache, *options, "--resume", "auto"))
-    assert "ms a step" not in again.err and "resuming    " in again.err
-    assert read(timed / "run.json")["config"]["optimization"]["max_steps"] == steps
+    assert "ms a step" not in again.err
+    assert read(path / "run.json")["config"]["optimization"]["max_steps"] == steps
 
 
 # What others make of the folder
@@ -270,28 +244,11 @@ def test_a_run_that_a_signal_stopped_ends_the_same(
     assert read(path / "run.json")["finished"] is not None
 
 
-def test_a_changed_setting_is_refused_by_name_and_what_is_watched_may_change(
-    programs: Programs, cache: Path, run: Path
-) -> None:
-    answer = programs.pretrain(cache, "--resume", run, "--learning-rate", 1, "--max-steps", 9, "--mask-rate", 0.5)
-    assert (answer.code, answer.out) == (2, "")
-    for fact in ("max_steps 3 -> 9", "learning_rate 0.01 -> 1.0", "mask_rate 0.15 -> 0.5"):
-        assert fact in answer.error
-    succeed(programs.pretrain(cache, "--resume", run, "--save-every", 2, "--evaluate-every", 2, "--device", "auto"))
-
-
 def test_a_text_that_changed_since_is_refused(programs: Programs, cache: Path, text: Path, run: Path) -> None:
     text.write_text(text.read_text().replace("green", "red", 1))  # as many tokens, and the same words
     before = model_bytes(run)
     answer = programs.pretrain(cache, "--resume", run)
     assert (answer.code, answer.out) == (2, "") and "content" in answer.error
-    assert model_bytes(run) == before
-
-
-def test_a_cache_that_was_deleted_is_made_anew(programs: Programs, cache: Path, run: Path) -> None:
-    before = model_bytes(run)
-    shutil.rmtree(cache)
-    assert "tokenizing  20 documents" in succeed(programs.pretrain(cache, "--resume", run)).err
     assert model_bytes(run) == before
 
 
@@ -337,18 +294,6 @@ def test_a_text_without_use_is_a_data_error_that_names_it(
     answer = programs.pretrain(cache, "--corpus", tmp_path / file, *options, "--output-dir", tmp_path / "run")
     assert (answer.code, answer.out) == (3, "") and (file in answer.error or "--seq-len 16" in answer.error)
     assert not (tmp_path / "run").exists()
-
-
-def test_an_existing_folder_is_refused_unless_it_may_be_overwritten(
-    programs: Programs, cache: Path, text: Path, run: Path
-) -> None:
-    options = ("--corpus", text, *arguments(max_steps=2, seed=5), "--output-dir", run)
-    before = model_bytes(run)
-    answer = programs.pretrain(cache, *options)
-    assert answer.code == 2 and str(run) in answer.error and model_bytes(run) == before
-    succeed(programs.pretrain(cache, *options, "--overwrite"))
-    assert read(run / "run.json")["config"]["run"]["seed"] == 5
-    succeed(programs.pretrain(cache, "--resume", run))
 
 
 def test_a_cache_that_cannot_be_written_is_a_storage_error(programs: Programs, text: Path, tmp_path: Path) -> None:

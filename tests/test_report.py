@@ -134,15 +134,6 @@ def test_texts_without_labels_show_confidence_alone(programs: Programs, folder: 
     assert "texts.jsonl" in answer.err
 
 
-def test_a_model_without_its_run_has_no_curves(programs: Programs, folder: Path) -> None:
-    for name in ("metrics.jsonl", "run.json"):
-        (folder / name).unlink()
-    answer = programs.report(folder, "--dataset", "sample")
-    page = succeed(answer)
-    assert pictures(page.parent) == ANSWERS
-    assert "metrics.jsonl" in answer.err and answer.err.strip() in text_of(page)
-
-
 def test_data_out_of_reach_leaves_the_curves_unless_it_was_named(programs: Programs, folder: Path) -> None:
     run = json.loads((folder / "run.json").read_text())
     run["config"]["data"]["dataset"] = str(folder / "gone")

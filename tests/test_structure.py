@@ -16,10 +16,10 @@ ENTRY_POINT = 4
 @cache
 def imports() -> dict[str, set[str]]:
     """Whatever each module imports, at its top or inside a function: modules, and names that might be modules."""
-    found = {}
+    found: dict[str, set[str]] = {}
     for file in sorted((REPOSITORY / "src").rglob("*.py")):
         name = ".".join(file.relative_to(REPOSITORY).with_suffix("").parts).removesuffix(".__init__")
-        names = found[name] = set()
+        names = found.setdefault(name, set())
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Import):
                 names |= {alias.name for alias in node.names}

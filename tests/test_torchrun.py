@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
-from src.training.start import held
 from src.utils.config import REPOSITORY
 from tests.conftest import SMALL, Programs, TrainedRun
 
@@ -118,15 +117,6 @@ def test_a_signal_ends_all_in_the_same_step_after_saving(number: signal.Signals,
     err = interrupted(tmp_path, number, to, 3, *options)
     (step,) = (int(folder.name.removeprefix("step-")) for folder in (tmp_path / "run" / "checkpoints").iterdir())
     assert err.count("stopped in step") == 1 and f"stopped in step {step};" in err
-
-
-@pytest.mark.deep
-def test_all_leave_where_another_process_trains_in_the_folder(tmp_path: Path) -> None:
-    with held(tmp_path / "run"):
-        code, _, err = torchrun("src.train", *TRAIN, "--output-dir", tmp_path / "run")
-    assert code == 1 and f"error: another process trains in {tmp_path / 'run'};" in err
-    assert "RuntimeError" not in err and "exitcode  : 2" in err  # torchrun may end the second before it has said so
-    assert not list((tmp_path / "run").iterdir())
 
 
 @pytest.mark.deep

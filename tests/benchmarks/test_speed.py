@@ -1,5 +1,4 @@
 import json
-from typing import Any
 
 import pytest
 import torch
@@ -8,30 +7,7 @@ from src.interop.huggingface import load_classifier
 from tests.benchmarks import speed
 from tests.benchmarks.contenders import OursInInference, OursInTraining, PaddedInTraining, TorchInInference, Work
 from tests.benchmarks.readme import README
-from tests.benchmarks.speed import OURS, checkpoint, table
-
-
-def rounds(*rates: float) -> list[dict[str, float]]:
-    return [{"tokens": 100.0, "sentences": 10, "seconds": 100 / rate, "flops": 2e9} for rate in rates]
-
-
-FOUND: dict[str, Any] = {
-    "versions": {"torch": "9.9"},
-    "peaks": {"square": [4e9, 5e9, 6e9], "model": [8e9], "by default": [3e9]},
-    "contenders": {
-        OURS: {"rounds": rounds(200, 300, 250), "megabytes": 700.4},
-        "a peer": {"rounds": rounds(100, 100, 125), "megabytes": 1200},
-        "another": {"missing": "speedy is not installed", "rounds": []},
-    },
-}
-
-
-def test_the_table_names_peers_that_are_missing() -> None:
-    lines = table("mini, training", FOUND).splitlines()
-    assert lines[2].startswith(f"| {OURS} | 250 | 200-300 | 25 | 700 MB | 100 % (62 % of 8) |")
-    assert lines[3].endswith("| **2.50x** (2.00-3.00) |")  # of medians, with the range over rounds
-    assert lines[4].startswith("| another | not measured: speedy is not installed |")
-    assert {line.count("|") for line in lines[:-2]} == {8}
+from tests.benchmarks.speed import checkpoint
 
 
 @pytest.fixture(scope="module")
