@@ -46,7 +46,7 @@ def test_an_export_is_whole_and_small_and_libraries_say_nothing(exported: Traine
     assert (exported.path / "model_int8.onnx").stat().st_size < (exported.path / "model.onnx").stat().st_size / 3
 
 
-@pytest.mark.parametrize("data", ["sample", "SST-2"])
+@pytest.mark.parametrize("data", ["sample", pytest.param("SST-2", marks=pytest.mark.slow)])
 def test_the_graphs_answer_as_the_model_does_and_their_accuracies_are_printed(data: str, exported: TrainedRun) -> None:
     source = data if data == "sample" else os.environ.get("SST2_DIR")
     if source is None:
@@ -60,7 +60,8 @@ def test_the_graphs_answer_as_the_model_does_and_their_accuracies_are_printed(da
         found = classify(OnnxModel(exported.path / name), dataset, torch.device("cpu"))
         accuracy = float((found.argmax(-1) == labels).float().mean())
         difference = float((found - ours).abs().max())
-        assert difference < 1e-5 if kind == "float32" else 1e-5 < difference < 0.5
+        # Sums in another order, over many more texts than the program compares.
+        assert difference < 5e-5 if kind == "float32" else 5e-5 < difference < 0.5
         assert abs(accuracy - float((ours.argmax(-1) == labels).float().mean())) < 0.02
         if data == "sample":
             (printed,) = re.findall(rf"^{kind} +accuracy (.*?) %", exported.answer.out, flags=re.MULTILINE)
