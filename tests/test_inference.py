@@ -91,7 +91,7 @@ def test_a_console_without_the_characters_of_a_text_shows_them_escaped(sample_ru
         cwd=REPOSITORY,
         env=os.environ | {"PYTHONIOENCODING": "latin-1", "HF_HUB_OFFLINE": "1"},
         capture_output=True,
-        text=True,
+        encoding="latin-1",
         timeout=600,
     )
     assert result.returncode == 0, result.stderr

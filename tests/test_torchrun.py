@@ -26,7 +26,7 @@ ENVIRONMENT = {
 }
 TRAIN = ("--dataset", "sample", "--epochs", "2", "--batch-size", "32", "--save-every", "7", *SMALL)
 INTERRUPTED = """
-import os, signal, sys
+import os, sys, time
 from src.train import main
 from src.training.loop import Trainer
 from src.utils.errors import run_program
@@ -38,6 +38,9 @@ def training_step(trainer, batches):
     report = original(trainer, batches)
     if trainer.state.progress.step == at and int(os.environ["RANK"]) == sender:
         os.kill(os.getppid() if receiver == -1 else os.getpid(), number)
+        if receiver == -1:
+            while trainer.signal is None:  # until the launcher has passed it on
+                time.sleep(0.01)
     return report
 
 Trainer.training_step = training_step
@@ -61,13 +64,12 @@ def together(*arguments: object) -> tuple[str, str]:
     return out, err
 
 
-def interrupted(folder: Path, number: signal.Signals, to: int, step: int, *options: object) -> str:
+def interrupted(folder: Path, number: signal.Signals, to: int, step: int) -> str:
     """Trains into `folder / "run"`, where after a step one process or the launcher gets a signal."""
     script = folder / "interrupted.py"
     script.write_text(INTERRUPTED, encoding="utf-8")
-    sender = max(to, 0)
-    signals = f"{int(number)},{sender},{to},{step}"
-    code, _, err = torchrun(script, signals, *TRAIN, *options, "--output-dir", folder / "run")
+    signals = f"{int(number)},{max(to, 0)},{to},{step}"
+    code, _, err = torchrun(script, signals, *TRAIN, "--output-dir", folder / "run")
     assert code != 0
     return err
 
@@ -89,13 +91,26 @@ def test_the_first_process_alone_writes_and_talks(straight: tuple[Path, str, str
     assert not states["random.cpu"].equal(states["random.cpu.1"])
 
 
-def test_a_run_that_lost_a_process_ends_the_same_once_resumed(straight: tuple[Path, str, str], tmp_path: Path) -> None:
-    interrupted(tmp_path, signal.SIGKILL, 1, 10)
-    lost = tmp_path / "run"
-    assert json.loads((lost / "run.json").read_text())["finished"] is None
-    _, err = together("src.train", "--resume", lost)
-    assert "step 7" in err
-    assert (lost / "model.safetensors").read_bytes() == (straight[0] / "model.safetensors").read_bytes()
+@pytest.mark.parametrize(
+    ("number", "to"),
+    [
+        (signal.SIGINT, 1),
+        pytest.param(signal.SIGTERM, LAUNCHER, marks=pytest.mark.deep),
+        pytest.param(signal.SIGKILL, 1, marks=pytest.mark.deep),
+    ],
+)
+def test_a_signal_ends_all_in_the_same_step_and_once_resumed_they_end_the_same(
+    number: signal.Signals, to: int, straight: tuple[Path, str, str], tmp_path: Path
+) -> None:
+    err, path = interrupted(tmp_path, number, to, 10), tmp_path / "run"
+    assert json.loads((path / "run.json").read_text())["finished"] is None
+    newest = max(int(folder.name.removeprefix("step-")) for folder in (path / "checkpoints").iterdir())
+    if number == signal.SIGKILL:
+        assert newest == 7
+    else:
+        assert err.count("stopped in step") == 1 and f"stopped in step {newest};" in err
+    together("src.train", "--resume", path)
+    assert (path / "model.safetensors").read_bytes() == (straight[0] / "model.safetensors").read_bytes()
 
 
 def test_another_number_of_processes_goes_on_and_says_so(
@@ -106,17 +121,6 @@ def test_another_number_of_processes_goes_on_and_says_so(
     answer = programs.train("--resume", cut)
     assert answer.code == 0, answer.err
     assert "processes   2 began this, 1 go on" in answer.err
-
-
-@pytest.mark.parametrize(
-    ("number", "to"), [(signal.SIGINT, 1), pytest.param(signal.SIGTERM, LAUNCHER, marks=pytest.mark.deep)]
-)
-def test_a_signal_ends_all_in_the_same_step_after_saving(number: signal.Signals, to: int, tmp_path: Path) -> None:
-    # More steps than can be done before the launcher has passed on its signal.
-    options = ("--epochs", 500, "--save-every", 1_000_000)
-    err = interrupted(tmp_path, number, to, 3, *options)
-    (step,) = (int(folder.name.removeprefix("step-")) for folder in (tmp_path / "run" / "checkpoints").iterdir())
-    assert err.count("stopped in step") == 1 and f"stopped in step {step};" in err
 
 
 @pytest.mark.deep
@@ -158,6 +162,7 @@ def test_prediction_of_a_file_is_shared_and_keeps_its_order(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["alone.jsonl", "shared.jsonl", "texts.txt"]
 
 
+@pytest.mark.deep
 def test_what_cannot_be_shared_is_refused(sample_run: TrainedRun) -> None:
     code, out, err = torchrun("src.inference", "--checkpoint", sample_run.path, "a fine film")
     assert code != 0 and out == "" and "--file" in err and "--output" in err
