@@ -10,9 +10,8 @@ from typing import Any
 
 import pytest
 
-from src.data.sources import open_corpus
 from src.evaluation.predictor import Predictor
-from src.utils.config import SHIPPED_CHECKPOINT, DataConfig
+from src.utils.config import SAMPLE_DIR, SHIPPED_CHECKPOINT
 from tests.conftest import TrainedRun
 from tests.test_readme import FILES
 
@@ -22,6 +21,7 @@ NO_TORCH = "import runpy, sys; sys.modules['torch'] = sys.modules['transformers'
 @pytest.fixture
 def place(exported: TrainedRun, tmp_path: Path) -> Path:
     """A folder with the files of README, and the export where they look for it."""
+    assert list(FILES) == ["classify.py", "service.py"]
     for name, content in FILES.items():
         (tmp_path / name).write_text(content, encoding="utf-8")
     (tmp_path / "weights").mkdir()
@@ -39,26 +39,21 @@ def imported(place: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str,
         del sys.modules[name]
 
 
-def test_readme_shows_a_classifier_and_a_service() -> None:
-    assert list(FILES) == ["classify.py", "service.py"]
-    assert all(content.count("\n") < 30 for content in FILES.values())
-
-
 def test_the_classifier_runs_without_pytorch(place: Path) -> None:
     program = NO_TORCH + "runpy.run_path('classify.py', run_name='__main__')"
-    ended = subprocess.run([sys.executable, "-c", program], cwd=place, capture_output=True, text=True, timeout=60)
+    ended = subprocess.run([sys.executable, "-c", program], cwd=place, capture_output=True, text=True, timeout=600)
     assert ended.returncode == 0 and ended.stderr == "", ended.stderr
     answers = json.loads(ended.stdout.replace("'", '"'))
     assert [answer["label"] for answer in answers] == ["positive", "negative"]
 
 
 def test_the_classifier_answers_as_ours_does(imported: dict[str, Any]) -> None:
-    predictor = Predictor.load(SHIPPED_CHECKPOINT, "cpu")
-    corpus = open_corpus(DataConfig(dataset="sample"), ("validation",), predictor.classifier.label_names)
-    texts = [*corpus.splits["validation"].texts[::5], "a film that never ends " * 50]
-    for found, expected in zip(imported["classify"].classify(texts), predictor.predict(texts), strict=True):
-        assert found["label"] == expected.label
-        assert found["score"] == pytest.approx(expected.score, abs=1e-5)
+    lines = (SAMPLE_DIR / "validation.jsonl").read_text(encoding="utf-8").splitlines()
+    texts = [*(json.loads(line)["sentence"] for line in lines[::5]), "a film that never ends " * 50]
+    expected = Predictor.load(SHIPPED_CHECKPOINT, "cpu").predict(texts)
+    for found, ours in zip(imported["classify"].classify(texts), expected, strict=True):
+        assert found["label"] == ours.label
+        assert found["score"] == pytest.approx(ours.score, abs=1e-5)  # sums in another order
 
 
 def test_the_service_answers_and_refuses_what_is_too_much(imported: dict[str, Any]) -> None:
@@ -67,8 +62,6 @@ def test_the_service_answers_and_refuses_what_is_too_much(imported: dict[str, An
     texts = ["a gripping film", "two hours I will never get back"]
     with TestClient(imported["service"].app) as client:
         answer = client.post("/classify", json={"texts": texts})
-        assert answer.status_code == 200
-        assert answer.json() == imported["classify"].classify(texts)
+        assert (answer.status_code, answer.json()) == (200, imported["classify"].classify(texts))
         for refused in ([], ["a film"] * 65, [""], ["." * 5_001], [7]):
             assert client.post("/classify", json={"texts": refused}).status_code == 422
-        assert "/classify" in client.get("/openapi.json").json()["paths"]

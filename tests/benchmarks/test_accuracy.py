@@ -2,18 +2,9 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-import pytest
 from matplotlib.image import imread
 
-from tests.benchmarks.accuracy import (
-    BASES,
-    MINILM_JUDGE,
-    MINILM_SENTENCES,
-    SENTENCES,
-    _bases,
-    _located,
-    table,
-)
+from tests.benchmarks.accuracy import table
 from tests.benchmarks.pictures import accuracy_picture, pretraining_picture
 
 RUNS: list[dict[str, Any]] = [
@@ -31,19 +22,6 @@ def test_a_line_holds_mean_and_standard_deviation_of_a_recipes_runs() -> None:
     lines = table(RUNS, "what | accuracy").splitlines()
     assert lines[2] == f"| one | 83.0 ± {statistics.stdev([81, 83, 85]):.1f} % | 0, 1, 2 | 61 s | 1,234 | `x` |"
     assert lines[3] == "| other | 90.0 % | 0 | 60 s | 1,234 | `x` |"
-
-
-@pytest.mark.parametrize(
-    "word, found", [("org/data", "/here"), ("org/data:train", "/here:train"), ("org/other:train", "org/other:train")]
-)
-def test_a_folder_stands_in_for_a_hub_id_and_its_splits(word: str, found: str) -> None:
-    assert _located(word, {"org/data": "/here"}) == found
-
-
-def test_what_a_command_begins_with_is_found_in_its_words() -> None:
-    assert _bases(f"src.train --model-name-or-path {MINILM_SENTENCES} --epochs 1") == [MINILM_SENTENCES]
-    assert _bases(BASES[MINILM_SENTENCES]) == [SENTENCES] and _bases(BASES[SENTENCES]) == [MINILM_JUDGE]
-    assert _bases(BASES[MINILM_JUDGE]) == _bases("src.train --epochs 1") == []
 
 
 def test_pictures_are_drawn_alike_every_time(tmp_path: Path) -> None:

@@ -27,15 +27,6 @@ def test_verdicts_count_every_end_of_the_tests() -> None:
     assert mutation.verdicts(codes) == {"mutants": 6, "killed": 3, "alive": ["b", "c", "g"]}
 
 
-def test_the_table_has_a_line_a_file_and_their_sum() -> None:
-    results = {"data/a.py": {"mutants": 1500, "killed": 750}, "model/b.py": {"mutants": 0, "killed": 0}}
-    assert mutation.table(results).splitlines()[2:] == [
-        "| `src/data/a.py` | 1,500 | 750 | 50 % |",
-        "| `src/model/b.py` | 0 | 0 | 0 % |",
-        "| all | 1,500 | 750 | 50 % |",
-    ]
-
-
 def test_the_table_in_readme_is_the_one_of_the_verdicts() -> None:
     table = mutation.table(read_json(mutation.RESULTS))
     assert mutation.TABLE.read_text() == table and table in README.read_text()

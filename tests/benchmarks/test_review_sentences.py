@@ -35,6 +35,7 @@ def test_those_on_whose_label_both_agree_are_chosen_half_of_the_surest() -> None
     assert 400 < len([number for number in numbers if number < 2000]) < 600
 
 
+@pytest.mark.deep
 def test_reviews_become_files_to_train_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     features = datasets.Features({"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["neg", "pos"])})
     for split in ("train", "test"):

@@ -17,9 +17,9 @@ from typing import Any
 
 from src.training.checkpoint import RunFolder
 from tests.reliability.child import CRASHED
-from tests.reliability.processes import Command, ended, outcome, when
+from tests.reliability.processes import Command, ended, outcome
 from tests.test_torchrun import TRAIN as TORCHRUN
-from tests.test_torchrun import finish, process_of, start
+from tests.test_torchrun import interrupted, together
 
 
 def straight(program: str, folder: Path) -> tuple[Command, dict[str, Any], float]:
@@ -130,23 +130,13 @@ def cut_off(content: bytes, draw: random.Random) -> bytes:
 
 
 def lost_processes(tries: int, folder: Path) -> tuple[int, int]:
-    """SIGKILL of one of two processes under torchrun, at a random moment of the training."""
-    run, draw, good = folder / "straight", random.Random(tries), 0
-    launcher = start("src.train", *TORCHRUN, "--output-dir", run)
-    when((run / "run.json").exists)
-    started = time.monotonic()
-    assert finish(launcher)[0] == 0
-    seconds, wanted = time.monotonic() - started, (run / "model.safetensors").read_bytes()
+    """SIGKILL of one of two processes under torchrun, after any step of the training."""
+    together("src.train", *TORCHRUN, "--output-dir", folder / "straight")
+    wanted, draw, good = (folder / "straight" / "model.safetensors").read_bytes(), random.Random(tries), 0
     for attempt in range(tries):
-        run, code = folder / str(attempt), 0
-        while code == 0:  # it had ended already
-            shutil.rmtree(run, ignore_errors=True)
-            launcher = start("src.train", *TORCHRUN, "--output-dir", run)
-            when((run / "run.json").exists)
-            time.sleep(draw.uniform(0, seconds))
-            with suppress(AssertionError, OSError):  # it has ended
-                os.kill(process_of(launcher.pid, draw.randrange(2)), signal.SIGKILL)
-            code = finish(launcher)[0]
-        code, _, _ = finish(start("src.train", *TORCHRUN, "--output-dir", run, "--resume", "auto"))
-        good += code == 0 and (run / "model.safetensors").read_bytes() == wanted
+        place = folder / str(attempt)
+        place.mkdir()
+        interrupted(place, signal.SIGKILL, draw.randrange(2), draw.randint(1, 39))
+        together("src.train", *TORCHRUN, "--output-dir", place / "run", "--resume", "auto")
+        good += (place / "run" / "model.safetensors").read_bytes() == wanted
     return good, tries
