@@ -10,16 +10,7 @@ from src.training.distillation import distillation_loss, teacher_logits, with_un
 from src.training.tasks import ClassificationTask
 from src.training.trainer import Trainer
 from src.utils.errors import UsageError
-from tests.training.tiny_training import (
-    LABELS,
-    NO_DROPOUT,
-    corpus_of,
-    sentences,
-    settings,
-    task,
-    train_epoch,
-    trainer,
-)
+from tests.training.tiny_training import LABELS, NO_DROPOUT, corpus_of, sentences, settings, task, train_epoch, trainer
 
 CPU = torch.device("cpu")
 LOGITS, TEACHER = torch.tensor([[0.5, -1.0, 2.0], [3.0, 0.0, -0.5]]), torch.tensor([[1.0, 0.0, -1.0], [2.0, 2.0, 0.0]])
