@@ -130,7 +130,6 @@ CONTRADICTIONS: list[tuple[Any, dict[str, Any], list[str]]] = [
     (DataConfig, {"validation_file": Path("a.csv")}, ["--validation-file", "--train-file"]),
     (
         DataConfig,
-        DistillationConfig,
         {"holdout": 0.1, "train_file": Path("a.csv"), "validation_file": Path("b.csv")},
         ["--holdout", "--validation-file"],
     ),
