@@ -19,7 +19,7 @@ test: $(VENV)/.installed-tests  ## Install, then run every check: format, lint, 
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadfile --durations 10 $(ARGS)
 
 check: test  ## The same as test
 

@@ -4,20 +4,29 @@ import io
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+import hypothesis
 import pytest
 
 from src import explain, export, inference, pretrain, report, train
 from src.utils.config import REPOSITORY, SHIPPED_CHECKPOINT
 from src.utils.errors import run_program
 
-# Before anything imports PyTorch: one thread gives the same bits everywhere, and tests of tiny models want no more.
-os.environ["OMP_NUM_THREADS"] = "1"
+# Before anything imports PyTorch or `datasets`: tests of tiny models want one thread, and a home may be read-only.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+if not os.access(Path.home(), os.W_OK):
+    os.environ.setdefault("HF_HOME", tempfile.mkdtemp(prefix="hf-home-"))
+# A busy machine is slow, and a checkout may be read-only.
+hypothesis.settings.register_profile(
+    "here", deadline=None, database=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("here")
 
 SMALL = (
     *("--num-hidden-layers", "1", "--hidden-size", "16", "--num-attention-heads", "2", "--intermediate-size", "32"),
