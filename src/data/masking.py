@@ -1,4 +1,7 @@
-"""Which tokens a masked language model has to predict, and what stands in their place (Devlin et al. 2019, 3.1)."""
+"""Which tokens a masked language model has to predict, and what replaces them (Devlin et al. 2019, section 3.1).
+
+Also word dropout, which hides words from a classifier.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -52,3 +55,20 @@ class Masking:
         random = torch.multinomial(ordinary, input_ids.numel(), replacement=True, generator=generator)
         replaced = chosen & (draw >= 0.8 * self.rate) & (draw < 0.9 * self.rate)
         return torch.where(replaced, random.view_as(input_ids), masked), labels
+
+
+def drop_words(input_ids: Tensor, rate: float, special_ids: Sequence[int], unk_token_id: int) -> Tensor:
+    """Replaces tokens by [UNK] at random, so that a classifier relies on no single word (Iyyer et al. 2015, section 4).
+
+    Args:
+        input_ids: int64, shape (B, T).
+        rate: probability of each token to be replaced.
+        special_ids: ids that stay.
+        unk_token_id: id of [UNK].
+
+    Returns:
+        A new tensor of ids, shape (B, T).
+    """
+    dropped = torch.rand(input_ids.shape, device=input_ids.device) < rate  # (B, T)
+    special = torch.isin(input_ids, torch.tensor(special_ids, device=input_ids.device))  # (B, T)
+    return input_ids.masked_fill(dropped & ~special, unk_token_id)

@@ -19,11 +19,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from src.data.batching import Batch
-from src.data.masking import NOT_MASKED, Masking
+from src.data.masking import NOT_MASKED, Masking, drop_words
 from src.data.packing import PackedRows, TokenizedCorpus
 from src.data.sources import Corpus, TextSplit
 from src.data.tokenizer import PAD, build_tokenizer, roles, special_ids, token_id
-from src.data.word_dropout import drop_probabilities, drop_words
 from src.evaluation.masked_lm import MaskedEvaluation, evaluate_masked_lm
 from src.evaluation.metrics import Evaluation, evaluate
 from src.evaluation.predictor import classify, labelled_dataset
@@ -74,7 +73,8 @@ class ClassificationTask:
             )
         freeze(self.model, config.optimization.freeze_layers)
         _prepare(self.model, config)
-        self._drop_probabilities, self._unk_token_id = self._word_dropout()
+        tokenizer = self.classifier.tokenizer
+        self._special_ids = {role: token_id(tokenizer, token) for role, token in roles(tokenizer).items()}
         self.pretraining = None if base is None else pretraining_of(base)
         self.data = {
             "name": corpus.name,
@@ -91,8 +91,10 @@ class ClassificationTask:
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """Computes the cross-entropy summed over a batch's sentences, in nats; with a teacher, also what it adds."""
         input_ids, labels = batch["input_ids"], batch["labels"]
-        if self._drop_probabilities is not None:
-            input_ids = drop_words(input_ids, self._drop_probabilities, self._unk_token_id)
+        if self.config.optimization.word_dropout > 0:
+            special = [number for role, number in self._special_ids.items() if role != "unk"]
+            unk_token_id = self._special_ids.get("unk", 0)
+            input_ids = drop_words(input_ids, self.config.optimization.word_dropout, special, unk_token_id)
         logits = model(input_ids, batch["attention_mask"], batch["token_type_ids"]).float()  # (B, C)
         smoothing = self.config.optimization.label_smoothing
         loss = F.cross_entropy(logits, labels, label_smoothing=smoothing, ignore_index=NO_LABEL, reduction="sum")
@@ -146,18 +148,6 @@ class ClassificationTask:
         notice(f"model       {describe_shape(self.model.config)}: {count_parameters(self.model):,} parameters")
         epochs = total_steps // steps_per_epoch
         notice(f"steps       {epochs} epochs of {steps_per_epoch:,}, on {self.device} in {_precision(self.bf16)}")
-
-    def _word_dropout(self) -> tuple[Tensor | None, int]:
-        """Gives the probability of each id to be replaced in training, float (V,), and what replaces it."""
-        settings, tokenizer = self.config.optimization, self.classifier.tokenizer
-        tokens = {role: token_id(tokenizer, token) for role, token in roles(tokenizer).items()}
-        unk_token_id = tokens.pop("unk", 0)
-        if not settings.word_dropout and not settings.rare_word_dropout:
-            return None, unk_token_id
-        counts = torch.bincount(torch.cat(self.train.input_ids), minlength=self.model.config.vocab_size)
-        special = list(tokens.values())
-        rates = drop_probabilities(counts, settings.word_dropout, settings.rare_word_dropout, special)
-        return rates.to(self.device), unk_token_id
 
 
 class MaskedLMTask:

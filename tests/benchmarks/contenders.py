@@ -34,7 +34,7 @@ from src.utils.device import set_up_arithmetic
 from src.utils.options import with_options
 
 # What is left out, since peers have no such things.
-NO_EXTRAS = {"word_dropout": 0.0, "rare_word_dropout": 0.0, "label_smoothing": 0.0, "classifier_dropout": 0.1}
+NO_EXTRAS = {"word_dropout": 0.0, "label_smoothing": 0.0, "classifier_dropout": 0.1}
 NO_EXTRAS |= {"hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.0}
 # Of the very first batches PyTorch and its kernels have to warm up.
 WARM_UP = 3
@@ -111,7 +111,7 @@ class OursInTraining(Contender):
         recipe: its `--recipe`.
     """
 
-    def __init__(self, work: Work, batch_size: int = 32, recipe: str = "finetune"):
+    def __init__(self, work: Work, batch_size: int = 32, recipe: str | None = "finetune"):
         super().__init__(work)
         self.batch_size = batch_size
         options = resolve(recipe, None) | NO_EXTRAS | {"model_name_or_path": str(work.folder), "device": work.device}

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from src.data.masking import NOT_MASKED, Masking
+from src.data.masking import NOT_MASKED, Masking, drop_words
 from tests.training.tiny_pretraining import generator, leaves_global_random_numbers_alone, masking
 
 both = pytest.mark.parametrize("always", [False, True], ids=["80-10-10", "always"])
@@ -113,3 +113,16 @@ def test_without_a_generator_pytorchs_seed_decides_and_every_call_masks_anew() -
         found.append([torch.stack(masking(0.3)(ids)) for _ in range(2)])
     assert torch.equal(found[0][0], found[1][0]) and torch.equal(found[0][1], found[1][1])
     assert not torch.equal(found[0][0], found[0][1])
+
+
+def test_words_are_dropped_at_the_rate_but_special_ones_stay() -> None:
+    torch.manual_seed(0)
+    ids = torch.randint(0, 99, (1000, 100))
+    special = ids < 5
+    found = drop_words(ids, 0.3, range(5), unk_token_id=1)
+    assert torch.equal(found[special], ids[special])
+    assert ((found == ids) | (found == 1)).all()
+    count = int((~special).sum())
+    deviation = (0.3 * 0.7 * count) ** 0.5
+    assert abs(int((found != ids).sum()) - 0.3 * count) < 5 * deviation
+    assert torch.equal(drop_words(ids, 0.0, range(5), 1), ids)

@@ -21,7 +21,7 @@ PATIENCE = 600.0  # seconds
 # Whatever draws, averages or is chosen, so that a resumed run has the most to remember. 9 steps an epoch, 2 epochs.
 TRAIN = (
     *("--epochs", "2", "--batch-size", "4", "--save-every", "2", "--evaluate-every", "5", "--keep", "best"),
-    *("--word-dropout", "0.2", "--rare-word-dropout", "0.5", "--hidden-dropout-prob", "0.1", "--ema-decay", "0.9"),
+    *("--word-dropout", "0.2", "--hidden-dropout-prob", "0.1", "--ema-decay", "0.9"),
     *("--learning-rate", "3e-3", "--initializer-range", "0.2", "--min-frequency", "1", *SMALL),
 )
 PRETRAIN = tuple(

@@ -45,7 +45,6 @@ SETTINGS: dict[str, Any] = {
     "classifier_dropout": 0.1,
     "label_smoothing": 0.0,
     "word_dropout": 0.0,
-    "rare_word_dropout": 0.0,
     "ema_decay": 0.0,
     "tokenizer": "wordlevel",
     "min_frequency": 2,
@@ -59,7 +58,6 @@ NO_DROPOUT: dict[str, Any] = {
 }
 ALL_RANDOMNESS: dict[str, Any] = {
     "word_dropout": 0.2,
-    "rare_word_dropout": 0.5,
     "ema_decay": 0.9,
     "label_smoothing": 0.1,
     "gradient_accumulation_steps": 2,

@@ -56,7 +56,6 @@ REFUSED: list[tuple[Any, str, tuple[Any, ...]]] = [
     (OptimizerConfig, "layer_decay", (0.0, 1.1, NAN)),
     (OptimizationConfig, "epochs batch_size", AT_LEAST_1),
     (OptimizationConfig, "freeze_layers", NOT_NEGATIVE),
-    (OptimizationConfig, "rare_word_dropout", NOT_BELOW_0),
     (OptimizationConfig, "label_smoothing word_dropout", BELOW_1),
     (PretrainingConfig, "max_steps batch_size", AT_LEAST_1),
     (PretrainingConfig, "minutes", (0.0, float("inf"), NAN)),
