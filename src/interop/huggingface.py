@@ -11,7 +11,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from src.interop.configs import from_hugging_face_config, to_hugging_face_config
-from src.interop.key_tables import canonical_names, their_names, to_hugging_face
+from src.interop.key_tables import canonical_names, their_name, to_hugging_face
 from src.interop.tokenizer_files import ReadingSettings, read_settings, read_tokenizer, save_tokenizer
 from src.interop.weights import filled, read_tensors
 from src.model.bert import BertForMaskedLM, BertForSequenceClassification
@@ -69,7 +69,7 @@ def load_masked_lm(folder: Path) -> MaskedLanguageModel:
     config, _ = _read_config(folder)
     tokenizer = read_tokenizer(folder, config.vocab_size)
     state = from_checkpoint(folder, config)
-    if their_names("masked_lm.transform.weight", config.model_type)[0] not in state:
+    if their_name("masked_lm.transform.weight", config.model_type) not in state:
         raise CheckpointError(f"{folder / WEIGHTS} holds no masked-language-model head; name a pre-trained checkpoint")
     model = filled(lambda: BertForMaskedLM(config), config, state, folder / WEIGHTS)
     return MaskedLanguageModel(model.eval(), tokenizer, min(read_settings(folder).seq_len, config.longest_sequence))
@@ -149,7 +149,7 @@ def from_checkpoint(folder: Path, config: BertConfig) -> dict[str, Tensor]:
 def _build(
     config: BertConfig, state: dict[str, Tensor], labels: Sequence[str], path: Path
 ) -> BertForSequenceClassification:
-    classifier = state.get(their_names("classifier.weight", config.model_type)[0])
+    classifier = state.get(their_name("classifier.weight", config.model_type))
     if classifier is None:
         raise CheckpointError(f"{path} holds no classifier; fine-tune this encoder first with python -m src.train")
     if classifier.ndim != 2 or not len(classifier):

@@ -13,7 +13,7 @@ from src.data import hub
 from src.data.tokenizer import prepend_plain_text_normalizer
 from src.interop.configs import from_hugging_face_config
 from src.interop.huggingface import CONFIG, WEIGHTS, Classifier, MaskedLanguageModel, from_checkpoint
-from src.interop.key_tables import from_hugging_face, their_names
+from src.interop.key_tables import from_hugging_face, their_name
 from src.interop.tokenizer_files import read_tokenizer
 from src.interop.weights import Model, finite, refuse_what_does_not_fit
 from src.model.bert import BertForMaskedLM, BertForSequenceClassification
@@ -208,7 +208,7 @@ def _filled(
     if not keep_classifier or not {"classifier.weight", "classifier.bias"} <= set(found):
         found = {key: tensor for key, tensor in found.items() if not key.startswith("classifier.")}
     model.load_state_dict(finite(found, where), strict=False)
-    mapped = {name for key in found for name in their_names(key, family)}
-    initialised = [name for key in parameters if key not in found for name in their_names(key, family)]
+    mapped = {their_name(key, family) for key in found}
+    initialised = [their_name(key, family) for key in parameters if key not in found]
     unused = sorted(name for name in checkpoint if name not in mapped)
     return model, LoadReport(sorted(mapped), initialised, unused)

@@ -10,7 +10,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from src.interop.key_tables import from_hugging_face, their_names
+from src.interop.key_tables import from_hugging_face, their_name
 from src.model.bert import BertForMaskedLM, BertForSequenceClassification
 from src.utils.config import BertConfig
 from src.utils.errors import CheckpointError
@@ -91,7 +91,7 @@ def refuse_what_does_not_fit(
     wanted = {key: parameter for key, parameter in parameters.items() if key.startswith(part)}
     found = from_hugging_face({name: tensor.to("meta") for name, tensor in state.items()}, wanted, config.model_type)
     for key, parameter in wanted.items():
-        theirs = " + ".join(their_names(key, config.model_type))
+        theirs = their_name(key, config.model_type)
         if key not in found:
             raise CheckpointError(f"{path} lacks {theirs}, shape {tuple(parameter.shape)}; is config.json its own?")
         if found[key].shape != parameter.shape:
@@ -99,9 +99,8 @@ def refuse_what_does_not_fit(
                 f"{path}: {theirs} has shape {tuple(found[key].shape)}, config.json makes it {tuple(parameter.shape)}; "
                 "restore the pair that was saved together"
             )
-        for name in their_names(key, config.model_type):
-            if not state[name].is_floating_point():
-                raise CheckpointError(f"{path}: {name} holds {state[name].dtype}, no fractions; save it as float32")
+        if not state[theirs].is_floating_point():
+            raise CheckpointError(f"{path}: {theirs} holds {state[theirs].dtype}, no fractions; save it as float32")
 
 
 def finite(found: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
@@ -117,8 +116,8 @@ def finite(found: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
 
 
 def _refuse_missing(key: str, config: BertConfig, state: Iterable[str], path: Path) -> None:
-    if missing := [name for name in their_names(key, config.model_type) if name not in state]:
+    if (name := their_name(key, config.model_type)) not in state:
         raise CheckpointError(
-            f"{path} lacks {missing[0]}, which config.json says is there ({config.num_hidden_layers} layers of "
+            f"{path} lacks {name}, which config.json says is there ({config.num_hidden_layers} layers of "
             f"{config.hidden_size}); is config.json its own?"
         )

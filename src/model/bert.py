@@ -1,18 +1,18 @@
-"""BERT itself and what stands on it: the pooler, the sentence classifier and the masked-language-model head."""
+"""BERT, and what is put on top of it.
 
-from collections.abc import Callable
+BERT is the encoder alone: each of its vectors has seen the words on both sides. Pre-training hides some tokens and
+lets the masked-language-model head name them, which needs no labels. Fine-tuning replaces that head by a classifier
+that reads the vector of the first token, [CLS] (Devlin et al. 2019, sections 3 and 4.1).
+"""
+
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from src.model.attention import MultiHeadAttention
-from src.model.dropout import Dropout
 from src.model.embedding import BertEmbedding
-from src.model.encoder import Encoder, EncoderLayer
-from src.model.feed_forward import FeedForward
-from src.model.positional_encoding import LearnedPositionalEncoding, SinusoidalPositionalEncoding
+from src.model.encoder import Encoder
 from src.utils.config import BertConfig
 
 
@@ -23,8 +23,8 @@ class BertOutput:
     With `only_cls`, the last ones are of one token: (B, 1, D) and (B, H, 1, T).
     """
 
-    hidden_states: list[Tensor]  # num_hidden_layers + 1 of (B, T, D), embeddings first
-    attentions: list[Tensor]  # num_hidden_layers of (B, H, T, T), or empty
+    hidden_states: list[Tensor]  # L + 1 of (B, T, D), embeddings first
+    attentions: list[Tensor]  # L of (B, H, T, T), or empty
 
     @property
     def last_hidden_state(self) -> Tensor:
@@ -41,29 +41,8 @@ class Bert(nn.Module):
 
     def __init__(self, config: BertConfig):
         super().__init__()
-        D, eps, dropout = config.hidden_size, config.layer_norm_eps, config.hidden_dropout_prob
-        positional_encoding = {"learned": LearnedPositionalEncoding, "sinusoidal": SinusoidalPositionalEncoding}
-        self.embedding = BertEmbedding(
-            config.vocab_size,
-            D,
-            config.type_vocab_size,
-            positional_encoding[config.positional_encoding](config.max_position_embeddings, D, config.position_offset),
-            config.pad_token_id,
-            eps,
-            dropout,
-        )
-        self.encoder = Encoder(
-            [
-                EncoderLayer(
-                    MultiHeadAttention(D, config.num_attention_heads, config.attention_probs_dropout_prob),
-                    FeedForward(D, config.intermediate_size),
-                    D,
-                    eps,
-                    dropout,
-                )
-                for _ in range(config.num_hidden_layers)
-            ]
-        )
+        self.embedding = BertEmbedding(config)
+        self.encoder = Encoder(config)
         initialize(self, config.initializer_range)
 
     def forward(
@@ -98,14 +77,13 @@ class Pooler(nn.Module):
     """Reads the sentence off its first token: tanh(W h_[CLS] + b), which is in BERT's code though not in its paper.
 
     Args:
-        hidden_size: D.
-        activation: tanh in BERT and RoBERTa, relu in DistilBERT.
+        config: DistilBERT has relu in place of tanh.
     """
 
-    def __init__(self, hidden_size: int, activation: Callable[[Tensor], Tensor] = torch.tanh):
+    def __init__(self, config: BertConfig):
         super().__init__()
-        self.dense = nn.Linear(hidden_size, hidden_size)
-        self.activation = activation
+        self.dense = nn.Linear(config.hidden_size, config.hidden_size)
+        self.activation = torch.relu if config.model_type == "distilbert" else torch.tanh
 
     def forward(self, last_hidden_state: Tensor) -> Tensor:
         """Maps float (B, T, D), or (B, 1, D), to (B, D)."""
@@ -125,8 +103,8 @@ class BertForSequenceClassification(nn.Module):
         self.config = config
         self.num_labels = num_labels
         self.bert = Bert(config)
-        self.pooler = Pooler(config.hidden_size, torch.relu if config.model_type == "distilbert" else torch.tanh)
-        self.dropout = Dropout(config.classifier_dropout)
+        self.pooler = Pooler(config)
+        self.dropout = nn.Dropout(config.classifier_dropout)
         self.classifier = nn.Linear(config.hidden_size, num_labels)
         initialize(self.pooler, config.initializer_range)
         initialize(self.classifier, config.initializer_range)
@@ -140,20 +118,20 @@ class BertForSequenceClassification(nn.Module):
 
 
 class MaskedLMHead(nn.Module):
-    """Turns hidden states into scores for every token; its matrix is the token embedding (Vaswani et al. 2017, 3.4).
+    """Scores every token of the vocabulary: softmax(u E^T + b), u = LayerNorm(GELU(h W + b')).
+
+    E is the token embedding itself, which so serves twice (Vaswani et al. 2017, section 3.4).
 
     Args:
-        hidden_size: D.
-        vocab_size: V.
-        layer_norm_eps: added to the variance.
+        config: the model's shape.
     """
 
-    def __init__(self, hidden_size: int, vocab_size: int, layer_norm_eps: float):
+    def __init__(self, config: BertConfig):
         super().__init__()
-        self.transform = nn.Linear(hidden_size, hidden_size)
-        self.norm = nn.LayerNorm(hidden_size, eps=layer_norm_eps)
+        self.transform = nn.Linear(config.hidden_size, config.hidden_size)
+        self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         # The decoder is a bias alone, but has a name of its own, as in checkpoints; its matrix comes with `forward`.
-        self.decoder = nn.ParameterDict({"bias": torch.zeros(vocab_size)})
+        self.decoder = nn.ParameterDict({"bias": torch.zeros(config.vocab_size)})
 
     def forward(self, x: Tensor, token_embedding: Tensor) -> Tensor:
         """Maps float (..., D) to logits (..., V), given the token embedding (V, D)."""
@@ -172,7 +150,7 @@ class BertForMaskedLM(nn.Module):
         super().__init__()
         self.config = config
         self.bert = Bert(config)
-        self.masked_lm = MaskedLMHead(config.hidden_size, config.vocab_size, config.layer_norm_eps)
+        self.masked_lm = MaskedLMHead(config)
         initialize(self.masked_lm, config.initializer_range)
 
     def forward(
@@ -201,7 +179,9 @@ class BertForMaskedLM(nn.Module):
 
 
 def initialize(module: nn.Module, std: float) -> None:
-    """Initialises as BERT does: matrices and embeddings normal, biases zero, [PAD] zero; LayerNorm begins as identity.
+    """Initialises matrices and embeddings from a normal distribution, biases and [PAD] with zero.
+
+    As `transformers` does; Google's original code draws from a normal distribution cut off at two standard deviations.
 
     Args:
         module: the module, with everything inside it.

@@ -1,45 +1,41 @@
-"""The encoder: a stack of layers, each attention then feed-forward, each followed by residual and LayerNorm."""
+"""A stack of layers, each attention and then feed-forward.
+
+Both sub-layers only add a correction to what they read, so that gradients reach the lowest layer; LayerNorm after the
+sum keeps the scale from layer to layer ("post-norm", Vaswani et al. 2017, section 3.1):
+
+    x = LayerNorm(x + Dropout(MultiHead(x)))
+    x = LayerNorm(x + Dropout(FFN(x)))
+"""
 
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from src.model.attention import MultiHeadAttention
-from src.model.dropout import Dropout
 from src.model.feed_forward import FeedForward
+from src.utils.config import BertConfig
 
 
 class EncoderLayer(nn.Module):
-    """One layer: x = LayerNorm(x + SubLayer(x)), twice (Vaswani et al. 2017, section 3.1, "post-norm").
+    """One layer: the two equations above.
 
     Args:
-        attention: the first sub-layer.
-        feed_forward: the second sub-layer.
-        hidden_size: D.
-        layer_norm_eps: added to the variance.
-        dropout: probability, on each sub-layer's output (section 5.4).
+        config: the model's shape.
     """
 
-    def __init__(
-        self,
-        attention: MultiHeadAttention,
-        feed_forward: FeedForward,
-        hidden_size: int,
-        layer_norm_eps: float,
-        dropout: float,
-    ):
+    def __init__(self, config: BertConfig):
         super().__init__()
-        self.attention = attention
-        self.attention_norm = nn.LayerNorm(hidden_size, eps=layer_norm_eps)
-        self.feed_forward = feed_forward
-        self.feed_forward_norm = nn.LayerNorm(hidden_size, eps=layer_norm_eps)
-        self.dropout = Dropout(dropout)
+        self.attention = MultiHeadAttention(config)
+        self.attention_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.feed_forward = FeedForward(config)
+        self.feed_forward_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.dropout = nn.Dropout(config.hidden_dropout_prob)
 
     def forward(
         self, x: Tensor, mask: Tensor | None = None, return_weights: bool = False, only_cls: bool = False
     ) -> tuple[Tensor, Tensor | None]:
         """Maps float (B, T, D) to (B, T, D), and to the attention weights (B, H, T, T) if asked for.
 
-        With `only_cls`, all of this for the first token alone, which still attends to all: (B, 1, D) and (B, H, 1, T).
+        With `only_cls`, for the first token alone, which still attends to all: (B, 1, D) and (B, H, 1, T).
         """
         attended, weights = self.attention(x, mask, return_weights, only_cls)  # (B, T, D)
         x = x[:, :1] if only_cls else x
@@ -49,16 +45,16 @@ class EncoderLayer(nn.Module):
 
 
 class Encoder(nn.Module):
-    """A stack of encoder layers.
+    """The stack of all layers.
 
     Args:
-        layers: the layers, first to last.
+        config: the model's shape.
     """
 
-    def __init__(self, layers: list[EncoderLayer]):
+    def __init__(self, config: BertConfig):
         super().__init__()
-        self.layers = nn.ModuleList(layers)
-        self.gradient_checkpointing = False  # in training, compute each layer again on the way back: saves memory
+        self.layers = nn.ModuleList(EncoderLayer(config) for _ in range(config.num_hidden_layers))
+        self.gradient_checkpointing = False  # in training, compute each layer again in the backward pass: saves memory
 
     def compile_layers(self) -> None:
         """Compiles the layers, all of which share the code that `torch.compile` makes of one."""
@@ -77,8 +73,8 @@ class Encoder(nn.Module):
             only_cls: let the last layer compute its first token alone, where nothing else is read.
 
         Returns:
-            The hidden states, `num_hidden_layers + 1` of shape (B, T, D), embeddings first, and the weights of each
-            layer, shape (B, H, T, T), if asked for; of the last layer (B, 1, D) and (B, H, 1, T) with `only_cls`.
+            The hidden states, L + 1 of shape (B, T, D), embeddings first, and the weights of each layer, shape
+            (B, H, T, T), if asked for; of the last layer (B, 1, D) and (B, H, 1, T) with `only_cls`.
         """
         hidden_states, all_weights = [x], []
         for number, layer in enumerate(self.layers, start=1):

@@ -1,23 +1,31 @@
-"""The position-wise feed-forward network (Vaswani et al. 2017, section 3.3), with GELU in place of ReLU."""
+"""What a token makes of what it has read.
+
+Attention only mixes values linearly. This network works on each token by itself, in a wider space, and is where most of
+a layer's parameters are (Vaswani et al. 2017, section 3.3, with GELU in place of ReLU):
+
+    FFN(x) = GELU(x W_1 + b_1) W_2 + b_2
+
+GELU(z) = z Phi(z) is the exact one, with the normal distribution's Phi (Hendrycks & Gimpel 2016), as in `transformers`;
+Google's original code approximates it by tanh.
+"""
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from src.utils.config import BertConfig
+
 
 class FeedForward(nn.Module):
-    """Computes FFN(x) = GELU(x W1 + b1) W2 + b2 for each token by itself.
-
-    GELU is the exact one, x * Phi(x) with the error function (Hendrycks & Gimpel 2016), as in BERT.
+    """The position-wise feed-forward network.
 
     Args:
-        hidden_size: D.
-        intermediate_size: F_.
+        config: the model's shape.
     """
 
-    def __init__(self, hidden_size: int, intermediate_size: int):
+    def __init__(self, config: BertConfig):
         super().__init__()
-        self.expand = nn.Linear(hidden_size, intermediate_size)
-        self.contract = nn.Linear(intermediate_size, hidden_size)
+        self.expand = nn.Linear(config.hidden_size, config.intermediate_size)
+        self.contract = nn.Linear(config.intermediate_size, config.hidden_size)
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps float (B, T, D) to (B, T, D)."""

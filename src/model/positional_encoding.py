@@ -1,58 +1,61 @@
-"""Where a token stands: attention sees a set, so every position adds a vector of its own."""
+"""Where a token stands.
+
+Attention treats a sentence as a set: reorder the tokens, and it computes the same vectors in another order. So a vector
+that depends on the position alone is added to each token. BERT learns one for each position; the first Transformer
+used fixed sine waves, in which every dimension oscillates at its own frequency (Vaswani et al. 2017, section 3.5).
+"""
 
 import torch
 from torch import Tensor, nn
 
+from src.utils.config import BertConfig
+
 
 class LearnedPositionalEncoding(nn.Embedding):
-    """One trained vector a position, as in BERT (Devlin et al. 2019, figure 2).
+    """One learned vector for each position (Devlin et al. 2019, figure 2).
 
     Args:
-        max_position_embeddings: rows of the table; no position may reach it.
-        hidden_size: D.
-        offset: row of the first position; RoBERTa leaves the rows up to its padding id unused.
+        config: its `position_offset` is the row of the first position; RoBERTa leaves rows before it unused.
     """
 
-    def __init__(self, max_position_embeddings: int, hidden_size: int, offset: int = 0):
-        super().__init__(max_position_embeddings, hidden_size)
-        self.offset = offset
+    def __init__(self, config: BertConfig):
+        super().__init__(config.max_position_embeddings, config.hidden_size)
+        self.offset = config.position_offset
 
     def forward(self, length: int) -> Tensor:  # type: ignore[override]  # a length, not ids: positions are 0 .. T-1
         """Returns the vectors of positions 0 .. length-1, shape (T, D).
 
         Raises:
-            IndexError: a position lies beyond the table.
+            IndexError: a position is outside the table.
         """
         return _rows(self.weight, self.offset, length)
 
 
 class SinusoidalPositionalEncoding(nn.Module):
-    """The fixed table of sines and cosines of Vaswani et al. 2017, section 3.5.
+    """The fixed table of sine waves (Vaswani et al. 2017, section 3.5).
 
     Args:
-        max_position_embeddings: rows of the table.
-        hidden_size: D, even.
-        offset: row of the first position.
+        config: `hidden_size` is even.
     """
 
     weight: Tensor
 
-    def __init__(self, max_position_embeddings: int, hidden_size: int, offset: int = 0):
+    def __init__(self, config: BertConfig):
         super().__init__()
-        self.offset = offset
-        self.register_buffer("weight", sinusoidal_table(max_position_embeddings, hidden_size))
+        self.offset = config.position_offset
+        self.register_buffer("weight", sinusoidal_table(config.max_position_embeddings, config.hidden_size))
 
     def forward(self, length: int) -> Tensor:
         """Returns the vectors of positions 0 .. length-1, shape (T, D).
 
         Raises:
-            IndexError: a position lies beyond the table.
+            IndexError: a position is outside the table.
         """
         return _rows(self.weight, self.offset, length)
 
 
 def sinusoidal_table(positions: int, hidden_size: int) -> Tensor:
-    """Computes PE(pos, 2i) = sin(pos / 10000^(2i/D)) and PE(pos, 2i+1) = cos(same) (Vaswani et al. 2017, section 3.5).
+    """Computes PE(pos, 2i) = sin(pos / 10000^(2i/D)) and PE(pos, 2i+1) = cos(pos / 10000^(2i/D)).
 
     Args:
         positions: number of rows.
@@ -69,7 +72,6 @@ def sinusoidal_table(positions: int, hidden_size: int) -> Tensor:
 
 def _rows(table: Tensor, offset: int, length: int) -> Tensor:
     if offset + length > len(table):
-        raise IndexError(
-            f"position {offset + length - 1} lies beyond max_position_embeddings = {len(table)}; shorten the input"
-        )
+        last, size = offset + length - 1, len(table)
+        raise IndexError(f"position {last} is outside max_position_embeddings = {size}; shorten the input")
     return table[offset : offset + length]

@@ -429,8 +429,11 @@ class TorchEncoder(nn.Module):
         own: Any = ours.bert.encoder.layers
         for theirs, layer_of_ours in zip(self.encoder.layers, own, strict=True):
             state = layer_of_ours.state_dict()
+            for kind in ("weight", "bias"):  # PyTorch's layer has the three in one matrix
+                parts = [state[f"attention.{part}.{kind}"] for part in ("query", "key", "value")]
+                state[f"attention.in_proj_{kind}"] = torch.cat(parts)
             names = {
-                "self_attn.in_proj_": "attention.query_key_value.",
+                "self_attn.in_proj_": "attention.in_proj_",
                 "self_attn.out_proj.": "attention.output.",
                 "linear1.": "feed_forward.expand.",
                 "linear2.": "feed_forward.contract.",

@@ -32,11 +32,11 @@ MINUS = "\u2212"
 class Head:
     """What one head of one layer computes."""
 
-    query: Tensor  # (T, K)
-    key: Tensor  # (T, K)
-    value: Tensor  # (T, K)
+    query: Tensor  # (T, D_h)
+    key: Tensor  # (T, D_h)
+    value: Tensor  # (T, D_h)
     weights: Tensor  # (T, T)
-    context: Tensor  # (T, K)
+    context: Tensor  # (T, D_h)
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Walk:
         config = self.model.config
         B, T = self.input_ids.shape
         D, H = config.hidden_size, config.num_attention_heads
-        sizes = {"B": B, "T": T, "D": D, "H": H, "K": D // H, "F_": config.intermediate_size}
+        sizes = {"B": B, "T": T, "D": D, "H": H, "D_h": D // H, "F_": config.intermediate_size}
         return sizes | {"V": config.vocab_size, "C": self.model.num_labels}
 
 
@@ -94,7 +94,11 @@ def _summands(bert: Bert, input_ids: Tensor) -> dict[str, Tensor]:
 def _head(bert: Bert, x: Tensor) -> Head:
     layer = bert.encoder.layers[LAYER - 1]
     assert isinstance(layer, EncoderLayer)
-    query, key, value = layer.attention._of_all(x)  # 3 of (1, H, T, K)
+    attention = layer.attention
+    projected = (attention.query(x), attention.key(x), attention.value(x))  # 3 of (1, T, D)
+    query, key, value = (
+        part.unflatten(-1, (attention.num_heads, -1)).transpose(1, 2) for part in projected
+    )  # 3 of (1, H, T, D_h)
     context, weights = scaled_dot_product_attention(query, key, value)
     return Head(*(part[0, HEAD - 1] for part in (query, key, value, weights, context)))
 

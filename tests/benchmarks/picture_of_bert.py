@@ -118,20 +118,20 @@ def _draw_logits(page: Page, found: Walk, y: float) -> None:
 
 
 def _draw_head(page: Page, found: Walk) -> None:
-    T, K = found.sizes["T"], found.sizes["K"]
+    T, D_h = found.sizes["T"], found.sizes["D_h"]
     head, height = found.head, 11 * T
     page.box(ZOOM - 30, 108, 2, HEIGHT - 108 - MARGIN, LINE)
     page.text((ZOOM, 130), f"Layer {LAYER}, head {HEAD} of {found.sizes['H']}", 16, weight="bold")
-    page.text((ZOOM, 160), f"queries, keys, values: (T, K) = {T} \u00d7 {K} each", SMALL, color=GREY)
+    page.text((ZOOM, 160), f"queries, keys, values: (T, D_h) = {T} \u00d7 {D_h} each", SMALL, color=GREY)
     for column, (name, part) in enumerate({"Q": head.query, "K": head.key, "V": head.value}.items()):
         left = ZOOM + 24 + column * 162
         page.text((left - 22, 186 + height / 2), name, TEXT, weight="bold")
         _picture(page, part, (left, 186, 128, height))
-    page.text((ZOOM, 306), "weights = softmax(Q K\u1d40 / \u221aK), (T, T), in %", TEXT, weight="bold")
+    page.text((ZOOM, 306), "weights = softmax(Q K\u1d40 / \u221aD_h), (T, T), in %", TEXT, weight="bold")
     page.text((ZOOM, 330), "a row: whom a token attends to", SMALL, color=GREY)
     _draw_weights(page, found.tokens, found.tokens, head.weights, 426)
     y = 426 + ROW * T + 40
-    page.text((ZOOM, y), "weights times V, (T, K)", TEXT, weight="bold")
+    page.text((ZOOM, y), "weights times V, (T, D_h)", TEXT, weight="bold")
     _picture(page, head.context, (WEIGHTS, y + 22, SQUARE * T, height))
 
 

@@ -136,28 +136,17 @@ def test_a_missing_tensor_is_named_with_its_shape(tmp_path: Path) -> None:
     saved(tmp_path)
     edit_weights(tmp_path, lambda state: {key: tensor for key, tensor in state.items() if key != name})
     message = refusal(tmp_path)
-    assert name in message and f"({3 * D}, {D})" in message
-
-
-QUERY, KEY, VALUE = (f"bert.encoder.layer.1.attention.self.{part}.bias" for part in ("query", "key", "value"))
+    assert name in message and f"({D}, {D})" in message
 
 
 @pytest.mark.parametrize(
-    ("changed", "other", "ours"),
-    [
-        (["classifier.bias"], (C + 1,), (C,)),
-        ([QUERY], (D + 1,), (D,)),
-        ([QUERY, KEY, VALUE], (D + 1,), (3 * D,)),  # they agree with each other only
-    ],
+    ("name", "ours"), [("classifier.bias", (C,)), ("bert.encoder.layer.1.attention.self.query.bias", (D,))]
 )
-def test_a_wrong_shape_is_named_with_both_shapes(
-    changed: list[str], other: tuple[int, ...], ours: tuple[int, ...], tmp_path: Path
-) -> None:
+def test_a_wrong_shape_is_named_with_both_shapes(name: str, ours: tuple[int, ...], tmp_path: Path) -> None:
     saved(tmp_path)
-    edit_weights(tmp_path, lambda state: state | {name: torch.zeros(other) for name in changed})
-    stacked = (3 * other[0],) if len(changed) == 3 else other
+    edit_weights(tmp_path, lambda state: state | {name: torch.zeros(ours[0] + 1)})
     message = refusal(tmp_path)
-    assert all(part in message for part in (*changed, str(stacked), str(ours)))
+    assert all(part in message for part in (name, str((ours[0] + 1,)), str(ours)))
 
 
 def test_a_pickle_is_refused_with_the_way_out(tmp_path: Path) -> None:

@@ -2,10 +2,10 @@ import pytest
 import torch
 from torch import nn
 
-from src.interop.key_tables import canonical_names, from_hugging_face, their_names, to_hugging_face
+from src.interop.key_tables import canonical_names, from_hugging_face, their_name, to_hugging_face
 from src.model.bert import BertForMaskedLM, BertForSequenceClassification
 from src.utils.errors import CheckpointError
-from tests.interop.peers import FAMILIES, LAYERS, C, D, our_config, randomized, their_model
+from tests.interop.peers import FAMILIES, C, D, our_config, randomized, their_model
 
 HEADS = ("classifier", "masked_lm")
 
@@ -31,30 +31,14 @@ def test_the_table_names_exactly_the_parameters_of_transformers_and_is_invertibl
         assert torch.equal(back[name], tensor), name
 
 
-def test_query_key_and_value_are_stacked_in_that_order() -> None:
-    ours = f"bert.encoder.layers.{LAYERS - 1}.attention.query_key_value.weight"
-    names = their_names(ours, "bert")
-    prefix = f"bert.encoder.layer.{LAYERS - 1}.attention.self"
-    assert names == (f"{prefix}.query.weight", f"{prefix}.key.weight", f"{prefix}.value.weight")
-    parts = {name: torch.full((D, D), float(i)) for i, name in enumerate(names)}
-    stacked = from_hugging_face(parts, [ours], "bert")[ours]
-    assert stacked[:, 0].tolist() == [0.0] * D + [1.0] * D + [2.0] * D
-
-
 def test_layer_number_of_two_digits_is_kept_whole() -> None:
-    theirs = ("distilbert.transformer.layer.11.sa_layer_norm.bias",)
-    assert their_names("bert.encoder.layers.11.attention_norm.bias", "distilbert") == theirs
+    theirs = "distilbert.transformer.layer.11.sa_layer_norm.bias"
+    assert their_name("bert.encoder.layers.11.attention_norm.bias", "distilbert") == theirs
 
 
 def test_written_tensors_are_contiguous() -> None:
-    state = {"bert.encoder.layers.0.attention.query_key_value.weight": torch.randn(D, 3 * D).T}
+    state = {"bert.encoder.layers.0.attention.query.weight": torch.randn(D, 3 * D).T}
     assert all(tensor.is_contiguous() for tensor in to_hugging_face(state, "bert").values())
-
-
-def test_incomplete_stack_is_not_found() -> None:
-    ours = "bert.encoder.layers.0.attention.query_key_value.bias"
-    query, key, _ = their_names(ours, "bert")
-    assert from_hugging_face({query: torch.zeros(D), key: torch.zeros(D)}, [ours], "bert") == {}
 
 
 def test_old_names_become_the_current_ones() -> None:

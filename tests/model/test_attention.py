@@ -6,21 +6,21 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from src.model.attention import MultiHeadAttention, scaled_dot_product_attention
-from tests.model.tiny import B, D, H, T, padding_mask, random_states, randomized
+from tests.model.tiny import B, D, H, T, padding_mask, random_states, randomized, tiny_config
 
-K = D // H
+D_H = D // H
 MASKS = [None, padding_mask()[:, None, None, :]]
 masked_or_not = pytest.mark.parametrize("mask", MASKS, ids=["unmasked", "masked"])
 readable_or_fused = pytest.mark.parametrize("return_weights", [True, False], ids=["readable", "fused"])
 
 
 def attention(dropout: float = 0.0) -> MultiHeadAttention:
-    module: MultiHeadAttention = randomized(MultiHeadAttention(D, H, dropout))
+    module: MultiHeadAttention = randomized(MultiHeadAttention(tiny_config(attention_probs_dropout_prob=dropout)))
     return module
 
 
 def random_heads(seed: int) -> tuple[Tensor, Tensor, Tensor]:
-    q, k, v = torch.randn(3, B, H, T, K, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+    q, k, v = torch.randn(3, B, H, T, D_H, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
     return q, k, v
 
 
@@ -51,9 +51,11 @@ def test_equation_is_softmax_of_scaled_products_times_values(mask: Tensor | None
 @masked_or_not
 def test_multi_head_attention_equals_that_of_pytorch(mask: Tensor | None) -> None:
     ours, x = attention(), random_states()
-    stacked, output, tokens = ours.query_key_value, ours.output, x.transpose(0, 1)  # (T, B, D)
+    output, tokens = ours.output, x.transpose(0, 1)  # (T, B, D)
+    three = (ours.query, ours.key, ours.value)
+    weight, bias = torch.cat([one.weight for one in three]), torch.cat([one.bias for one in three])
     expected, expected_weights = F.multi_head_attention_forward(
-        tokens, tokens, tokens, D, H, stacked.weight, stacked.bias, None, None, False, 0.0, output.weight,
+        tokens, tokens, tokens, D, H, weight, bias, None, None, False, 0.0, output.weight,
         output.bias, training=False, key_padding_mask=None if mask is None else ~padding_mask(),
         average_attn_weights=False,
     )  # fmt: skip

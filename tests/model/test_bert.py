@@ -64,7 +64,7 @@ def test_output_holds_the_embeddings_all_layers_and_the_attentions_asked_for() -
 
 @torch.no_grad()
 def test_pooler_is_tanh_of_a_linear_map_of_the_first_token() -> None:
-    pooler, x = randomized(Pooler(D)), torch.randn(B, T, D, generator=torch.Generator().manual_seed(0))
+    pooler, x = randomized(Pooler(tiny_config())), torch.randn(B, T, D, generator=torch.Generator().manual_seed(0))
     expected = torch.tanh(x[:, 0] @ pooler.dense.weight.T + pooler.dense.bias)
     torch.testing.assert_close(pooler(x), expected, rtol=0, atol=1e-6)
 
@@ -97,7 +97,7 @@ def test_matrices_start_normal_biases_at_zero_layer_norms_as_identity(head: Call
     assert model.bert.embedding.token.weight[3].eq(0).all()
     matrices = [name for name, parameter in model.named_parameters() if parameter.dim() == 2]
     ones = [name for name, _ in model.named_parameters() if name.endswith("norm.weight")]
-    assert len(matrices) == 3 + 4 * LAYERS + (1 if masked_lm else 2) and len(ones) == 1 + 2 * LAYERS + masked_lm
+    assert len(matrices) == 3 + 6 * LAYERS + (1 if masked_lm else 2) and len(ones) == 1 + 2 * LAYERS + masked_lm
     for name, parameter in model.named_parameters():
         if name in matrices:
             drawn = parameter.detach()[parameter.any(dim=1)]  # without [PAD]
@@ -113,7 +113,7 @@ def test_presets_have_the_published_numbers_of_parameters() -> None:
     for name in PARAMETERS:
         config = replace(BertConfig(), **PRESETS[name])
         with torch.device("meta"):  # counts without allocating
-            modules = (Bert(config), Pooler(config.hidden_size))
+            modules = (Bert(config), Pooler(config))
         counts[name] = sum(p.numel() for module in modules for p in module.parameters())
     assert counts == PARAMETERS
 

@@ -3,15 +3,14 @@ import torch
 import torch.nn.functional as F
 
 from src.model.embedding import BertEmbedding
-from src.model.positional_encoding import LearnedPositionalEncoding
-from tests.model.tiny import EPS, POSITIONS, B, D, T, V, padding_mask, randomized, segments, token_ids
+from tests.model.tiny import EPS, B, D, T, V, padding_mask, randomized, segments, tiny_config, token_ids
 
 PAD, SEGMENTS = 3, 2
 
 
 def embedding(type_vocab_size: int = SEGMENTS, dropout: float = 0.0) -> BertEmbedding:
-    positions = LearnedPositionalEncoding(POSITIONS, D)
-    module: BertEmbedding = randomized(BertEmbedding(V, D, type_vocab_size, positions, PAD, EPS, dropout))
+    config = tiny_config(type_vocab_size=type_vocab_size, pad_token_id=PAD, hidden_dropout_prob=dropout)
+    module: BertEmbedding = randomized(BertEmbedding(config))
     return module
 
 
@@ -39,7 +38,7 @@ def test_missing_token_types_mean_segment_zero_in_values_and_gradients() -> None
 
 
 def test_padding_row_starts_at_zero_and_gets_no_gradient() -> None:
-    fresh = BertEmbedding(V, D, SEGMENTS, LearnedPositionalEncoding(POSITIONS, D), PAD, EPS, 0.0)
+    fresh = BertEmbedding(tiny_config(type_vocab_size=SEGMENTS, pad_token_id=PAD))
     assert fresh.token.weight[PAD].eq(0).all()
     ids = token_ids().masked_fill(~padding_mask(), PAD)
     fresh(ids).pow(3).sum().backward()

@@ -1,16 +1,16 @@
+import re
+
 import pytest
 import torch
 from torch import Tensor, nn
 
-from src.model.attention import MultiHeadAttention
 from src.model.encoder import Encoder, EncoderLayer
-from src.model.feed_forward import FeedForward
-from tests.model.tiny import EPS, F_, LAYERS, B, D, H, T, padding_mask, random_states, randomized
+from tests.model.tiny import EPS, F_, LAYERS, B, D, H, T, padding_mask, random_states, randomized, tiny_config
 
 masked_or_not = pytest.mark.parametrize("masked", [False, True], ids=["unmasked", "masked"])
 
 PYTORCH_NAMES = {
-    "attention.query_key_value.": "self_attn.in_proj_",
+    "attention.in_proj_": "self_attn.in_proj_",
     "attention.output.": "self_attn.out_proj.",
     "attention_norm.": "norm1.",
     "feed_forward.expand.": "linear1.",
@@ -20,7 +20,7 @@ PYTORCH_NAMES = {
 
 
 def layer(dropout: float = 0.0) -> EncoderLayer:
-    return EncoderLayer(MultiHeadAttention(D, H, dropout), FeedForward(D, F_), D, EPS, dropout)
+    return EncoderLayer(tiny_config(attention_probs_dropout_prob=dropout, hidden_dropout_prob=dropout))
 
 
 def pytorch_layer() -> nn.TransformerEncoderLayer:
@@ -35,7 +35,16 @@ def pytorch_name(ours: str) -> str:
 
 
 def copy_parameters(ours: nn.Module, theirs: nn.Module) -> None:
-    theirs.load_state_dict({pytorch_name(name): tensor for name, tensor in ours.state_dict().items()})
+    theirs.load_state_dict({pytorch_name(name): tensor for name, tensor in stacked(ours.state_dict()).items()})
+
+
+def stacked(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Puts queries, keys and values of a layer into one tensor, as PyTorch's layer has them."""
+    found = {name: tensor for name, tensor in tensors.items() if not re.search(r"attention\.(query|key|value)\.", name)}
+    for name in [name for name in tensors if "attention.query." in name]:
+        parts = [tensors[name.replace("query", part)] for part in ("query", "key", "value")]
+        found[name.replace("query.", "in_proj_")] = torch.cat(parts)
+    return found
 
 
 def run(module: nn.Module, masked: bool, ours: bool) -> tuple[Tensor, dict[str, Tensor]]:
@@ -59,20 +68,20 @@ def assert_equal_runs(ours: nn.Module, theirs: nn.Module, masked: bool) -> None:
     output, gradients = run(ours, masked, ours=True)
     expected, expected_gradients = run(theirs, masked, ours=False)
     torch.testing.assert_close(output, expected, rtol=1e-9, atol=1e-9)
-    renamed = {name if name == "input" else pytorch_name(name): gradient for name, gradient in gradients.items()}
+    renamed = {name if name == "input" else pytorch_name(name): gradient for name, gradient in stacked(gradients).items()}
     torch.testing.assert_close(renamed, dict(expected_gradients), rtol=1e-8, atol=1e-9)
 
 
 @masked_or_not
 def test_encoder_and_its_gradients_equal_the_stack_of_pytorch(masked: bool) -> None:
-    ours = randomized(Encoder([layer() for _ in range(LAYERS)]))
+    ours = randomized(Encoder(tiny_config()))
     theirs = nn.TransformerEncoder(pytorch_layer(), LAYERS, enable_nested_tensor=False)
     copy_parameters(ours, theirs)
     assert_equal_runs(ours, theirs, masked)
 
 
 def test_encoder_returns_its_input_the_output_of_each_layer_and_its_weights_when_asked() -> None:
-    ours, x = randomized(Encoder([layer() for _ in range(LAYERS)])), random_states()
+    ours, x = randomized(Encoder(tiny_config())), random_states()
     states, weights = ours(x, return_weights=True)
     assert len(states) == LAYERS + 1 and ours(x)[1] == []
     torch.testing.assert_close(states[0], x)
@@ -120,7 +129,7 @@ def test_gradient_checkpointing_computes_each_layer_again_on_the_way_back(masked
     mask = padding_mask()[:, None, None, :] if masked else None
     gradients = []
     for checkpointing, training, times in ((False, True, 1), (True, True, 2), (True, False, 1)):
-        ours, x = randomized(Encoder([layer() for _ in range(LAYERS)])), random_states().requires_grad_()
+        ours, x = randomized(Encoder(tiny_config())), random_states().requires_grad_()
         assert not ours.gradient_checkpointing
         ours.train(training).gradient_checkpointing = checkpointing
         calls: list[nn.Module] = []

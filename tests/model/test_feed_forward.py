@@ -3,7 +3,7 @@ import math
 import torch
 
 from src.model.feed_forward import FeedForward
-from tests.model.tiny import F_, D, random_states, randomized
+from tests.model.tiny import random_states, randomized, tiny_config
 
 
 def gelu(x: float) -> float:
@@ -11,7 +11,7 @@ def gelu(x: float) -> float:
 
 
 def test_feed_forward_is_two_linear_maps_round_the_exact_gelu() -> None:
-    module: FeedForward = randomized(FeedForward(D, F_)).double()
+    module: FeedForward = randomized(FeedForward(tiny_config())).double()
     x = random_states().double()
     inner = (x @ module.expand.weight.T + module.expand.bias).detach().clone()
     inner.map_(inner, lambda value, _: gelu(value))

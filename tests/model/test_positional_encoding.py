@@ -5,10 +5,16 @@ import torch
 from torch import Tensor
 
 from src.model.positional_encoding import LearnedPositionalEncoding, SinusoidalPositionalEncoding, sinusoidal_table
-from tests.model.tiny import POSITIONS, D, T
+from src.utils.config import BertConfig
+from tests.model.tiny import POSITIONS, D, T, tiny_config
 
 KINDS = [LearnedPositionalEncoding, SinusoidalPositionalEncoding]
 OFFSET = 2
+
+
+def with_offset(offset: int) -> BertConfig:
+    """A shape whose first token uses this row of the position table, as RoBERTa's does for pad_token_id + 1."""
+    return tiny_config(model_type="roberta", pad_token_id=offset - 1) if offset else tiny_config()
 
 
 def literal_table() -> Tensor:
@@ -30,14 +36,14 @@ def test_sinusoidal_table_is_the_formula_of_the_paper() -> None:
 
 
 def test_sinusoidal_encoding_returns_its_first_rows_and_trains_nothing() -> None:
-    encoding = SinusoidalPositionalEncoding(POSITIONS, D)
+    encoding = SinusoidalPositionalEncoding(tiny_config())
     assert torch.equal(encoding(T), sinusoidal_table(POSITIONS, D)[:T])
     assert list(encoding.parameters()) == []
     assert list(encoding.state_dict()) == ["weight"]
 
 
 def test_learned_encoding_returns_its_first_rows_and_trains_only_those() -> None:
-    encoding = LearnedPositionalEncoding(POSITIONS, D)
+    encoding = LearnedPositionalEncoding(tiny_config())
     vectors = encoding(T)
     assert torch.equal(vectors, encoding.weight[:T])
     vectors.sum().backward()
@@ -48,14 +54,14 @@ def test_learned_encoding_returns_its_first_rows_and_trains_only_those() -> None
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_first_token_uses_the_row_of_the_offset(kind: type[LearnedPositionalEncoding]) -> None:
-    encoding = kind(POSITIONS, D, OFFSET)
+    encoding = kind(with_offset(OFFSET))
     assert torch.equal(encoding(T), encoding.weight[OFFSET : OFFSET + T])
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_position_beyond_the_table_is_an_error_that_names_its_size(kind: type[LearnedPositionalEncoding]) -> None:
     for offset in (0, OFFSET):
-        encoding = kind(POSITIONS, D, offset)
+        encoding = kind(with_offset(offset))
         assert len(encoding(POSITIONS - offset)) == POSITIONS - offset
         with pytest.raises(IndexError, match=f"position {POSITIONS} .*max_position_embeddings = {POSITIONS}"):
             encoding(POSITIONS - offset + 1)

@@ -34,12 +34,7 @@ def arrays(tensors: dict[str, Tensor]) -> dict[str, Any]:
 
 def without_key_biases(weights: dict[str, Any]) -> dict[str, Any]:
     """Softmax takes no notice of a bias of all keys: its gradient is rounding, of which AdamW makes whole steps."""
-    D = len(weights["pooler.dense.bias"])
-    found = dict(weights)
-    for name in weights:
-        if name.endswith("query_key_value.bias"):
-            found[name] = np.delete(weights[name], range(D, 2 * D))
-    return found
+    return {name: value for name, value in weights.items() if not name.endswith("attention.key.bias")}
 
 
 def train_and_evaluate(options: dict[str, Any]) -> tuple[list[StepReport], dict[str, Any], dict[str, Any]]:
