@@ -3,8 +3,8 @@
     python -m tests.benchmarks.accuracy --local stanfordnlp/sst2=FOLDER --local stanfordnlp/imdb=FOLDER
 
 Every run is one line of media/accuracy.jsonl; the tables in the READMEs and media/accuracy.png are made from those
-lines alone, so runs may be added one row at a time. Recipes are evaluated on the validation split with their last model,
-ablations on held-out training phrases.
+lines alone, so runs may be added one row at a time. Recipes are evaluated on the validation split with their last
+model, ablations on held-out training phrases.
 """
 
 import argparse

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from src.evaluation.page import DPI, FONT, INK, PAPER, WIDTH, Page
 from src.utils.config import REPOSITORY, SHIPPED_CHECKPOINT
+from tests.benchmarks import readme
 from tests.benchmarks.one_sentence import HEAD, LAYER, MINUS, SENTENCE, Walk, summary, walk
 from tests.benchmarks.pictures import BLUE, GREY, LINE, VERMILLION
-from tests.benchmarks import readme
 
 PICTURE = readme.MEDIA / "bert.png"
 
