@@ -1,4 +1,4 @@
-"""One real sentence through the shipped classifier, with what every step computes: the example of src/model/README.md."""
+"""One real sentence through the shipped classifier, and what every step computes, for src/model/README.md."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
