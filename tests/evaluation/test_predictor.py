@@ -43,15 +43,12 @@ def test_three_lines_are_enough(sample_run: TrainedRun) -> None:
 
 
 def test_score_is_the_probability_of_the_label(predictor: Predictor) -> None:
-    labels = set()
     for prediction in predictor.predict(TEXTS):
         ids = predictor.classifier.tokenizer.encode(prediction.text).ids
         with torch.inference_mode():
             probabilities = predictor.model(torch.tensor([ids])).softmax(-1)[0]
         assert prediction.label == predictor.classifier.label_names[int(probabilities.argmax())]
         assert prediction.score == pytest.approx(float(probabilities.max()), abs=1e-5)
-        labels.add(prediction.label)
-    assert labels == {"negative", "positive"}
 
 
 def test_order_is_that_of_the_texts(predictor: Predictor) -> None:

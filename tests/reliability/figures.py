@@ -1,12 +1,11 @@
-"""The figures of the deep suites: on record in media/, and in README."""
+"""The figures of the deep suites: on record in media/, and in the README here."""
 
 import json
 from collections.abc import Mapping, Sequence
 
-from src.utils.config import REPOSITORY
+from tests.benchmarks.readme import MEDIA, RELIABILITY, write_section
 
-RECORD, README = REPOSITORY / "media" / "reliability.json", REPOSITORY / "README.md"
-BEGIN, END = "<!-- reliability -->\n", "<!-- /reliability -->"
+RECORD = MEDIA / "reliability.json"
 
 Figures = Mapping[str, tuple[int, int]]
 
@@ -18,13 +17,11 @@ def on_record() -> dict[str, tuple[int, int]]:
 
 
 def record(name: str, good: int, tries: int, order: Sequence[str]) -> None:
-    """Puts one suite's figure on record and into README, the suites in their order."""
+    """Puts one suite's figure on record and into the README, the suites in their order."""
     found = on_record() | {name: (good, tries)}
     found = {name: found[name] for name in order if name in found}
     RECORD.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
-    readme = README.read_text(encoding="utf-8")
-    before, rest = readme.split(BEGIN)
-    README.write_text(f"{before}{BEGIN}{table(found)}{END}{rest.split(END)[1]}", encoding="utf-8")
+    write_section(RELIABILITY, "reliability", table(found))
 
 
 def table(found: Figures) -> str:
