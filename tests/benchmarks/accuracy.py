@@ -94,7 +94,7 @@ SAMPLES = {"bundled sample": "--dataset sample"}
 ON_FRONT_PAGE = (
     "naive-Bayes-weighted words, logistic regression",
     "BERT from scratch, default",
-    "BERT from scratch, speedrun",
+    "BERT mini, pre-trained here on reviews",
     "BERT mini, pre-trained here for longer",
     "all-MiniLM-L6-v2",
     "all-MiniLM-L6-v2, on sentences of reviews first",
