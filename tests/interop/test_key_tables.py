@@ -5,7 +5,7 @@ from torch import nn
 from src.interop.key_tables import canonical_names, from_hugging_face, their_names, to_hugging_face
 from src.model.bert import BertForMaskedLM, BertForSequenceClassification
 from src.utils.errors import CheckpointError
-from tests.interop.peers import FAMILIES, LAYERS, C, D, our_config, randomized, their_model
+from tests.interop.peers import FAMILIES, C, D, our_config, randomized, their_model
 
 HEADS = ("classifier", "masked_lm")
 
@@ -29,16 +29,6 @@ def test_the_table_names_exactly_the_parameters_of_transformers_and_is_invertibl
     assert back.keys() == state.keys()
     for name, tensor in state.items():
         assert torch.equal(back[name], tensor), name
-
-
-def test_query_key_and_value_are_stacked_in_that_order() -> None:
-    ours = f"bert.encoder.layers.{LAYERS - 1}.attention.query_key_value.weight"
-    names = their_names(ours, "bert")
-    prefix = f"bert.encoder.layer.{LAYERS - 1}.attention.self"
-    assert names == (f"{prefix}.query.weight", f"{prefix}.key.weight", f"{prefix}.value.weight")
-    parts = {name: torch.full((D, D), float(i)) for i, name in enumerate(names)}
-    stacked = from_hugging_face(parts, [ours], "bert")[ours]
-    assert stacked[:, 0].tolist() == [0.0] * D + [1.0] * D + [2.0] * D
 
 
 def test_layer_number_of_two_digits_is_kept_whole() -> None:
