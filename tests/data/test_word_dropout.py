@@ -15,24 +15,15 @@ def uniform(probability: float) -> torch.Tensor:
     return drop_probabilities(torch.ones(VOCAB), probability, 0.0, SPECIAL_IDS)
 
 
-def test_every_word_has_the_probability_of_word_dropout() -> None:
-    probabilities = uniform(0.3)
-    assert probabilities.dtype == torch.float32 and probabilities.shape == (VOCAB,)
-    torch.testing.assert_close(probabilities[5:], torch.full((VOCAB - 5,), 0.3))
-    assert uniform(0.0).tolist() == [0.0] * VOCAB
-
-
-def test_a_rare_word_is_dropped_with_a_over_a_plus_n() -> None:
+def test_a_word_is_dropped_with_the_given_probability_and_a_rare_one_with_a_over_a_plus_n_too() -> None:
+    assert uniform(0.3)[5:].tolist() == pytest.approx([0.3] * (VOCAB - 5)) and uniform(0.0).tolist() == [0.0] * VOCAB
     counts = torch.tensor([7, 7, 7, 7, 7, 1, 5, 20, 0])
     probabilities = drop_probabilities(counts, 0.0, 5.0, SPECIAL_IDS)
     # A word never seen counts as seen once.
     assert probabilities[5:].tolist() == pytest.approx([5 / 6, 1 / 2, 1 / 5, 5 / 6])
     assert counts.tolist() == [7, 7, 7, 7, 7, 1, 5, 20, 0]
-
-
-def test_both_reasons_to_drop_a_word_are_independent() -> None:
-    probabilities = drop_probabilities(torch.tensor([1, 15]), 0.2, 5.0, [0])
-    assert probabilities.tolist() == pytest.approx([0, 1 - 0.8 * 0.75])
+    both = drop_probabilities(torch.tensor([1, 15]), 0.2, 5.0, [0])  # two independent reasons
+    assert both.tolist() == pytest.approx([0, 1 - 0.8 * 0.75])
 
 
 def test_special_ids_are_never_dropped_whatever_their_count() -> None:
