@@ -20,7 +20,6 @@ from src.data.sources import open_corpus
 from src.evaluation.predictor import Predictor
 from src.interop.huggingface import Classifier, load_classifier
 from src.interop.pretrained import FILES, LoadReport, fetch, load_pretrained, load_pretrained_masked_lm
-from src.utils.command_line import parse_pretraining
 from src.utils.config import SAMPLE, DataConfig, PretrainConfig, TrainConfig
 from src.utils.errors import CheckpointError, UsageError
 from src.utils.folder import read_json
@@ -471,14 +470,6 @@ def test_texts_are_as_long_as_the_longest_rows_of_all_pre_trainings(
         past = {"task": "masked-language-modelling", "config": settings, "model": {"pretraining": past}}
     (folder / "run.json").write_text(json.dumps(past))
     assert load(folder, seq_len=64)[0].seq_len == length
-
-
-def test_going_on_takes_smaller_steps_unless_told_otherwise() -> None:
-    def rate(*options: str) -> float:
-        return parse_pretraining(options, "pretrain").optimization.learning_rate
-
-    named = ("--model-name-or-path", "google-bert/bert-base-uncased")
-    assert rate(*named) == 1e-4 < rate() and rate(*named, "--learning-rate", "3e-4") == 3e-4
 
 
 def test_the_model_to_begin_with_is_never_replaced(make: Make, programs: Programs) -> None:
