@@ -103,15 +103,12 @@ def test_each_row_of_a_table_is_a_document_and_blank_ones_are_left_out(name: str
     assert open_documents(str(path)).name == name
 
 
-def test_a_missing_column_is_refused_with_file_and_columns_and_another_kind_of_file_too(tmp_path: Path) -> None:
+def test_a_missing_column_or_text_and_another_kind_of_file_is_refused_with_its_place(tmp_path: Path) -> None:
     path = write(tmp_path, "reviews.csv", "body,stars\nfine,3\n")
     refuses(path, "reviews.csv: no column sentence or text", "body, stars", "--text-column")
     refuses(path, "reviews.csv: no column words", "body, stars", text_column="words")
     path = write(tmp_path, "a.pdf", b"%PDF-1.7")
     refuses(path, f"{path} is none of .txt, .csv, .tsv, .jsonl, .json")
-
-
-def test_a_row_without_text_is_refused_with_its_line(tmp_path: Path) -> None:
     for row in ('{"text": 5}', '{"text": null}', '{"body": "two"}', '{"text": "two \\ud800"}'):
         path = write(tmp_path, "a.jsonl", f'{{"text": "one"}}\n{row}\n')
         refuses(path, f"{path}:2: ")

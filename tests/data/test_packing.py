@@ -193,16 +193,10 @@ def test_there_are_as_many_rows_as_fit_wherever_the_first_begins_and_one_at_leas
     for length in (1, 12):
         with pytest.raises(DataError, match=f"made up: {length} tokens.* --seq-len 9 need 13"):
             rows_of(np.arange(length))
+    assert rows_of([7, 9, 7, 3, 7, 9, 8] * 9, vocab_size=12).counts.tolist() == [0, 0, 0, 9, 0, 0, 0, 27, 9, 18, 0, 0]
     shortest = rows_of([7, 8, 9], seq_len=3)
     assert sorted(start for batch in shortest.batches(2, 0, 0) for start in batch) == [0, 1, 2]
     assert shortest.collate([1])["input_ids"].tolist() == [[2, 8, 3]]
-
-
-def test_tokens_are_counted() -> None:
-    stream = np.array([7, 9, 7, 3, 7, 9, 8] * 9, dtype=np.uint16)
-    counts = rows_of(stream, vocab_size=12).counts
-    assert counts.dtype == torch.int64
-    assert counts.tolist() == [0, 0, 0, 9, 0, 0, 0, 27, 9, 18, 0, 0]
 
 
 # Masks

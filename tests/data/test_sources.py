@@ -252,13 +252,8 @@ def test_columns_are_named_or_usual_and_others_are_ignored(write: Write) -> None
     assert train_of(write("a.csv", "id,review,sentiment\n1,a,0\n2,b,1\n")).texts == ["a", "b"]
     path = write("b.csv", "text,body,label,stars\na,A,0,x\nb,B,1,y\n")
     assert train_of(path, text_column="body", label_column="stars") == TextSplit(["A", "B"], [0, 1], "b.csv")
-    for header, *facts in (
-        ("body,label", "no column sentence or text or review or content", "body, label", "--text-column"),
-        ("text,stars", "no column label or labels or sentiment or class", "text, stars", "--label-column"),
-        ("text,review,label", "several columns", "text, review, label", "--text-column"),
-        ("text,label,class", "several columns", "text, label, class", "--label-column"),
-    ):
-        refuses(write("c.csv", f"{header}\n{header}\n"), TRAIN, "c.csv", *facts)
+    for header, option in (("body,label", "--text-column"), ("text,stars", "--label-column")):
+        refuses(write("c.csv", f"{header}\na,b\n"), TRAIN, "c.csv", *header.split(","), option)
 
 
 # Pairs of texts

@@ -99,7 +99,7 @@ TREEBANK = [
     ("can not", "cannot"),
     ("`` good ''", '" good "'),
     ("good , bad ; $ 5 ... why ?", "good, bad; $5... why?"),
-    ("a film<br /><br />is", "a film  is"),
+    ("a film<br /><br />is", "a film is"),
 ]
 
 

@@ -106,9 +106,7 @@ def test_pairs_are_divided_at_their_tab(predictor: Predictor, monkeypatch: pytes
 
 
 def test_a_line_has_three_cells_and_json_is_one_line_whatever_the_text_holds() -> None:
-    assert (
-        as_line(Prediction("a\tb\x1b[2J\u202e", "positive", 0.98765)) == "positive\t0.9877\ta\\tb\\x1b[2J\\u202e"
-    )
+    assert as_line(Prediction("a\tb\x1b[2J\u202e", "positive", 0.98765)) == "positive\t0.9877\ta\\tb\\x1b[2J\\u202e"
     assert as_line(Prediction(" ", None, None)) == "-\t\t "
     line = as_json(Prediction('a "film"\n\u2028', "positive", 0.75))
     assert line.splitlines() == [line]

@@ -226,5 +226,5 @@ def test_roberta_counts_positions_behind_its_padding_and_every_layer_norm_has_th
         model = Bert(tiny_config(model_type="roberta", pad_token_id=3, positional_encoding=kind))
         assert model.embedding.position.offset == 4
         assert Bert(tiny_config(positional_encoding=kind)).embedding.position.offset == 0
-    model = BertForMaskedLM(tiny_config(layer_norm_eps=0.5))
-    assert {part.eps for part in model.modules() if isinstance(part, nn.LayerNorm)} == {0.5}
+    masked_lm = BertForMaskedLM(tiny_config(layer_norm_eps=0.5))
+    assert {part.eps for part in masked_lm.modules() if isinstance(part, nn.LayerNorm)} == {0.5}

@@ -165,12 +165,6 @@ def test_a_table_is_uploaded_and_predictions_are_downloaded(server: Server, brow
     assert [(row["id"], row["predicted_label"]) for row in rows] == [("1", "positive"), ("2", "negative")]
 
 
-def test_a_mistake_is_told_on_the_page(server: Server, browser: Any) -> None:
-    browser.get(server.url)
-    type_and_classify(browser, " ")
-    wait_for(lambda: "sentence" in one(browser, ".toast-body").text, "what is wrong")
-
-
 def test_large_files_and_many_uploads_are_refused_and_other_addresses_not_served(server: Server) -> None:
     with httpx.Client(base_url=server.url, timeout=30) as client:
         large = client.post("gradio_api/upload", files={"files": ("a.csv", b"x" * (CSV_BYTES + 1))})
