@@ -15,10 +15,9 @@ TEXTS = ["a good film", "bad", "a very good film indeed", "xyzzy plugh", "a xyzz
 LABELS = [1, 0, 1, 0, 1, 0]
 
 
-def tokenizer(kind: str = "wordlevel") -> Tokenizer:
-    texts = ["a very good film indeed", "bad"]
-    config = TokenizerConfig(tokenizer=kind, min_frequency=1)  # type: ignore[arg-type]
-    return build_tokenizer(texts, config, 100)
+def tokenizer() -> Tokenizer:
+    config = TokenizerConfig(tokenizer="wordlevel", min_frequency=1)
+    return build_tokenizer(["a very good film indeed", "bad"], config, 100)
 
 
 def columns(text: str = "sentence", label: str = "label") -> dict[str, list[object]]:

@@ -181,20 +181,6 @@ def test_whatever_load_dataset_raises_becomes_one_line(online: pytest.MonkeyPatc
 # Folders
 
 
-def test_a_folder_in_the_hubs_layout_opens_silently_without_the_network(
-    tmp_path: Path, online: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
-    def refuse(*_: Any, **__: Any) -> None:
-        raise AssertionError("the network was used")
-
-    folder = write_folder(tmp_path / "corpus", NAMES, train=[0, 1, 1], test=[1, 0])
-    capfd.readouterr()
-    online.setattr(socket, "getaddrinfo", refuse)
-    corpus = hub.load_folder(folder)
-    assert {split: len(rows) for split, rows in corpus.items()} == {"train": 3, "test": 2}
-    assert capfd.readouterr() == ("", "")
-
-
 def test_a_relative_folder_named_like_something_else_is_the_folder(tmp_path: Path, online: pytest.MonkeyPatch) -> None:
     write_folder(tmp_path / "neighbour", NAMES, test=[0, 1])
     online.chdir(tmp_path)
@@ -215,7 +201,10 @@ def test_a_folder_without_data_or_with_a_torn_file_is_refused(tmp_path: Path) ->
         assert str(caught.value).startswith(f"cannot load {folder}: ") and str(caught.value).endswith(str(folder))
 
 
-def test_a_folder_of_texts_is_read_as_it_is_written(tmp_path: Path) -> None:
+def test_a_folder_is_read_silently_as_it_is_written_without_the_network(
+    tmp_path: Path, online: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    online.setattr(socket, "getaddrinfo", lambda *_, **__: pytest.fail("the network was used"))
     (tmp_path / "train-1.csv").write_text("text,label\n007,NA\n")
     (tmp_path / "train-2.csv").write_text("text,source\n1e5,b\n")
     (tmp_path / "test.csv").write_text("text,label\nfine,1\n")
@@ -225,6 +214,7 @@ def test_a_folder_of_texts_is_read_as_it_is_written(tmp_path: Path) -> None:
         {"text": "1e5", "label": None, "source": "b"},
     ]
     assert corpus["test"].to_list() == [{"text": "fine", "label": "1"}]
+    assert capfd.readouterr() == ("", "")
 
 
 def test_a_column_of_several_kinds_of_values_is_refused(tmp_path: Path) -> None:

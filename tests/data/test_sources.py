@@ -152,10 +152,9 @@ def test_one_split_of_a_single_file_is_the_whole_file(write: Write) -> None:
     refuses(path, ("train", "test"), "reviews.csv has no split test")
 
 
-@pytest.mark.parametrize("option", ["dataset", "train_file"])
-def test_the_validation_rows_of_a_single_file_are_a_seeded_tenth_of_each_class(write: Write, option: str) -> None:
+def test_the_validation_rows_of_a_single_file_are_a_seeded_tenth_of_each_class(write: Write) -> None:
     path = write("reviews.csv", rows(103, lambda row: "rare" if row < 3 else "common"))
-    data = DataConfig(dataset=str(path)) if option == "dataset" else DataConfig(train_file=path)
+    data = DataConfig(train_file=path)
     corpus = open_corpus(data, seed=1)
     train, validation = corpus.splits["train"], corpus.splits["validation"]
     assert corpus.label_names == ("common", "rare") and corpus.name == "reviews.csv"
@@ -164,9 +163,9 @@ def test_the_validation_rows_of_a_single_file_are_a_seeded_tenth_of_each_class(w
     for split in (train, validation):
         assert [int(int(text.split()[1]) < 3) for text in split.texts] == split.labels
     assert "reviews.csv" in validation.origin and "stratified tenth" in validation.origin
-    assert open_corpus(data, seed=1) == corpus
+    assert open_corpus(data, seed=1) == corpus and open_named(path, seed=1).splits == corpus.splits
     assert open_corpus(data, seed=2).splits["validation"].texts != validation.texts
-    assert option == "dataset" or open_corpus(data, VALIDATION, seed=1).splits["validation"] == validation
+    assert open_corpus(data, VALIDATION, seed=1).splits["validation"] == validation
 
 
 def test_a_validation_file_is_read_beside_the_train_file(write: Write) -> None:
@@ -179,21 +178,17 @@ def test_a_validation_file_is_read_beside_the_train_file(write: Write) -> None:
     }
 
 
-@pytest.mark.parametrize("kind", ["file", "folder"])
-def test_holdout_takes_the_validation_rows_from_the_training_split(tmp_path: Path, write: Write, kind: str) -> None:
-    if kind == "file":
-        data = DataConfig(train_file=write("a.csv", rows(20)), holdout=0.25)
-    else:
-        folder = write_folder(tmp_path / "c", train=[row % 2 for row in range(20)], validation=[0, 1], test=[1])
-        data = DataConfig(dataset=str(folder), holdout=0.25)
-    corpus = open_corpus(data, seed=3)
-    train, validation = corpus.splits["train"], corpus.splits["validation"]
-    assert (len(train.texts), len(validation.texts)) == (15, 5) and not set(train.texts) & set(validation.texts)
-    assert "held-out" in validation.origin
-    assert open_corpus(data, VALIDATION, seed=3).splits["validation"] == validation
-    if kind == "folder":
-        assert open_corpus(data, TEST).splits["test"].texts == ["test 0"]
-    refuses(replace(data, holdout=0.01), BOTH, "holdout = 0.01")
+def test_holdout_takes_the_validation_rows_from_the_training_split(tmp_path: Path, write: Write) -> None:
+    folder = write_folder(tmp_path / "c", train=[row % 2 for row in range(20)], validation=[0, 1], test=[1])
+    of_folder = DataConfig(dataset=str(folder), holdout=0.25)
+    for data in (of_folder, DataConfig(train_file=write("a.csv", rows(20)), holdout=0.25)):
+        corpus = open_corpus(data, seed=3)
+        train, validation = corpus.splits["train"], corpus.splits["validation"]
+        assert (len(train.texts), len(validation.texts)) == (15, 5) and not set(train.texts) & set(validation.texts)
+        assert "held-out" in validation.origin
+        assert open_corpus(data, VALIDATION, seed=3).splits["validation"] == validation
+        refuses(replace(data, holdout=0.01), BOTH, "holdout = 0.01")
+    assert open_corpus(of_folder, TEST).splits["test"].texts == ["test 0"]
 
 
 # Labels

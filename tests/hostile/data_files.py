@@ -6,18 +6,8 @@ Faults that the readers of single files tell are in tests/data/test_readers.py; 
 
 import codecs
 import json
-from dataclasses import dataclass
 
 Rows = list[tuple[str, str]]
-
-
-@dataclass(frozen=True)
-class DataFile:
-    """A file, and the texts and names of labels it holds, or what the error must name."""
-
-    name: str
-    content: bytes
-    expected: Rows | str
 
 
 def _csv(*lines: str, header: str = "text,label", end: str = "\n") -> bytes:
@@ -89,5 +79,3 @@ REFUSED: dict[str, tuple[str, bytes, str]] = {
     "a number of thousands of digits": ("a.jsonl", f'{{"text": "x", "label": {DIGITS}}}\n'.encode(), "a.jsonl:1: not JSON"),
     "a byte order mark between rows of JSON": ("a.jsonl", f"{ONE}\n\ufeff{TWO}\n".encode(), "a.jsonl:2: not JSON"),
 }  # fmt: skip
-
-DATA_FILES = {name: DataFile(*parts) for name, parts in (READ | REFUSED).items()}

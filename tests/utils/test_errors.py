@@ -19,7 +19,6 @@ from src.utils.errors import (
     UserError,
     notice,
     printable,
-    require_packages,
     run_program,
 )
 
@@ -47,14 +46,6 @@ def test_an_error_ends_the_program_with_its_code_and_one_line(capsys: pytest.Cap
             run_program(failing(error))
         shown = capsys.readouterr()
         assert (caught.value.code, shown.err, shown.out) == (code, "error: what; do this\n", "")
-
-
-def test_packages_that_are_missing_are_named_with_the_command_that_installs_them() -> None:
-    require_packages("this test", "pytest")
-    with pytest.raises(UsageError) as caught:
-        require_packages("this test", "no_such_package", "pytest", "nor_this_one")
-    message = str(caught.value)
-    assert "this test" in message and "pip install no_such_package nor_this_one" in message
 
 
 def test_a_mistake_of_the_program_is_not_hidden() -> None:

@@ -17,7 +17,7 @@ import httpx
 import pytest
 
 from src.utils.config import REPOSITORY, SHIPPED_CHECKPOINT
-from src.web.limits import CSV_BYTES, REQUESTS
+from src.web.limits import CSV_BYTES
 
 BROWSER, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 pytestmark = [
@@ -165,18 +165,11 @@ def test_a_table_is_uploaded_and_predictions_are_downloaded(server: Server, brow
     assert [(row["id"], row["predicted_label"]) for row in rows] == [("1", "positive"), ("2", "negative")]
 
 
-def test_large_files_and_many_uploads_are_refused_and_other_addresses_not_served(server: Server) -> None:
-    with httpx.Client(base_url=server.url, timeout=30) as client:
-        large = client.post("gradio_api/upload", files={"files": ("a.csv", b"x" * (CSV_BYTES + 1))})
-        assert large.status_code == 413
-        codes = [
-            client.post("gradio_api/upload", files={"files": ("a.csv", b"text\nfilm\n")}).status_code
-            for _ in range(REQUESTS)
-        ]
-    assert codes == [200] * (REQUESTS - 1) + [429]
-    own = {line.split()[0] for line in subprocess.getoutput("hostname -I").split()}
+def test_large_files_are_refused_and_other_addresses_not_served(server: Server) -> None:
+    files = {"files": ("a.csv", b"x" * (CSV_BYTES + 1))}
+    assert httpx.post(f"{server.url}gradio_api/upload", files=files, timeout=30).status_code == 413
     port = int(server.url.removesuffix("/").rpartition(":")[2])
-    for address in own:
+    for address in subprocess.getoutput("hostname -I").split():
         with pytest.raises(OSError), socket.create_connection((address, port), timeout=2):
             pass
 
