@@ -23,3 +23,11 @@ def write_folder(folder: Path, class_names: list[str] | None = None, **splits: l
         path.parent.mkdir(parents=True, exist_ok=True)
         (table.cast_column("label", kind) if kind else table).to_parquet(path)
     return folder
+
+
+def write(folder: Path, name: str, content: str | bytes) -> Path:
+    """Writes a file, and the folders above it."""
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return path

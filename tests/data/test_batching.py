@@ -75,16 +75,6 @@ def test_a_batch_moves_whole() -> None:
     assert bare["attention_mask"] is None and bare["token_type_ids"] is None
 
 
-@pytest.mark.cuda
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="copies to a GPU; no CUDA here")
-def test_a_batch_is_the_same_on_a_gpu() -> None:
-    rows = [torch.tensor([1]), torch.tensor([1, 2])]
-    batch = collate(rows, [0, 1], PAD, rows)
-    for name, moved in to_device(batch, torch.device("cuda")).items():
-        assert isinstance(moved, torch.Tensor) and moved.is_cuda
-        assert torch.equal(moved.cpu(), batch[name])  # type: ignore[literal-required]
-
-
 def pairs_of(lengths: list[int]) -> Batch:
     rows = [torch.arange(length) + 10 * number for number, length in enumerate(lengths)]
     return collate(rows, list(range(len(rows))), PAD, [row % 2 for row in rows])

@@ -9,15 +9,9 @@ from hypothesis import strategies as st
 from src.data import documents, hub
 from src.data.documents import Documents, chain, open_documents, pieces, settled
 from src.utils.errors import DataError
+from tests.data.conftest import write
 
 pytestmark = pytest.mark.usefixtures("own_cache")
-
-
-def write(folder: Path, name: str, content: str | bytes) -> Path:
-    path = folder / name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content.encode() if isinstance(content, str) else content)
-    return path
 
 
 def read(*sources: Path | str, text_column: str | None = None) -> list[str]:

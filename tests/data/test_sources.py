@@ -1,6 +1,7 @@
 import os
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from src.data import hub, sources
 from src.data.sources import Corpus, TextSplit, corpus_of_lists, open_corpus
 from src.utils.config import SAMPLE, SENTIMENT_LABELS, SST2, DataConfig
 from src.utils.errors import DataError
+from tests.data.conftest import write as write_file
 from tests.data.conftest import write_folder
 
 Write = Callable[[str, str], Path]
@@ -24,13 +26,7 @@ def sealed(own_cache: None, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def write(tmp_path: Path) -> Write:
-    def write(name: str, content: str) -> Path:
-        path = tmp_path / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(content, encoding="utf-8")
-        return path
-
-    return write
+    return partial(write_file, tmp_path)
 
 
 @pytest.fixture
