@@ -179,7 +179,6 @@ words = st.lists(st.text(st.characters(codec="ascii", exclude_categories=["Z", "
 
 @settings(deadline=None)
 @given(words, st.integers(10, 40))
-@example(["x" * 41], 20)
 @example(["a" * 9, "b" * 10], 20)
 def test_long_documents_are_cut_between_words_or_where_a_word_is_too_long(texts: list[str], longest: int) -> None:
     text = " ".join(texts)
@@ -193,3 +192,15 @@ def test_long_documents_are_cut_between_words_or_where_a_word_is_too_long(texts:
         # Each piece takes as many words as there is room for.
         nexts = [piece.split()[0] for piece in found[1:]]
         assert all(len(piece) + len(f" {word}") >= longest for piece, word in zip(found, nexts, strict=False))
+
+
+@settings(deadline=None)
+@given(st.text(), st.integers(2, 9))
+@example("a" + " " * 30 + "b", 5)
+@example("x" * 19, 9)
+def test_cutting_loses_nothing_but_blanks(text: str, longest: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(documents, "LONGEST_PIECE", longest)
+        found = list(pieces(text))
+    assert re.sub(r"\s", "", "".join(found)) == re.sub(r"\s", "", text)
+    assert all(piece.strip() and len(piece) <= longest for piece in found)
