@@ -12,11 +12,6 @@ epochs = st.one_of(st.none(), st.integers(0, 1000))
 PAD = 9
 
 
-def sst2_like_lengths(count: int = 20_000) -> list[int]:
-    drawn = np.random.default_rng(0).gamma(1.4, 7.0, count)
-    return np.clip(drawn, 1, 62).astype(int).__add__(2).tolist()
-
-
 def padded(batch: list[int], lengths: list[int]) -> int:
     return len(batch) * max(lengths[index] for index in batch)
 
@@ -34,12 +29,19 @@ def test_every_example_is_in_exactly_one_batch_within_the_budget_as_seed_and_epo
     assert len(batches) == len(group_by_length(lengths, budget))
 
 
-def test_another_epoch_or_seed_gives_other_batches_in_another_order() -> None:
-    lengths = sst2_like_lengths(1000)
-    one, other, seeded = (group_by_length(lengths, 300, seed, epoch) for seed, epoch in ((0, 0), (0, 1), (1, 0)))
+def test_batches_are_nearly_full_of_real_tokens_and_others_in_another_epoch_or_with_another_seed() -> None:
+    drawn = np.random.default_rng(0).gamma(1.4, 7.0, 20_000)  # much as the lengths of SST-2
+    lengths: list[int] = (np.clip(drawn, 1, 62).astype(int) + 2).tolist()
+    budget = 32 * int(np.mean(lengths))
+    one, other, seeded = (group_by_length(lengths, budget, seed, epoch) for seed, epoch in ((0, 0), (0, 1), (1, 0)))
+    assert sum(lengths) / sum(padded(batch, lengths) for batch in one) >= 0.95
+    assert len(one) <= 1.1 * sum(lengths) / budget
+    longest = [max(lengths[index] for index in batch) for batch in one]
+    assert longest != sorted(longest)
     for batches in (other, seeded):
         assert {frozenset(batch) for batch in one} != {frozenset(batch) for batch in batches}
         assert [lengths[batch[0]] for batch in one] != [lengths[batch[0]] for batch in batches]
+    assert group_by_length(lengths, budget, epoch=1) == other  # the seed is zero unless named
 
 
 def test_without_an_epoch_short_batches_come_first_in_the_order_given() -> None:
@@ -47,22 +49,6 @@ def test_without_an_epoch_short_batches_come_first_in_the_order_given() -> None:
     lengths = [3 + index % 2 for index in range(200)]
     expected = [*range(0, 200, 2), *range(1, 200, 2)]
     assert [index for batch in group_by_length(lengths, 10) for index in batch] == expected
-
-
-def test_the_seed_is_zero_unless_named() -> None:
-    lengths = [3] * 50
-    named, other = group_by_length(lengths, 10, 0, 1), group_by_length(lengths, 10, 1, 1)
-    assert group_by_length(lengths, 10, epoch=1) == named != other
-
-
-def test_batches_are_shuffled_nearly_full_and_nearly_all_their_tokens_are_real() -> None:
-    lengths = sst2_like_lengths()
-    budget = 32 * int(np.mean(lengths))
-    batches = group_by_length(lengths, budget, 0, 0)
-    assert sum(lengths) / sum(padded(batch, lengths) for batch in batches) >= 0.95
-    assert len(batches) <= 1.1 * sum(lengths) / budget
-    longest = [max(lengths[index] for index in batch) for batch in batches]
-    assert longest != sorted(longest)
 
 
 @settings(deadline=None)
@@ -81,30 +67,12 @@ def test_the_mask_is_true_exactly_at_real_tokens(rows: list[list[int]]) -> None:
 
 
 def test_a_batch_moves_whole() -> None:
-    device = torch.device("meta")
-    rows = [torch.tensor([1]), torch.tensor([1, 2])]
-    moved = to_device(collate(rows, [0, 1], PAD, rows), device)
-    tensors = [tensor for tensor in moved.values() if isinstance(tensor, torch.Tensor)]
-    assert len(tensors) == 4 and {tensor.device.type for tensor in tensors} == {"meta"}
-    bare = to_device(collate([torch.tensor([1])], [0], PAD), device)
-    assert bare["attention_mask"] is None and bare["token_type_ids"] is None
-
-
-@pytest.mark.cuda
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="copies to a GPU; no CUDA here")
-def test_a_batch_is_the_same_on_a_gpu() -> None:
-    rows = [torch.tensor([1]), torch.tensor([1, 2])]
-    batch = collate(rows, [0, 1], PAD, rows)
-    for name, moved in to_device(batch, torch.device("cuda")).items():
-        assert isinstance(moved, torch.Tensor) and moved.is_cuda
-        assert torch.equal(moved.cpu(), batch[name])  # type: ignore[literal-required]
-
-
-def test_segments_are_padded_with_the_first_one_and_absent_without_pairs() -> None:
-    rows = [torch.tensor([5, 6, 7]), torch.tensor([8])]
+    rows, device = [torch.tensor([5, 6, 7]), torch.tensor([8])], torch.device("meta")
     batch = collate(rows, [0, 1], PAD, [torch.tensor([0, 1, 1]), torch.tensor([1])])
     assert batch["token_type_ids"] is not None and batch["token_type_ids"].tolist() == [[0, 1, 1], [1, 0, 0]]
-    assert collate(rows, [0, 1], PAD)["token_type_ids"] is None
+    assert [getattr(tensor, "device", None) for tensor in to_device(batch, device).values()] == [device] * 4
+    bare = to_device(collate(rows[:1], [0], PAD), device)
+    assert bare["attention_mask"] is None and bare["token_type_ids"] is None
 
 
 def pairs_of(lengths: list[int]) -> Batch:

@@ -15,10 +15,9 @@ TEXTS = ["a good film", "bad", "a very good film indeed", "xyzzy plugh", "a xyzz
 LABELS = [1, 0, 1, 0, 1, 0]
 
 
-def tokenizer(kind: str = "wordlevel") -> Tokenizer:
-    texts = ["a very good film indeed", "bad"]
-    config = TokenizerConfig(tokenizer=kind, min_frequency=1)  # type: ignore[arg-type]
-    return build_tokenizer(texts, config, 100)
+def tokenizer() -> Tokenizer:
+    config = TokenizerConfig(tokenizer="wordlevel", min_frequency=1)
+    return build_tokenizer(["a very good film indeed", "bad"], config, 100)
 
 
 def columns(text: str = "sentence", label: str = "label") -> dict[str, list[object]]:
@@ -41,16 +40,23 @@ def test_a_mapping_or_a_hugging_face_split_becomes_examples() -> None:
         assert dataset.lengths == WHOLE and dataset.labels == LABELS
 
 
-def test_an_example_is_a_pair_of_int64_tensors() -> None:
+def test_an_example_is_a_pair_of_int64_tensors_which_a_data_loader_takes_in_grouped_batches() -> None:
     dataset = DSCreator(columns(), tokenizer(), 64)
-    example = dataset[0]
-    assert set(example) == {"input_ids", "labels"}
-    assert example["input_ids"].dtype == torch.int64 and example["input_ids"].shape == (5,)
-    assert example["labels"].dtype == torch.int64 and example["labels"].shape == ()
+    assert set(dataset[0]) == {"input_ids", "labels"}
+    assert [example["labels"].item() for example in DataLoader(dataset, batch_size=None)] == LABELS
+    assert [len(example["input_ids"]) for example in DataLoader(dataset, batch_size=None)] == WHOLE
+    assert dataset[0]["input_ids"].dtype == dataset[0]["labels"].dtype == torch.int64
     assert dataset.token_type_ids is None and dataset.collate([0])["token_type_ids"] is None
+    groups = dataset.grouped(10, seed=3, epoch=1)
+    assert groups == group_by_length(WHOLE, 10, 3, 1) and dataset.grouped(10, seed=9) == group_by_length(WHOLE, 10)
+    loader: DataLoader[Batch] = DataLoader(groups, batch_size=None, collate_fn=dataset.collate)  # type: ignore[arg-type]
+    for batch, group in zip(loader, groups, strict=True):
+        assert batch["labels"].tolist() == [LABELS[index] for index in group]
+        assert batch["input_ids"].shape == (len(group), max(WHOLE[index] for index in group))
+    assert DSCreator({"sentence": [], "label": []}, tokenizer(), 64).grouped(100) == []
 
 
-def test_seq_len_cuts_and_flags_exactly_the_longer_texts_whatever_the_tokenizers_own() -> None:
+def test_seq_len_cuts_and_flags_exactly_the_longer_texts_and_those_without_a_known_word_are_flagged() -> None:
     other = tokenizer()
     for seq_len in (3, 5, 6, 7, 64):
         other.enable_truncation(4)
@@ -58,28 +64,7 @@ def test_seq_len_cuts_and_flags_exactly_the_longer_texts_whatever_the_tokenizers
         dataset = DSCreator(columns(), other, seq_len)
         assert dataset.lengths == [min(length, seq_len) for length in WHOLE]
         assert dataset.truncated == [length > seq_len for length in WHOLE]
-    # Also where the end of a text was never looked at.
-    texts = ["good" + " " * 10_000 + "film", "good " * 10_000]
-    assert DSCreator({"sentence": texts, "label": [0, 0]}, other, 8).truncated == [True, True]
-
-
-def test_texts_without_a_known_word_are_flagged() -> None:
-    assert DSCreator(columns(), tokenizer(), 64).unknown == [False, False, False, True, False, False]
-    split = {"sentence": ["film", "\u6620\u753b", "film \u6620"], "label": [0, 0, 0]}
-    assert DSCreator(split, tokenizer("wordpiece"), 64).unknown == [False, True, False]
-
-
-def test_no_texts_give_no_examples() -> None:
-    dataset = DSCreator({"sentence": [], "label": []}, tokenizer(), 64)
-    assert len(dataset) == 0 and dataset.grouped(100) == []
-
-
-def test_batches_are_grouped_by_length_from_seed_and_epoch() -> None:
-    dataset = DSCreator({"sentence": ["a good film", "bad"] * 50, "label": [0, 1] * 50}, tokenizer(), 64)
-    for seed, epoch in ((0, None), (3, 1), (3, 2)):
-        assert dataset.grouped(20, seed, epoch) == group_by_length([5, 3] * 50, 20, seed, epoch)
-    assert dataset.grouped(20) == group_by_length([5, 3] * 50, 20) == dataset.grouped(20, seed=9)
-    assert dataset.grouped(20, epoch=2) == group_by_length([5, 3] * 50, 20, 0, 2)
+        assert dataset.unknown == [False, False, False, True, False, False]
 
 
 def test_batches_pad_with_the_tokenizers_padding_id() -> None:
@@ -93,19 +78,6 @@ def test_batches_pad_with_the_tokenizers_padding_id() -> None:
     bare = DSCreator(columns(), Tokenizer(WordLevel({"a": 0, "[UNK]": 1}, unk_token="[UNK]")), 64)
     assert bare.pad_token_id == 0
     assert bare.collate([0, 1])["input_ids"].shape == (2, max(bare.lengths[:2]))
-
-
-def test_data_loader_takes_the_grouped_batches() -> None:
-    dataset = DSCreator(columns(), tokenizer(), 64)
-    groups = dataset.grouped(10, seed=3, epoch=1)
-    loader: DataLoader[Batch] = DataLoader(groups, batch_size=None, collate_fn=dataset.collate)  # type: ignore[arg-type]
-    batches = list(loader)
-    assert [batch["labels"].tolist() for batch in batches] == [[LABELS[index] for index in group] for group in groups]
-    for batch, group in zip(batches, groups, strict=True):
-        assert batch["input_ids"].shape == (len(group), max(dataset.lengths[index] for index in group))
-    examples = list(DataLoader(dataset, batch_size=None))
-    assert [example["labels"].item() for example in examples] == LABELS
-    assert [len(example["input_ids"]) for example in examples] == dataset.lengths
 
 
 # Long texts in windows, pairs

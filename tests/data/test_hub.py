@@ -18,22 +18,12 @@ import pytest
 from src.data import hub
 from src.utils.config import REPOSITORY
 from src.utils.errors import DataError
+from tests.data.conftest import write_folder
 
 CLOSED = "http://127.0.0.1:9"
+NAMES = ["neg", "pos"]
 
 pytestmark = pytest.mark.usefixtures("own_cache")
-
-
-def write_corpus(folder: Path, **splits: list[int]) -> Path:
-    import datasets
-
-    features = datasets.Features({"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["neg", "pos"])})
-    for split, labels in splits.items():
-        columns = {"text": [f"{split} {row}" for row in range(len(labels))], "label": labels}
-        path = folder / "data" / f"{split}-00000-of-00001.parquet"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        datasets.Dataset.from_dict(columns, features=features).to_parquet(path)
-    return folder
 
 
 @contextmanager
@@ -53,12 +43,6 @@ def server(status: int, path: str = "/api/datasets/owner/name") -> Iterator[str]
             yield f"http://127.0.0.1:{running.server_port}"
         finally:
             running.shutdown()
-
-
-@contextmanager
-def silent_server() -> Iterator[str]:
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        yield f"http://127.0.0.1:{silent.getsockname()[1]}"
 
 
 @pytest.fixture
@@ -87,8 +71,8 @@ def test_of_a_model_it_is_asked_for_a_model(online: pytest.MonkeyPatch) -> None:
 
 
 def test_the_hub_does_not_answer_where_nobody_listens_or_somebody_is_silent(online: pytest.MonkeyPatch) -> None:
-    with silent_server() as silent:
-        for endpoint in (CLOSED, "nonsense", silent):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        for endpoint in (CLOSED, "nonsense", f"http://127.0.0.1:{silent.getsockname()[1]}"):
             online.setenv("HF_ENDPOINT", endpoint)
             assert not hub.hub_answers("owner/name", timeout=0.3)
 
@@ -158,32 +142,10 @@ def test_without_hub_and_cache_the_error_names_hub_reason_and_ways_out(online: p
     assert not any(module.HF_HUB_OFFLINE for module in modules)  # the libraries are online as before
 
 
-def test_a_hub_that_does_not_answer_is_not_asked_again(online: pytest.MonkeyPatch) -> None:
-    import datasets
-    import huggingface_hub.constants
-
-    switched_off = []
-
-    def load(_: str) -> dict[str, Any]:
-        switched_off.append((datasets.config.HF_HUB_OFFLINE, huggingface_hub.constants.HF_HUB_OFFLINE))
-        return {"train": []}
-
-    online.setattr(datasets, "load_dataset", load)
-    assert hub.load_hub("owner/name") == {"train": []}
-    assert switched_off == [(True, True)]
-
-
-# A fresh interpreter, because `datasets` reads HF_HOME when it is imported.
-OPEN = """
-from src.data.hub import load_hub
-print({name: list(split["text"]) for name, split in load_hub("owner/name").items()})
-"""
-
-
 def test_a_cached_corpus_opens_without_the_hub_and_says_so(tmp_path: Path) -> None:
     import datasets
 
-    corpus = write_corpus(tmp_path / "corpus", train=[0, 1])
+    corpus = write_folder(tmp_path / "corpus", NAMES, train=[0, 1])
     built = datasets.load_dataset(str(corpus), cache_dir=str(tmp_path / "built"))["train"]
     arrow = Path(built.cache_files[0]["filename"])
     cached = tmp_path / "home" / "datasets" / "owner___name" / "default" / "0.0.0" / arrow.parent.name
@@ -195,8 +157,10 @@ def test_a_cached_corpus_opens_without_the_hub_and_says_so(tmp_path: Path) -> No
     (cached / "name-train.arrow").write_bytes(arrow.read_bytes())
     environment = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
     environment |= {"HF_HOME": str(tmp_path / "home"), "HF_ENDPOINT": CLOSED}
-    done = subprocess.run([sys.executable, "-c", OPEN], cwd=REPOSITORY, env=environment, capture_output=True, text=True)
-    assert done.stdout == "{'train': ['train 0', 'train 1']}\n", done.stderr
+    # A fresh interpreter, because `datasets` reads HF_HOME when it is imported.
+    code = "from src.data import hub; print([list(split['text']) for split in hub.load_hub('owner/name').values()])"
+    done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, env=environment, capture_output=True, text=True)
+    assert done.stdout == "[['train 0', 'train 1']]\n", done.stderr
     assert len(done.stderr.splitlines()) == 1 and CLOSED in done.stderr and "owner/name" in done.stderr
 
 
@@ -217,31 +181,17 @@ def test_whatever_load_dataset_raises_becomes_one_line(online: pytest.MonkeyPatc
 # Folders
 
 
-def test_a_folder_in_the_hubs_layout_opens_silently_without_the_network(
-    tmp_path: Path, online: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
-    def refuse(*_: Any, **__: Any) -> None:
-        raise AssertionError("the network was used")
-
-    folder = write_corpus(tmp_path / "corpus", train=[0, 1, 1], test=[1, 0])
-    capfd.readouterr()
-    online.setattr(socket, "getaddrinfo", refuse)
-    corpus = hub.load_folder(folder)
-    assert {split: len(rows) for split, rows in corpus.items()} == {"train": 3, "test": 2}
-    assert capfd.readouterr() == ("", "")
-
-
 def test_a_relative_folder_named_like_something_else_is_the_folder(tmp_path: Path, online: pytest.MonkeyPatch) -> None:
-    write_corpus(tmp_path / "neighbour", test=[0, 1])
+    write_folder(tmp_path / "neighbour", NAMES, test=[0, 1])
     online.chdir(tmp_path)
     for name in ("owner/name", "parquet"):
-        write_corpus(tmp_path / name, train=[0, 1])
+        write_folder(tmp_path / name, NAMES, train=[0, 1])
         path = hub.existing_path(name)
         assert path is not None and list(hub.load_folder(path)) == ["train"]
 
 
 def test_a_folder_without_data_or_with_a_torn_file_is_refused(tmp_path: Path) -> None:
-    torn = write_corpus(tmp_path / "torn", train=[0, 1])
+    torn = write_folder(tmp_path / "torn", NAMES, train=[0, 1])
     file = torn / "data" / "train-00000-of-00001.parquet"
     file.write_bytes(file.read_bytes()[:100])
     (tmp_path / "empty").mkdir()
@@ -251,7 +201,10 @@ def test_a_folder_without_data_or_with_a_torn_file_is_refused(tmp_path: Path) ->
         assert str(caught.value).startswith(f"cannot load {folder}: ") and str(caught.value).endswith(str(folder))
 
 
-def test_a_folder_of_texts_is_read_as_it_is_written(tmp_path: Path) -> None:
+def test_a_folder_is_read_silently_as_it_is_written_without_the_network(
+    tmp_path: Path, online: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    online.setattr(socket, "getaddrinfo", lambda *_, **__: pytest.fail("the network was used"))
     (tmp_path / "train-1.csv").write_text("text,label\n007,NA\n")
     (tmp_path / "train-2.csv").write_text("text,source\n1e5,b\n")
     (tmp_path / "test.csv").write_text("text,label\nfine,1\n")
@@ -261,6 +214,7 @@ def test_a_folder_of_texts_is_read_as_it_is_written(tmp_path: Path) -> None:
         {"text": "1e5", "label": None, "source": "b"},
     ]
     assert corpus["test"].to_list() == [{"text": "fine", "label": "1"}]
+    assert capfd.readouterr() == ("", "")
 
 
 def test_a_column_of_several_kinds_of_values_is_refused(tmp_path: Path) -> None:
@@ -289,37 +243,22 @@ def test_archives_and_files_from_elsewhere_are_refused(tmp_path: Path) -> None:
 # Splits
 
 
-def test_a_class_that_is_not_declared_is_refused_with_its_row(tmp_path: Path) -> None:
-    import datasets
-
-    corpus = hub.load_folder(write_corpus(tmp_path / "corpus", train=[0, 1]))
-    for index in (2, 9):
-        table = corpus["train"].data.table.set_column(1, "label", [[0, index]])
-        lying = {"train": datasets.Dataset(datasets.table.InMemoryTable(table), info=corpus["train"].info)}
-        with pytest.raises(DataError, match=f"^owner/name, split train, row 2: label {index} .* 2 classes"):
-            hub.read_split(lying, "owner/name", "train")
-
-
 def test_a_split_is_read_with_numbered_rows_and_names_for_class_ids(tmp_path: Path) -> None:
-    corpus = hub.load_folder(write_corpus(tmp_path / "corpus", train=[1, 0], test=[-1, -1]))
+    corpus = hub.load_folder(write_folder(tmp_path / "corpus", NAMES, train=[1, 0], test=[-1, -1, -1]))
     train, test = hub.read_split(corpus, "owner/name", "train"), hub.read_split(corpus, "owner/name", "test")
     assert [(row.line, row.cells) for row in train.rows] == [
         (1, {"text": "train 0", "label": "pos"}),
         (2, {"text": "train 1", "label": "neg"}),
     ]
-    assert [row.cells["label"] for row in test.rows] == [None, None]
+    assert [row.cells["label"] for row in test.rows] == [None, None, None]
     assert (train.origin, train.place) == ("owner/name, split train", "owner/name, split train, row ")
     assert train.class_names == {"label": ("neg", "pos")}
-
-
-def test_the_test_split_stands_in_for_validation_only_where_there_is_none(tmp_path: Path) -> None:
-    without = hub.load_folder(write_corpus(tmp_path / "without", train=[0, 1], test=[1, 0, 1]))
-    stand_in = hub.read_split(without, "name", "validation")
+    stand_in = hub.read_split(corpus, "name", "validation")  # only where there is none
     assert len(stand_in.rows) == 3 and stand_in.origin.startswith("name, split test")
-    having = hub.load_folder(write_corpus(tmp_path / "having", train=[0, 1], test=[1, 0, 1], validation=[0, 1]))
+    having = hub.load_folder(write_folder(tmp_path / "having", NAMES, train=[0, 1], test=[1, 0], validation=[0, 1]))
     assert hub.read_split(having, "name", "validation").origin == "name, split validation"
     with pytest.raises(DataError, match=r"name has no split dev .*train, test"):
-        hub.read_split(without, "name", "dev")
+        hub.read_split(corpus, "name", "dev")
 
 
 # Paths and hub ids

@@ -8,14 +8,9 @@ from hypothesis import strategies as st
 
 from src.data.readers import choose_column, clean_row, read_rows
 from src.utils.errors import DataError
+from tests.data.conftest import write
 
 Rows = list[tuple[int, dict[str, object]]]
-
-
-def write(folder: Path, name: str, content: str | bytes) -> Path:
-    path = folder / name
-    path.write_bytes(content.encode() if isinstance(content, str) else content)
-    return path
 
 
 def cells(path: Path) -> Rows:
@@ -60,25 +55,18 @@ def test_rows_are_read_as_written(tmp_path: Path, name: str, content: str | byte
 
 BAD: dict[str, tuple[str, str | bytes, str]] = {
     "empty": ("a.jsonl", "", "a.jsonl holds no rows"),
-    "blank lines alone": ("a.csv", "\n\n", "a.csv holds no rows"),
     "header alone": ("a.tsv", "text\tlabel", "a.tsv holds no rows"),
     "repeated column": ("a.csv", "text,text\na,1\n", "a.csv:1: column name 'text'"),
-    "nameless column": ("a.tsv", "text\t \na\t1\n", "a.tsv:1: column name ' '"),
     "too few cells": ("a.csv", "text,label\na,1\nb\n", "a.csv:3: 1 cell under 2"),
     "too many cells": ("a.tsv", "text\tlabel\na\tb\t1\n", "a.tsv:2: 3 cells under 2"),
-    "too few cells below a long row": ("a.csv", 'text,label\n"a\nb",1\nc\n', "a.csv:4: 1 cell "),
     "blank line inside CSV": ("a.csv", "text,label\na,1\n\nb,0\n", "a.csv:3: blank line"),
     "blank line first": ("a.csv", "\ntext,label\na,1\n", "a.csv:1: blank line"),
-    "blank line inside TSV": ("a.tsv", "text\tlabel\n\na\t1\n", "a.tsv:2: blank line"),
     "blank line inside JSONL": ("a.jsonl", '{"a": 1}\n \n{"a": 2}\n', "a.jsonl:2: blank line"),
     "quote never closed": ("a.csv", 'text,label\na,1\n"b,0\nc,1\nd,0\n', "a.csv:3: the quote"),
-    "quote closed by a later row": ("a.csv", 'text,label\n"b,0\nc,1\n"d",0\n', "a.csv:2: the quote"),
     "second quote of a long row": ("a.csv", 'text,label\na"b,1\n"c ""x""\n\nd","e\nf,1\n', "a.csv:5: the quote"),
     "letters after a closed quote": ("a.csv", 'text,label\r\na,1\r\n"b"c,0\r\n', "a.csv:3: the quote"),
     "not UTF-8": ("a.csv", b"text,label\na,1\ncaf\xe9,0\n", "a.csv:3; save the file as UTF-8"),
-    "not UTF-8 below a blank line": ("a.csv", b"\n\xe9\n", "a.csv:2; save the file as UTF-8"),
     "NUL first": ("a.csv", b"\0text,label\na,1\n", "a.csv:1; save the file as UTF-8"),
-    "NUL below a blank line": ("a.csv", b"\n\0\n", "a.csv:2; save the file as UTF-8"),
     "broken JSON": ("a.jsonl", '{"a": 1}\n{"a": \n', "a.jsonl:2: not JSON (Expecting value)"),
     "array": ("a.json", "[1]\n", "a.json:1: not a JSON object"),
     "repeated key": ("a.jsonl", '{"a": 1, "a": 2}\n', "a.jsonl:1: not JSON (key 'a'"),
@@ -100,19 +88,11 @@ def test_what_is_not_a_clean_table_is_refused(tmp_path: Path, name: str, content
     assert f"{tmp_path}/{fact}" in str(caught.value) and "\n" not in str(caught.value)
 
 
-def test_a_missing_file_a_folder_and_a_locked_file_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path) -> None:
     (tmp_path / "folder.csv").mkdir()
     for name in ("gone.csv", "folder.csv"):
         with pytest.raises(DataError, match=f"cannot read .*{name}"):
             read_rows(tmp_path / name)
-
-    def refuse(_: Path) -> bytes:
-        raise PermissionError(13, "Permission denied")
-
-    # Not chmod: root, who runs tests in containers, may read everything.
-    monkeypatch.setattr(Path, "read_bytes", refuse)
-    with pytest.raises(DataError, match=r"cannot read .*locked\.csv.*Permission denied"):
-        read_rows(tmp_path / "locked.csv")
 
 
 def test_a_cell_may_be_longer_than_the_csv_module_allows_by_default(tmp_path: Path) -> None:

@@ -69,17 +69,10 @@ def test_what_inference_wrote_is_read_without_blank_texts(tmp_path: Path) -> Non
     ],
 )
 def test_a_line_that_is_none_is_named(line: str, named: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"predictions\.jsonl"):
+        read_answers(tmp_path / "predictions.jsonl")  # which is not there
     first, path = '{"text": "a", "label": "b", "score": 0.5}', tmp_path / "predictions.jsonl"
     path.write_text(f"{first}\n{line}\n{first}\n")
     with pytest.raises(DataError) as caught:
         read_answers(path)
     assert f"{path}:2" in str(caught.value) and named in str(caught.value)
-
-
-def test_a_file_without_predictions_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "predictions.jsonl"
-    for content in (None, b"\xff\n", b'{"text": "", "label": null, "score": null}\n'):
-        if content is not None:
-            path.write_bytes(content)
-        with pytest.raises(DataError, match=r"predictions\.jsonl"):
-            read_answers(path)

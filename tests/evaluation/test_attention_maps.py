@@ -1,6 +1,5 @@
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
@@ -45,22 +44,8 @@ def test_tokens_are_spelled_as_the_text_is_and_what_is_unknown_as_the_model_sees
     assert len(found.tokens) == SEQ_LEN and found.weights.shape[-1] == SEQ_LEN
 
 
-def test_the_picture_shows_strong_weights_dark_and_weak_ones_light(tmp_path: Path) -> None:
-    weights = torch.zeros(2, 3, 5, 5)
-    weights[1, 2] = torch.eye(5)
-    draw_attention(tmp_path / "maps.png", AttentionMaps(["$x$", "\u4e2d", "c", "d", "\x1b"], weights), "a <title> $y$")
-    pixels = pixels_of(tmp_path / "maps.png")
-    dark = (pixels[..., 2] > pixels[..., 0] + 60) & (pixels[..., 0] < 40)
-    rows, columns = np.nonzero(dark)
-    assert dark.sum() == pytest.approx(170 * 170 / 5, rel=0.05)  # the diagonal of the last layer's last head
-    assert rows.min() > 300 and columns.min() > 500
-    # From its upper left to its lower right.
-    assert abs(np.corrcoef(rows, columns)[0, 1] - 1) < 0.05
-
-
-def test_any_size_is_drawn_with_a_bounded_number_of_pixels(tmp_path: Path) -> None:
+def test_any_size_and_any_token_is_drawn_with_a_bounded_number_of_pixels(tmp_path: Path) -> None:
     for layers, heads, tokens in ((1, 1, 1), (1, 1, 300), (12, 1, 40)):
         weights = torch.full((layers, heads, tokens, tokens), 1 / tokens)
-        draw_attention(tmp_path / "maps.png", AttentionMaps(["token"] * tokens, weights), "title " * 300)
-        height, width, _ = pixels_of(tmp_path / "maps.png").shape
-        assert max(height, width) < 7000
+        draw_attention(tmp_path / "maps.png", AttentionMaps(["$x\u4e2d\x1b"] * tokens, weights), "a <title> $y$ " * 99)
+        assert max(pixels_of(tmp_path / "maps.png").shape) < 7000

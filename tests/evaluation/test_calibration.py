@@ -26,11 +26,6 @@ def test_the_calibration_error_is_the_one_computed_by_hand() -> None:
     assert expected_calibration_error(reliability(scores, right, bins=10)) == pytest.approx(error)
 
 
-def test_a_model_that_is_as_sure_as_right_has_no_error() -> None:
-    assert expected_calibration_error(reliability([0.75] * 4, [True, True, True, False])) == pytest.approx(0)
-    assert expected_calibration_error(reliability([1.0, 1.0], [False, False])) == pytest.approx(1)
-
-
 def test_scores_between_two_bins_belong_where_scikit_learn_puts_them() -> None:
     scores, right = [0.25, 0.5, 0.5, 0.75, 0.6, 1.0], [True, False, True, True, False, True]
     accuracy, confidence = calibration_curve(right, scores, n_bins=4)

@@ -1,6 +1,5 @@
 import io
 import re
-from html.parser import HTMLParser
 
 import pytest
 
@@ -8,6 +7,7 @@ from src.evaluation.attribution import Explanation
 from src.evaluation.coloured import as_html, as_plain, as_terminal, html_page, wants_colour
 from src.evaluation.predictor import Prediction
 from src.evaluation.words import Word
+from tests.evaluation.test_report_page import Page
 
 WORDS = [
     Word("", "A", 0.5),
@@ -20,16 +20,6 @@ FOUND = Explanation(Prediction("A dull  film! ", "positive", 0.75), [WORDS], mar
 HOSTILE = '<script>alert("&")</script>\x1b[2J\u202e'
 
 
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
-
-
-def hostile(label: str = "positive") -> Explanation:
-    words = [Word(" ", HOSTILE, 1.0), Word(" ", HOSTILE, None)]
-    return Explanation(Prediction(HOSTILE, label, 0.5), [words], margin=1.0, baseline=0.0, steps=1)
-
-
 def test_plain_output_is_signed_numbers_and_their_sum() -> None:
     *lines, last = as_plain(FOUND).splitlines()
     words = ["+0.5000\tA", "-2.0000\tdull", "+0.2500\tfilm", "unread\t!"]
@@ -40,57 +30,36 @@ def test_plain_output_is_signed_numbers_and_their_sum() -> None:
     assert "16.6667 %" in as_plain(missed)
 
 
-def test_a_terminal_shows_the_text_in_colours_and_the_strongest_words() -> None:
+def test_a_terminal_shows_the_text_in_colours_and_the_strongest_words(monkeypatch: pytest.MonkeyPatch) -> None:
     first, text, strongest, _ = as_terminal(FOUND).splitlines()
-    assert first == "positive  75.0 %"
+    assert first == "positive  75.0 %" and strongest == "dull -2.0000, A +0.5000, film +0.2500"
     assert re.sub(r"\x1b\[[\d;]*m", "", text) == "A dull film!"
-    papers = re.findall(r"48;2;(\d+);(\d+);(\d+)m", text)
-    assert papers[1] == ("230", "159", "0")  # the strongest word has the full colour, here the orange against
-    assert int(papers[0][0]) < int(papers[0][2]) and len(papers) == 3  # blue for; not one for what is unread
-    assert strongest == "dull -2.0000, A +0.5000, film +0.2500"
-
-
-def test_colours_are_for_terminals_without_no_color(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert len(re.findall(r"48;2;\d+;\d+;\d+m", text)) == 3  # what is unread has no colour
+    terminal = io.StringIO()
+    monkeypatch.setattr(terminal, "isatty", lambda: True)
     monkeypatch.delenv("NO_COLOR", raising=False)
-    assert wants_colour(Terminal()) and not wants_colour(io.StringIO())
+    assert wants_colour(terminal) and not wants_colour(io.StringIO())
     monkeypatch.setenv("NO_COLOR", "1")
-    assert not wants_colour(Terminal())
-
-
-class Reader(HTMLParser):
-    def __init__(self) -> None:
-        super().__init__()
-        self.tags: list[str] = []
-        self.titles: list[str | None] = []
-        self.text = ""
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-        self.titles += [value for name, value in attrs if name == "title"]
-
-    def handle_data(self, data: str) -> None:
-        self.text += data
+    assert not wants_colour(terminal)
 
 
 def test_html_shows_every_word_with_its_number() -> None:
-    reader = Reader()
-    reader.feed(as_html(FOUND))
-    assert "A dull  film!" in reader.text and "75.0 %" in reader.text
-    assert reader.titles == ["+0.5000", "-2.0000", "+0.2500", "not read"]
+    page = Page(as_html(FOUND))
+    assert page.text[1:5] == ["A", "dull", "film", "!"] and "75.0 %" in page.text[0]
+    titles = [attributes["title"] for _, attributes in page.tags if "title" in attributes]
+    assert titles == ["+0.5000", "-2.0000", "+0.2500", "not read"]
+    words = [Word("", "a", 0.0), Word("", "b", None)]
+    still = Explanation(FOUND.prediction, [words, []], margin=0.0, baseline=0.0, steps=1)
+    assert as_html(still) and still.error == 0.0  # nothing is divided by zero
 
 
 def test_a_text_or_label_is_data_and_never_markup_or_a_command_to_the_terminal() -> None:
-    page = "".join(html_page(HOSTILE, [as_html(hostile(HOSTILE))]))
-    reader = Reader()
-    reader.feed(page)
-    assert "script" not in reader.tags and "\x1b" not in page and "\u202e" not in page
-    assert reader.text.count('<script>alert("&")</script>') == 6  # title, heading, answer, two words, strongest
-    assert "http" not in page  # the page needs nothing beside itself
-    assert "\u202e" not in as_terminal(hostile(HOSTILE)) and "\x1b[2J" not in as_terminal(hostile(HOSTILE))
-    assert "\x1b" not in as_plain(hostile())
-
-
-def test_without_any_contribution_nothing_is_divided_by_zero() -> None:
-    words = [Word("", "a", 0.0), Word("", "b", None)]
-    still = Explanation(FOUND.prediction, [words, []], margin=0.0, baseline=0.0, steps=1)
-    assert "#ffffff" in as_html(still) and still.error == 0.0
+    words = [Word(" ", HOSTILE, 1.0), Word(" ", HOSTILE, None)]
+    hostile = Explanation(Prediction(HOSTILE, HOSTILE, 0.5), [words], margin=1.0, baseline=0.0, steps=1)
+    content = "".join(html_page(HOSTILE, [as_html(hostile)]))
+    page = Page(content)
+    assert not page.found("script") and "\x1b" not in content and "\u202e" not in content
+    assert "".join(page.text).count('<script>alert("&")</script>') == 6  # title, heading, answer, two words, strongest
+    assert "http" not in content  # the page needs nothing beside itself
+    for shown in (as_terminal(hostile), as_plain(hostile)):
+        assert "\u202e" not in shown and "\x1b[2J" not in shown

@@ -33,6 +33,8 @@ def test_loss_and_accuracy_of_a_classifier_are_drawn() -> None:
     assert "0.010" in loss.caption and "0.500" in loss.caption
     assert all(fact in accuracy.caption for fact in ("50.0 %", "75.0 %", "100"))
     assert [chart.name for chart in charts(*STEPS)] == ["loss"] and not charts()  # what is not recorded is not drawn
+    diverged, accuracy = charts(*STEPS, {"step": 150, "train/loss": None, "validation/accuracy": None})
+    assert np.isnan(lines(diverged)["training"][-1][1]) and "nan %" in accuracy.caption
 
 
 def test_a_pre_training_has_its_baselines() -> None:
@@ -44,10 +46,3 @@ def test_a_pre_training_has_its_baselines() -> None:
     assert found.pop("validation")[-1][1] == pytest.approx(100 * last["validation/accuracy"])
     ((_, baseline),) = found.items()
     assert [y for _, y in baseline] == pytest.approx([100 * last["unigram_accuracy"]] * len(baseline))
-
-
-def test_a_run_that_diverged_has_gaps() -> None:
-    diverged = {"step": 150, "train/loss": None, "validation/accuracy": None}
-    loss, accuracy = charts(*STEPS, diverged)
-    assert np.isnan(lines(loss)["training"][-1][1])
-    assert "nan %" in accuracy.caption

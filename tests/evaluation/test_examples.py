@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from src.evaluation.examples import Example, cell_width, draw_examples, examples_table, fit_cells, pad_cells
+from src.evaluation.examples import Example, cell_width, draw_examples, examples_table
 
 NAMES = ("negative", "neutral", "positive")
 LOGITS = torch.tensor([[0.0, 0.0, math.log(2)], [5.0, 0.0, 0.0], [0.0, math.log(8), 0.0]])
@@ -31,15 +31,13 @@ def test_the_draw_follows_the_seed_and_not_the_answers() -> None:
 
 
 def test_the_table_marks_wrong_answers_and_cuts_texts() -> None:
-    examples = [
-        Example("a fine film", "positive", "positive", 0.987),
-        Example("not bad , not\nbad at all", "positive", "negative", 0.5),
+    wrong = Example("not bad , not\nbad at all 日本日本", "positive", "negative", 0.5)
+    lines = examples_table([Example("日本", "positive", "positive", 0.987), wrong], width=56).splitlines()
+    assert [line.split()[:4] for line in lines[1:]] == [
+        ["positive", "positive", "98.7", "%"],
+        ["x", "positive", "negative", "50.0"],
     ]
-    assert examples_table(examples, width=56).splitlines() == [
-        "  true      predicted  confidence  text",
-        "  positive  positive       98.7 %  a fine film",
-        "x positive  negative       50.0 %  not bad , not\\nbad...",
-    ]
+    assert lines[1].endswith("日本") and lines[2].endswith("not bad , not\\nbad...")
 
 
 def test_no_text_breaks_the_table() -> None:
@@ -49,12 +47,3 @@ def test_no_text_breaks_the_table() -> None:
         assert len(lines) == 2
         assert all(line.isprintable() and cell_width(line) <= 100 for line in lines)
         "\n".join(lines).encode("utf-8")
-
-
-def test_cells_are_counted_cut_and_padded_by_columns_not_characters() -> None:
-    assert (cell_width("ab"), cell_width("日本"), cell_width("e\u0301")) == (2, 4, 1)
-    assert fit_cells("abcdef", 6) == "abcdef"
-    assert fit_cells("abcdefg", 6) == "abc..."
-    assert fit_cells("日本日本", 6) == "日..."
-    assert pad_cells("日", 4) == "日  "
-    assert pad_cells("ab", 4, right=True) == "  ab"

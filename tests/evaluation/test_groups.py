@@ -2,7 +2,6 @@ from dataclasses import replace
 
 import numpy as np
 import pandas as pd  # type: ignore[import-untyped, unused-ignore]
-import pytest
 
 from src.evaluation.groups import NEGATION, Group, by_length, by_negation, by_unknown_words
 from src.evaluation.metrics import wilson_interval
@@ -29,10 +28,12 @@ def test_texts_of_one_length_stay_together() -> None:
     assert group == Group("1", 5, 3) and group.interval == wilson_interval(3, 5)
 
 
-def test_negation_is_found_by_hand() -> None:
+def test_negation_and_unknown_words_are_found_by_hand() -> None:
     assert by_negation(FEW) == [Group("negation", 3, 2), Group("no negation", 2, 1)]
     assert by_negation(in_pairs()) == [Group("negation", 4, 3), Group("no negation", 1, 0)]
     assert by_negation(replace(FEW, texts=["fine"] * 5)) == [Group("no negation", 5, 3)]
+    assert by_unknown_words(FEW) == [Group("unknown word", 2, 1), Group("no unknown word", 3, 2)]
+    assert by_unknown_words(replace(FEW, unknown=None)) == []
 
 
 def test_what_negates_and_what_does_not() -> None:
@@ -40,12 +41,3 @@ def test_what_negates_and_what_does_not() -> None:
         assert NEGATION.search(text), text
     for text in ("a notable film", "knot", "know", "nothingness", "an anticlimax", "cant", "nob"):
         assert not NEGATION.search(text), text
-
-
-def test_unknown_words_divide_where_they_are_told() -> None:
-    assert by_unknown_words(FEW) == [Group("unknown word", 2, 1), Group("no unknown word", 3, 2)]
-    assert by_unknown_words(replace(FEW, unknown=None)) == []
-    answers = drawn()
-    frame = pd.DataFrame({"unknown": answers.unknown, "right": answers.right})
-    expected = frame.groupby(frame["unknown"] == 0)["right"].mean().tolist()
-    assert [group.accuracy for group in by_unknown_words(answers)] == pytest.approx(expected)

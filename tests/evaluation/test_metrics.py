@@ -21,36 +21,13 @@ def binary(tn: int, fp: int, fn: int, tp: int) -> Evaluation:
     return evaluate(logits_for(predicted, 2), [0] * (tn + fp) + [1] * (fn + tp), NAMES)
 
 
-def wilson(correct: int, n: int) -> tuple[float, float]:
-    """Wilson 1927, with the 97.5 % quantile of the normal distribution."""
-    z, p = 1.959963984540054, correct / n
-    middle = (p + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    return middle - half, middle + half
-
-
-def test_two_classes_agree_with_the_formulas() -> None:
-    tn, fp, fn, tp = 5, 3, 2, 7
-    result = binary(tn, fp, fn, tp)
-    assert result.n == 17
-    assert result.accuracy == pytest.approx(12 / 17)
-    assert result.confusion == [[5, 3], [2, 7]]
-    precisions, recalls = (tn / (tn + fn), tp / (tp + fp)), (tn / (tn + fp), tp / (tp + fn))
-    f1s = [2 * p * r / (p + r) for p, r in zip(precisions, recalls, strict=True)]
-    for index, (name, support) in enumerate(zip(NAMES, (8, 9), strict=True)):
-        expected = {"precision": precisions[index], "recall": recalls[index], "f1": f1s[index], "support": support}
-        assert result.per_class[name] == pytest.approx(expected)
-    assert (result.precision, result.recall) == pytest.approx((sum(precisions) / 2, sum(recalls) / 2))
-    assert result.f1 == pytest.approx(sum(f1s) / 2)
-    mcc = (tp * tn - fp * fn) / math.sqrt((tp + fp) * (tp + fn) * (tn + fp) * (tn + fn))
-    assert result.mcc == pytest.approx(mcc)
-
-
 def test_the_interval_is_wilsons() -> None:
+    z = 1.959963984540054  # the 97.5 % quantile of the normal distribution
     for right, wrong in ((719, 153), (7, 2), (0, 11), (11, 0)):
-        low, high = binary(right, wrong, 0, 0).interval
-        assert (low, high) == pytest.approx(wilson(right, right + wrong), abs=1e-9)
-        assert 0 <= low <= right / (right + wrong) <= high <= 1
+        n, p = right + wrong, right / (right + wrong)
+        middle = (p + z * z / (2 * n)) / (1 + z * z / n)
+        half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+        assert binary(right, wrong, 0, 0).interval == pytest.approx((middle - half, middle + half), abs=1e-9)
 
 
 def test_the_loss_is_the_mean_cross_entropy_in_nats() -> None:
@@ -58,21 +35,25 @@ def test_the_loss_is_the_mean_cross_entropy_in_nats() -> None:
     logits = torch.tensor([[0.0, math.log(3)], [0.0, math.log(3)], [0.0, 0.0]])
     expected = -(math.log(1 / 4) + math.log(3 / 4) + math.log(1 / 2)) / 3
     assert evaluate(logits, [0, 1, 1], NAMES).loss == pytest.approx(expected)
-    generator = torch.Generator().manual_seed(0)
-    logits = torch.randn(13, 5, generator=generator)
-    labels = torch.randint(0, 5, (13,), generator=generator)
-    expected = torch.nn.functional.cross_entropy(logits, labels).item()
-    assert evaluate(logits, labels, "abcde").loss == pytest.approx(expected, rel=1e-5)
 
 
 def test_three_classes_agree_with_hand_counts() -> None:
-    true, predicted = [0, 0, 0, 1, 1, 2, 2, 2, 2], [0, 0, 1, 1, 2, 2, 2, 2, 0]
-    result = evaluate(logits_for(predicted, 3), true, ("a", "b", "c"))
-    assert result.confusion == [[2, 1, 0], [0, 1, 1], [1, 0, 3]]
-    assert result.recall == pytest.approx((2 / 3 + 1 / 2 + 3 / 4) / 3)
-    assert result.precision == pytest.approx((2 / 3 + 1 / 2 + 3 / 4) / 3)
-    # Gorodkin's R_K: correct * n minus the products of the margins, here (3, 2, 4) for both.
-    assert result.mcc == pytest.approx((6 * 9 - (9 + 4 + 16)) / (81 - (9 + 4 + 16)))
+    true, predicted = [0, 0, 0, 1, 1, 2, 2, 2, 2], [0, 0, 1, 1, 2, 2, 2, 2, 2]
+    result = evaluate(logits_for(predicted, 4), true, ("a", "b", "c", "absent"))
+    assert result.n == 9 and result.accuracy == pytest.approx(7 / 9)
+    assert result.confusion == [[2, 1, 0, 0], [0, 1, 1, 0], [0, 0, 4, 0], [0, 0, 0, 0]]
+    rows = {"a": (1, 2 / 3, 4 / 5, 3), "b": (1 / 2, 1 / 2, 1 / 2, 2), "c": (4 / 5, 1, 8 / 9, 4), "absent": (0, 0, 0, 0)}
+    for name, (precision, recall, f1, support) in rows.items():
+        expected = {"precision": precision, "recall": recall, "f1": f1, "support": support}
+        assert result.per_class[name] == pytest.approx(expected)
+    assert result.precision == pytest.approx((1 + 1 / 2 + 4 / 5) / 4)
+    assert result.recall == pytest.approx((2 / 3 + 1 / 2 + 1) / 4)
+    assert result.f1 == pytest.approx((4 / 5 + 1 / 2 + 8 / 9) / 4)
+    # Gorodkin's R_K: correct * n minus the products of the margins, here (3, 2, 4) and (2, 2, 5).
+    products = 3 * 2 + 2 * 2 + 4 * 5
+    assert result.mcc == pytest.approx((7 * 9 - products) / math.sqrt((81 - 29) * (81 - 33)))
+    dictionary = json.loads(json.dumps(result.as_dict(), allow_nan=False))
+    assert dictionary == result.as_dict() and Evaluation.from_dict(dictionary | {"dataset": "films"}) == result
 
 
 def test_all_right_all_wrong_and_only_one_class() -> None:
@@ -107,39 +88,17 @@ def test_what_cannot_be_evaluated_is_refused(
         evaluate(logits, labels, names)
 
 
-def test_the_dictionary_survives_json() -> None:
-    result = binary(5, 3, 2, 7)
-    dictionary = json.loads(json.dumps(result.as_dict(), allow_nan=False))
-    assert dictionary == result.as_dict() and Evaluation.from_dict(dictionary | {"dataset": "films"}) == result
-
-
 def test_the_text_states_the_numbers_in_per_cent() -> None:
     # 719 / 872 = 82.454 %; precisions 350/423, 369/449, recalls 350/430, 369/442
-    first, second, *lines = binary(350, 80, 73, 369).as_text().splitlines()
-    low, high = wilson(719, 872)
-    assert "82.5 %" in first and f"{100 * low:.1f}-{100 * high:.1f}" in first and "872" in first
-    assert "0.4" in second and "0.649" in second
-    assert [line.split() for line in lines if line] == [
-        ["in", "%", "precision", "recall", "F1", "examples"],
-        ["negative", "82.7", "81.4", "82.1", "430"],
-        ["positive", "82.2", "83.5", "82.8", "442"],
-        ["macro", "average", "82.5", "82.4", "82.4", "872"],
-        ["true", "\\", "predicted", "negative", "positive"],
-        ["negative", "350", "80"],
-        ["positive", "73", "369"],
-    ]
+    text = " ".join(binary(350, 80, 73, 369).as_text().split())
+    facts = ["82.5 %", "79.8-84.8", "872", "0.649", "negative 82.7 81.4 82.1 430", "positive 82.2 83.5 82.8 442"]
+    facts += ["macro average 82.5 82.4 82.4 872", "negative 350 80", "positive 73 369"]
+    assert [fact for fact in facts if fact not in text] == []
 
 
 def test_the_text_stays_within_80_columns() -> None:
-    for classes in (2, 7, 8, 30):
+    for classes in (2, 30):
         names = [f"{index} a label with\x1b[31m a very long name indeed" for index in range(classes)]
         labels = random.Random(0).choices(range(classes), k=2000)
         lines = evaluate(logits_for(labels, classes), labels, names).as_text().splitlines()
-        assert max(map(len, lines)) <= 80
-        assert all(line.isprintable() for line in lines)
-
-
-def test_a_class_absent_from_the_data_counts_as_zero() -> None:
-    result = evaluate(logits_for([0, 1], 3), [0, 1], ("a", "b", "c"))
-    assert result.per_class["c"] == {"precision": 0, "recall": 0, "f1": 0, "support": 0}
-    assert result.f1 == pytest.approx(2 / 3) and result.accuracy == result.mcc == 1
+        assert max(map(len, lines)) <= 80 and all(line.isprintable() for line in lines)

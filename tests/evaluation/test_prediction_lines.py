@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from src.evaluation.prediction_lines import LINES_AT_ONCE, as_json, as_line, predict_all, read_lines, write_share
+from src.evaluation.prediction_lines import as_json, as_line, predict_all, read_lines, write_share
 from src.evaluation.predictor import Prediction, Predictor
 from src.utils.errors import DataError
 from tests.conftest import TrainedRun
@@ -19,12 +19,10 @@ def predictor(sample_run: TrainedRun) -> Predictor:
     return Predictor.load(sample_run.path, "cpu")
 
 
-def write(path: Path, content: bytes) -> Path:
-    path.write_bytes(content)
-    return path
-
-
-def test_lines_end_at_line_feeds_and_nowhere_else(tmp_path: Path) -> None:
+def test_lines_end_at_line_feeds_and_nowhere_else_and_a_dash_is_standard_input(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "texts.txt"
     for content, texts in (
         (b"one\ntwo\n", ["one", "two"]),
         (b"one\r\ntwo", ["one", "two"]),
@@ -34,17 +32,16 @@ def test_lines_end_at_line_feeds_and_nowhere_else(tmp_path: Path) -> None:
         (b"", []),
         (b"\n", [""]),
     ):
-        assert list(read_lines(write(tmp_path / "texts.txt", content))) == texts, content
-
-
-def test_a_dash_is_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
+        path.write_bytes(content)
+        assert list(read_lines(path)) == texts, content
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO("eins\nzwölf\n".encode()), encoding="ascii"))
     assert list(read_lines(Path("-"))) == ["eins", "zwölf"]
 
 
 def test_what_is_not_utf8_is_named_by_file_and_line_and_what_is_no_file_by_name(tmp_path: Path) -> None:
+    path = tmp_path / "texts.txt"
     for content, line in ((b"\xff\n", 1), (b"a\nb\ncaf\xe9\n", 3)):
-        path = write(tmp_path / "texts.txt", content)
+        path.write_bytes(content)
         with pytest.raises(DataError) as caught:
             list(read_lines(path))
         assert str(caught.value).startswith(f"{path}:{line}: ")
@@ -53,10 +50,15 @@ def test_what_is_not_utf8_is_named_by_file_and_line_and_what_is_no_file_by_name(
             list(read_lines(name))
 
 
-def test_predictions_come_in_order_across_chunks(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_predictions_come_in_order_across_chunks_that_are_read_one_at_a_time(
+    predictor: Predictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("src.evaluation.prediction_lines.LINES_AT_ONCE", 3)
     texts = [f"film number {index}" * (index % 4) for index in range(11)]
     assert_alike(predict_all(predictor, texts), predictor.predict(texts))
+    unread = iter(texts)
+    next(iter(predict_all(predictor, unread)))
+    assert len(list(unread)) == 11 - 3
 
 
 def assert_alike(found: Iterable[Prediction], expected: Iterable[Prediction]) -> None:
@@ -64,27 +66,6 @@ def assert_alike(found: Iterable[Prediction], expected: Iterable[Prediction]) ->
     for one, other in zip(found, expected, strict=True):
         assert replace(one, score=other.score) == other
         assert one.score == (None if other.score is None else pytest.approx(other.score, abs=1e-6))
-
-
-def test_input_is_read_a_chunk_at_a_time(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("src.evaluation.prediction_lines.LINES_AT_ONCE", 3)
-    read: list[int] = []
-
-    def texts() -> Iterable[str]:
-        for index in range(100):
-            read.append(index)
-            yield "a film"
-
-    next(iter(predict_all(predictor, texts())))
-    assert len(read) == 3 < LINES_AT_ONCE
-
-
-def test_odd_texts_are_remarked_on_by_number(predictor: Predictor, capsys: pytest.CaptureFixture[str]) -> None:
-    list(predict_all(predictor, ["a film", " \t", "qwxyz zzyzx", "film " * 100, "a film"]))
-    printed = capsys.readouterr()
-    blank, unknown, cut = printed.err.splitlines()
-    assert blank.startswith("text 2: ") and unknown.startswith("text 3: ") and cut.startswith("text 4: ")
-    assert "blank" in blank and "words" in unknown and "64 tokens" in cut and printed.out == ""
 
 
 def test_of_many_odd_texts_of_a_kind_most_are_only_counted(
@@ -99,9 +80,13 @@ def test_of_many_odd_texts_of_a_kind_most_are_only_counted(
         assert len(lines) == len(told) and all(map(str.startswith, lines, told)), lines
 
 
-def test_odd_texts_are_counted_also_where_a_later_one_ends_it_all(
+def test_odd_texts_are_remarked_on_by_number_also_where_a_later_one_ends_it_all(
     predictor: Predictor, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    list(predict_all(predictor, ["a film", " \t", "qwxyz zzyzx", "film " * 100, "a film"]))
+    blank, unknown, cut = capsys.readouterr().err.splitlines()
+    assert blank.startswith("text 2: ") and unknown.startswith("text 3: ") and cut.startswith("text 4: ")
+    assert "blank" in blank and "words" in unknown and "64 tokens" in cut
     monkeypatch.setattr("src.evaluation.prediction_lines.LINES_AT_ONCE", 4)
     with pytest.raises(DataError, match=r"text 13: 0 tabs"):
         list(predict_all(predictor, [""] * 12 + ["no pair"], in_pairs=True))
@@ -120,14 +105,10 @@ def test_pairs_are_divided_at_their_tab(predictor: Predictor, monkeypatch: pytes
         list(predict_all(predictor, ["a\tb", "c\td", "a\tb\tc"], in_pairs=True))
 
 
-def test_json_is_one_line_of_text_label_and_score() -> None:
+def test_a_line_has_three_cells_and_json_is_one_line_whatever_the_text_holds() -> None:
+    assert as_line(Prediction("a\tb\x1b[2J\u202e", "positive", 0.98765)) == "positive\t0.9877\ta\\tb\\x1b[2J\\u202e"
+    assert as_line(Prediction(" ", None, None)) == "-\t\t "
     line = as_json(Prediction('a "film"\n\u2028', "positive", 0.75))
     assert line.splitlines() == [line]
     assert json.loads(line) == {"text": 'a "film"\n\u2028', "label": "positive", "score": 0.75}
     assert json.loads(as_json(Prediction("", None, None))) == {"text": "", "label": None, "score": None}
-
-
-def test_a_line_has_three_cells_whatever_the_text_holds() -> None:
-    assert as_line(Prediction("a film", "positive", 0.98765)) == "positive\t0.9877\ta film"
-    assert as_line(Prediction("a\tb\x1b[2J\n\u202e", "positive", 1.0)) == "positive\t1.0000\ta\\tb\\x1b[2J\\n\\u202e"
-    assert as_line(Prediction(" ", None, None)) == "-\t\t "

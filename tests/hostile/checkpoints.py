@@ -58,27 +58,11 @@ def cut(name: str) -> Damage:
     return lambda folder: (folder / name).write_bytes((folder / name).read_bytes()[:-20])
 
 
-def insert(name: str, text: str) -> Damage:
-    """Puts text behind the first brace."""
-    return lambda folder: (folder / name).write_text("{" + text + (folder / name).read_text()[1:])
-
-
 def change_tensors(edit: Callable[[dict[str, Tensor]], dict[str, Tensor]]) -> Damage:
     def damage(folder: Path) -> None:
         tensors = {name: tensor.clone() for name, tensor in load_file(folder / WEIGHTS).items()}
         (folder / WEIGHTS).unlink()
         save_file(edit(tensors), folder / WEIGHTS)
-
-    return damage
-
-
-def change_header(edit: Callable[[dict[str, Any]], object]) -> Damage:
-    """Changes the table of contents, and leaves the numbers."""
-
-    def damage(folder: Path) -> None:
-        header, numbers = parts(folder)
-        edit(header)
-        (folder / WEIGHTS).write_bytes(safetensors(json.dumps(header).encode(), numbers))
 
     return damage
 
@@ -144,10 +128,10 @@ def change_tokenizer(edit: Callable[[dict[str, Any]], object]) -> Damage:
     return damage
 
 
-def template(count: int = 1, token_id: int = 2, segment: int = 0) -> dict[str, Any]:
+def template(count: int = 1, segment: int = 0) -> dict[str, Any]:
     frame = [{"SpecialToken": {"id": "[CLS]", "type_id": segment}}] * count
     first, second = ({"Sequence": {"id": name, "type_id": segment}} for name in "AB")
-    tokens = {"[CLS]": {"id": "[CLS]", "ids": [token_id], "tokens": ["[CLS]"]}}
+    tokens = {"[CLS]": {"id": "[CLS]", "ids": [2], "tokens": ["[CLS]"]}}
     kind = {"type": "TemplateProcessing", "single": [*frame, first], "pair": [*frame, first, second]}
     return kind | {"special_tokens": tokens}
 
@@ -171,11 +155,7 @@ CODE: dict[str, tuple[Damage, str | None]] = {
 TENSORS: dict[str, tuple[Damage, str | None]] = {
     "cut short": (cut(WEIGHTS), WEIGHTS),
     "a header of a petabyte": (write(WEIGHTS, safetensors(b"{}", claimed=10**15)), "1,000,000,000,000,000"),
-    "a header nested deeply": (write(WEIGHTS, safetensors(DEEP[:900_000].encode())), WEIGHTS),
-    "no tensors": (write(WEIGHTS, safetensors(b"{}")), WEIGHTS),
     "a name twice": (key_twice, QUERY),
-    "offsets beyond the file": (change_header(lambda header: header[QUERY].update(data_offsets=[10**9, 10**9 + 4096])), WEIGHTS),
-    "a negative shape": (change_header(lambda header: header[QUERY].update(shape=[-32, -32])), WEIGHTS),
     "integers": (change_tensors(lambda state: state | {QUERY: state[QUERY].int()}), f"{QUERY} holds torch.int32"),
     "another shape": (change_tensors(lambda state: state | {WORDS: state[WORDS][:, :31].contiguous()}), "(99, 31), config.json makes it (99, 32)"),
     "query and key of different shapes": (change_tensors(lambda state: state | {QUERY: state[QUERY][:31].contiguous()}), QUERY),
@@ -191,17 +171,11 @@ CONFIGS: dict[str, tuple[Damage, str | None]] = {
     "hidden_size of a billion": (change_json(CONFIG, hidden_size=10**9), CONFIG),
     "a billion layers": (change_json(CONFIG, num_hidden_layers=10**9), "1000000000 layers"),
     "a vocabulary of a trillion": (change_json(CONFIG, vocab_size=10**12), "(1000000000000, 32)"),
-    "hidden_size 0": (change_json(CONFIG, hidden_size=0), "hidden_size"),
     "hidden_size in a string": (change_json(CONFIG, hidden_size="32"), "hidden_size is '32'"),
-    "a boolean number of layers": (change_json(CONFIG, num_hidden_layers=True), "num_hidden_layers is True"),
     "an infinite initializer_range": (change_json(CONFIG, initializer_range=float("inf")), "initializer_range is inf"),
-    "another model_type": (change_json(CONFIG, model_type="gpt2"), "'gpt2'"),
     "classes numbered from a billion": (change_json(CONFIG, id2label={"1000000000": "x"}), "id2label"),
     "more classes than scores": (change_json(CONFIG, id2label={str(n): str(n) for n in range(9)}), "5 classes, config.json names 9"),
-    "nested deeply": (write(CONFIG, DEEP), CONFIG),
     "18 MB": (write(CONFIG, EMPTY_LISTS), f"{len(EMPTY_LISTS):,} bytes"),
-    "a key twice": (insert(CONFIG, '"hidden_size": 7, '), "'hidden_size'"),
-    "no UTF-8": (write(CONFIG, b'{"model_type": "\xff"}'), CONFIG),
 }  # fmt: skip
 TOKENIZERS: dict[str, tuple[Damage, str | None]] = {
     "cut short": (cut(TOKENIZER), TOKENIZER),

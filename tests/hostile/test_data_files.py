@@ -6,7 +6,7 @@ from src.data.sources import open_corpus
 from src.utils.config import DataConfig
 from src.utils.errors import DataError
 from tests.conftest import Programs
-from tests.hostile.data_files import DATA_FILES, DataFile
+from tests.hostile.data_files import READ, REFUSED, Rows
 
 
 def opened(path: Path) -> list[tuple[str, str]]:
@@ -15,17 +15,18 @@ def opened(path: Path) -> list[tuple[str, str]]:
     return [(text, corpus.label_names[label]) for text, label in zip(split.texts, split.labels, strict=True)]
 
 
-@pytest.mark.parametrize("file", DATA_FILES.values(), ids=DATA_FILES)
-def test_a_file_is_read_as_it_is_written_or_refused_with_its_place(file: DataFile, tmp_path: Path) -> None:
-    path = tmp_path / file.name
-    path.write_bytes(file.content)
-    if isinstance(file.expected, str):
-        with pytest.raises(DataError) as caught:
-            opened(path)
-        message = str(caught.value)
-        assert file.name in message and file.expected in message and len(message) < 1000
-    else:
-        assert opened(path) == file.expected
+@pytest.mark.parametrize(("name", "content", "expected"), READ.values(), ids=READ)
+def test_a_file_is_read_as_it_is_written(name: str, content: bytes, expected: Rows, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(content)
+    assert opened(tmp_path / name) == expected
+
+
+@pytest.mark.parametrize(("name", "content", "fact"), REFUSED.values(), ids=REFUSED)
+def test_a_file_is_refused_with_its_place(name: str, content: bytes, fact: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError) as caught:
+        opened(tmp_path / name)
+    assert name in str(caught.value) and fact in str(caught.value) and len(str(caught.value)) < 1000
 
 
 def test_the_trainer_ends_with_one_line_and_code_3(programs: Programs, tmp_path: Path) -> None:

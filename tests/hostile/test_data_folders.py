@@ -12,6 +12,7 @@ from src.utils.config import DataConfig
 from src.utils.errors import DataError
 
 ROWS = "text,label\nx,a\ny,b\n"
+SETTINGS = "---\nconfigs:\n- config_name: default\n  data_files: {}\n---\n"
 
 
 @pytest.fixture(autouse=True)
@@ -19,10 +20,6 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import datasets.config
 
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
-
-
-def settings(data_files: str) -> str:
-    return f"---\nconfigs:\n- config_name: default\n  data_files: {data_files}\n---\n"
 
 
 def tar(executed: Path) -> bytes:
@@ -49,11 +46,11 @@ def undeclared_class(folder: Path) -> None:
 FOLDERS: dict[str, tuple[Callable[[Path], object], str]] = {
     "a torn row": (lambda folder: (folder / "train.csv").write_text(f"{ROWS}x\n"), "train.csv:4"),
     "settings that lead out of the folder": (
-        lambda folder: (folder / "README.md").write_text(settings("../secret.csv")),
+        lambda folder: (folder / "README.md").write_text(SETTINGS.format("../secret.csv")),
         "secret.csv",
     ),
     "settings that lead to the network": (
-        lambda folder: (folder / "README.md").write_text(settings("http://127.0.0.1:9/x.csv")),
+        lambda folder: (folder / "README.md").write_text(SETTINGS.format("http://127.0.0.1:9/x.csv")),
         "corpus",
     ),
     "an archive of pickles": (

@@ -1,10 +1,9 @@
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
+import transformers
 from tokenizers import Tokenizer
-from torch import Tensor
 
 from src.interop.configs import ARCHITECTURES
 from src.interop.huggingface import Classifier, load_classifier
@@ -21,26 +20,9 @@ LAYERS = {"distilbert": "n_layers", "roberta": "num_hidden_layers"}
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed file .*config.json:ResourceWarning")
 
 
-def theirs_and_folder(family: str, folder: Path) -> tuple[Any, Path]:
-    """A classifier of `transformers` with two layers, since the last one is computed otherwise, and its folder."""
-    import transformers
-
-    config = their_config(family, **{LAYERS[family]: 2})
-    theirs = randomized(getattr(transformers, ARCHITECTURES[family]["classifier"])(config))
-    theirs.save_pretrained(folder)
-    tokenizer().save(str(folder / "tokenizer.json"))
-    return theirs, folder
-
-
-def cut(inputs: dict[str, Tensor], rows: int, length: int) -> dict[str, Tensor]:
-    return {name: tensor[:rows, :length] for name, tensor in inputs.items()}
-
-
 @torch.no_grad()
 def test_the_graph_of_a_bert_has_the_logits_of_transformers(exported: TrainedRun) -> None:
-    from transformers import AutoModelForSequenceClassification
-
-    theirs = AutoModelForSequenceClassification.from_pretrained(SHIPPED_CHECKPOINT)
+    theirs = transformers.AutoModelForSequenceClassification.from_pretrained(SHIPPED_CHECKPOINT)
     graph, random = OnnxModel(exported.path / GRAPH), torch.Generator().manual_seed(3)
     assert graph.has_segments
     for B, T in ((1, 1), (13, 7), (7, 13), (1, 512)):
@@ -53,7 +35,10 @@ def test_the_graph_of_a_bert_has_the_logits_of_transformers(exported: TrainedRun
 @torch.no_grad()
 @pytest.mark.parametrize("family", [pytest.param("distilbert", marks=pytest.mark.deep), "roberta"])
 def test_the_graph_of_the_other_families_has_the_logits_of_transformers(family: str, tmp_path: Path) -> None:
-    theirs, folder = theirs_and_folder(family, tmp_path)
+    folder, config = tmp_path, their_config(family, **{LAYERS[family]: 2})  # the last layer is computed otherwise
+    theirs = randomized(getattr(transformers, ARCHITECTURES[family]["classifier"])(config))
+    theirs.save_pretrained(folder)
+    tokenizer().save(str(folder / "tokenizer.json"))
     classifier = load_classifier(folder)
     before = classifier.tokenizer.to_str()
     assert 0 < save_onnx(folder, classifier) < 1e-5
@@ -62,7 +47,9 @@ def test_the_graph_of_the_other_families_has_the_logits_of_transformers(family: 
     assert not graph.has_segments
     longest = POSITIONS - (2 if family == "roberta" else 0)  # RoBERTa's first position is pad_token_id + 1
     long = {"input_ids": torch.arange(5, 5 + longest)[None], "attention_mask": torch.ones(1, longest).long()}
-    for inputs in (batch(family), cut(batch(family), 1, 7), cut(batch(family), 13, 1), cut(batch(family), 1, 1), long):
+    shapes = ((13, 7), (1, 7), (13, 1), (1, 1))
+    cut = ({name: tensor[:rows, :length] for name, tensor in batch(family).items()} for rows, length in shapes)
+    for inputs in (*cut, long):
         found, expected = graph(**inputs), theirs(**inputs).logits
         assert found.shape == (len(inputs["input_ids"]), C)
         torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)

@@ -50,32 +50,20 @@ def open_theirs(folder: Path, family: str, head: str) -> Any:
     return model.eval()
 
 
-def classifiers(family: str, direction: str, folder: Path) -> Pair:
+def pair(family: str, head: str, direction: str, folder: Path) -> Pair:
+    """A model of ours and one of theirs with the same weights, moved through a folder."""
     if direction == "theirs to ours":
-        theirs = their_model(family, "classifier")
+        theirs = their_model(family, head)
         theirs.save_pretrained(folder)
         tokenizer().save(str(folder / "tokenizer.json"))
-        return load_classifier(folder).model, theirs
-    ours = randomized(BertForSequenceClassification(our_config(family), C))
-    save_classifier(folder, Classifier(ours, tokenizer(), LABELS, SEQ_LEN))
-    return ours, open_theirs(folder, family, "classifier")
-
-
-def masked_lms(family: str, direction: str, folder: Path) -> Pair:
-    if direction == "theirs to ours":
-        theirs = their_model(family, "masked_lm")
-        theirs.save_pretrained(folder)
-        tokenizer().save(str(folder / "tokenizer.json"))
-        return load_masked_lm(folder).model, theirs
-    ours = randomized(BertForMaskedLM(our_config(family)))
-    save_masked_lm(folder, MaskedLanguageModel(ours, tokenizer(), SEQ_LEN))
-    return ours, open_theirs(folder, family, "masked_lm")
-
-
-def labels_of_words(inputs: dict[str, Tensor]) -> Tensor:
-    """What a masked language model has to name: every second token; -100 elsewhere, (B, T)."""
-    chosen = (torch.arange(T) % 2 == 0) & inputs["attention_mask"].bool()
-    return (inputs["input_ids"] * 7 % V).masked_fill(~chosen, -100)
+        return (load_classifier(folder) if head == "classifier" else load_masked_lm(folder)).model, theirs
+    if head == "classifier":
+        ours = randomized(BertForSequenceClassification(our_config(family), C))
+        save_classifier(folder, Classifier(ours, tokenizer(), LABELS, SEQ_LEN))
+    else:
+        ours = randomized(BertForMaskedLM(our_config(family)))
+        save_masked_lm(folder, MaskedLanguageModel(ours, tokenizer(), SEQ_LEN))
+    return ours, open_theirs(folder, family, head)
 
 
 def assert_near(found: Tensor, expected: Tensor) -> None:
@@ -86,7 +74,7 @@ def assert_near(found: Tensor, expected: Tensor) -> None:
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("direction", DIRECTIONS)
 def test_states_attentions_pooled_output_and_logits_equal_theirs(family: str, direction: str, tmp_path: Path) -> None:
-    ours, theirs = classifiers(family, direction, tmp_path)
+    ours, theirs = pair(family, "classifier", direction, tmp_path)
     inputs = batch(family)
     real = inputs["attention_mask"].bool()  # at padding RoBERTa's positions differ, and nobody reads them
     expected = theirs.base_model(**inputs, output_hidden_states=True, output_attentions=True)
@@ -118,7 +106,7 @@ def test_masked_lm_logits_equal_theirs(family: str, tmp_path: Path) -> None:
     inputs = batch(family)
     real = inputs["attention_mask"].bool()
     for direction in DIRECTIONS:
-        ours, theirs = masked_lms(family, direction, tmp_path)
+        ours, theirs = pair(family, "masked_lm", direction, tmp_path)
         assert_near(ours(**inputs)[real], theirs(**inputs).logits[real])
 
 
@@ -135,13 +123,14 @@ def assert_equal_gradients(ours: nn.Module, theirs: nn.Module, family: str) -> N
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_gradients_equal_theirs(family: str, tmp_path: Path) -> None:
-    ours, theirs = (model.double().train() for model in classifiers(family, "theirs to ours", tmp_path))
+    ours, theirs = (model.double().train() for model in pair(family, "classifier", "theirs to ours", tmp_path))
     inputs, labels = batch(family), torch.arange(B) % C
     F.cross_entropy(ours(**inputs), labels).backward()  # type: ignore[no-untyped-call]
     theirs(**inputs, labels=labels).loss.backward()
     assert_equal_gradients(ours, theirs, family)
-    ours, theirs = (model.double().train() for model in masked_lms(family, "theirs to ours", tmp_path))
-    labels = labels_of_words(inputs)
+    ours, theirs = (model.double().train() for model in pair(family, "masked_lm", "theirs to ours", tmp_path))
+    chosen = (torch.arange(T) % 2 == 0) & inputs["attention_mask"].bool()  # every second token is to be named
+    labels = (inputs["input_ids"] * 7 % V).masked_fill(~chosen, -100)
     F.cross_entropy(ours(**inputs, positions=labels != -100), labels[labels != -100]).backward()  # type: ignore[no-untyped-call]
     theirs(**inputs, labels=labels).loss.backward()
     assert_equal_gradients(ours, theirs, family)
@@ -149,7 +138,7 @@ def test_gradients_equal_theirs(family: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_twenty_steps_of_adamw_have_the_same_losses(family: str, tmp_path: Path) -> None:
-    ours, theirs = (model.train() for model in classifiers(family, "theirs to ours", tmp_path))
+    ours, theirs = (model.train() for model in pair(family, "classifier", "theirs to ours", tmp_path))
     optimizers = [torch.optim.AdamW(model.parameters(), lr=1e-3) for model in (ours, theirs)]
     inputs, labels = batch(family), torch.arange(B) % C
     history = []

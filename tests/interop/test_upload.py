@@ -1,54 +1,48 @@
-import os
 import shutil
-import socket
-import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock, create_autospec
 
+import huggingface_hub
 import pytest
-from huggingface_hub import ModelCard
+from huggingface_hub import HfApi, ModelCard
 
 from src.interop.upload import completed_card
-from src.utils.config import REPOSITORY, SHIPPED_CHECKPOINT
-from tests.conftest import Answer, Programs, TrainedRun
-from tests.interop.hub_server import TOKEN, Hub, running_hub
+from src.utils.config import SHIPPED_CHECKPOINT
+from tests.conftest import Programs, TrainedRun
 
 UPLOADED = {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "README.md"}
 
 
-@pytest.fixture
-def hub() -> Iterator[Hub]:
-    with running_hub() as hub:
-        yield hub
-
-
-def upload(endpoint: str, home: Path, *arguments: object, **environment: str) -> Answer:
-    """Runs the program in a process of its own, since `huggingface_hub` reads its environment once."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "HUGGING_FACE"))}
-    # Without xet, the protocol of one server in the world.
-    own = {"HF_ENDPOINT": endpoint, "HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1", "NO_PROXY": "*"}
-    command = [sys.executable, "-m", "src.export", *map(str, arguments)]
-    variables = kept | own | environment
-    ended = subprocess.run(command, cwd=REPOSITORY, env=variables, capture_output=True, text=True, timeout=300)
-    return Answer(ended.returncode, ended.stdout, ended.stderr)
+@pytest.fixture(autouse=True)
+def hub(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """What was asked of the hub; nothing of it reaches the world's, and no token of this machine is used."""
+    hub = create_autospec(HfApi, instance=True, endpoint="https://hub.invalid")
+    hub.create_repo.return_value = "https://hub.invalid/me/reviews"
+    monkeypatch.setattr(huggingface_hub, "HfApi", Mock(return_value=hub))
+    monkeypatch.setattr(huggingface_hub, "get_token", lambda: "hf_of_the_test")
+    return hub
 
 
 def test_an_upload_brings_the_model_and_its_card_to_the_hub_and_nothing_else(
-    hub: Hub, sample_run: TrainedRun, tmp_path: Path
+    hub: Any, programs: Programs, sample_run: TrainedRun
 ) -> None:
     options = ("--push-to-hub", "me/reviews", "--private", "--license", "apache-2.0")
-    answer = upload(hub.url, tmp_path, sample_run.path, *options, HF_TOKEN=TOKEN)
-    assert (answer.code, answer.out) == (0, f"{hub.url}/me/reviews\n"), answer.err
-    (created,) = hub.created
-    assert (created["name"], created["organization"], created["visibility"]) == ("reviews", "me", "private")
-    assert len(hub.commits) == 1
-    files = hub.files["me/reviews"]
+    answer = programs.export(sample_run.path, *options)
+    assert (answer.code, answer.out) == (0, "https://hub.invalid/me/reviews\n"), answer.err
+    hub.create_repo.assert_called_once_with("me/reviews", private=True, exist_ok=True)
+    (repository, additions), _ = hub.create_commit.call_args
+    files = {addition.path_in_repo: addition.as_file for addition in additions}
+    assert repository == "me/reviews"
     assert files.keys() == UPLOADED  # run.json, which knows paths of this machine, stays here
+    contents = {}
+    for name, opened in files.items():
+        with opened() as file:
+            contents[name] = file.read()
     for name in UPLOADED - {"README.md"}:
-        assert files[name] == (sample_run.path / name).read_bytes()
-    card: Any = ModelCard(files["README.md"].decode())
+        assert contents[name] == (sample_run.path / name).read_bytes()
+    card: Any = ModelCard(contents["README.md"].decode())
     header = (card.data.license, card.data.language, card.data.pipeline_tag)
     assert header == ("apache-2.0", "en", "text-classification")
     assert 'model="me/reviews"' in card.text and str(sample_run.path.parent) not in card.content
@@ -57,52 +51,18 @@ def test_an_upload_brings_the_model_and_its_card_to_the_hub_and_nothing_else(
 # What is refused
 
 
-@pytest.fixture(autouse=True)
-def own_hub(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The hub above in place of the world's, and no token of this machine."""
-    from huggingface_hub import constants
-
-    monkeypatch.setattr(constants, "ENDPOINT", hub.url)
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "token"))
-    monkeypatch.delenv("HUGGING_FACE_HUB_TOKEN", raising=False)
-    monkeypatch.setenv("HF_TOKEN", TOKEN)
-    monkeypatch.setenv("NO_PROXY", "*")
-
-
-def test_a_hub_that_refuses_the_token_is_a_storage_error(
-    hub: Hub, programs: Programs, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("HF_TOKEN", "hf_of_somebody")
-    answer = programs.export(SHIPPED_CHECKPOINT, "--push-to-hub", "me/reviews")
-    assert (answer.code, answer.out, hub.files) == (6, "", {})
-    assert f"{hub.url}/me/reviews" in answer.error and "401" in answer.error
-
-
-def test_a_hub_that_does_not_answer_is_a_storage_error(programs: Programs, monkeypatch: pytest.MonkeyPatch) -> None:
-    from huggingface_hub import constants
-
-    with socket.socket() as silent:
-        silent.bind(("127.0.0.1", 0))
-        endpoint = f"http://127.0.0.1:{silent.getsockname()[1]}"
-        monkeypatch.setattr(constants, "ENDPOINT", endpoint)
+def test_a_hub_that_refuses_or_does_not_answer_is_a_storage_error(hub: Any, programs: Programs) -> None:
+    for error in (huggingface_hub.errors.OfflineModeIsEnabled("switched off"), OSError("401\nUnauthorized")):
+        hub.create_repo.side_effect = error
         answer = programs.export(SHIPPED_CHECKPOINT, "--push-to-hub", "me/reviews")
-    assert (answer.code, answer.out) == (6, "")
-    assert f"{endpoint}/me/reviews" in answer.error
-
-
-def test_where_the_hub_is_switched_off_nothing_is_uploaded(programs: Programs, monkeypatch: pytest.MonkeyPatch) -> None:
-    from huggingface_hub import constants
-
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    answer = programs.export(SHIPPED_CHECKPOINT, "--push-to-hub", "me/reviews")
-    assert (answer.code, answer.out) == (6, "") and "me/reviews" in answer.error
+        assert (answer.code, answer.out) == (6, "") and not hub.create_commit.called
+        assert "https://hub.invalid/me/reviews" in answer.error and str(error).split()[-1] in answer.error
 
 
 def test_without_a_token_or_the_package_the_user_is_told_how_to_get_one(
     programs: Programs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delenv("HF_TOKEN")
+    monkeypatch.setattr(huggingface_hub, "get_token", lambda: None)
     answer = programs.export(SHIPPED_CHECKPOINT, "--push-to-hub", "me/reviews")
     assert (answer.code, answer.out) == (2, "") and "HF_TOKEN" in answer.error
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
@@ -110,21 +70,22 @@ def test_without_a_token_or_the_package_the_user_is_told_how_to_get_one(
     assert (answer.code, answer.out) == (2, "") and "pip install huggingface_hub" in answer.error
 
 
-def test_what_is_no_repositorys_name_is_a_usage_error(programs: Programs) -> None:
+def test_what_is_no_repositorys_name_is_a_usage_error(hub: Any, programs: Programs) -> None:
     for name in ("reviews", "me/re..views"):
+        hub.create_repo.side_effect = huggingface_hub.errors.HFValidationError(name)
         answer = programs.export(SHIPPED_CHECKPOINT, "--push-to-hub", name)
         assert (answer.code, answer.out) == (2, "")
         assert "--push-to-hub" in answer.error and name in answer.error
 
 
-def test_a_folder_that_is_damaged_or_has_no_card_is_refused(hub: Hub, programs: Programs, tmp_path: Path) -> None:
+def test_a_folder_that_is_damaged_or_has_no_card_is_refused(hub: Any, programs: Programs, tmp_path: Path) -> None:
     folder = copy(tmp_path)
     for file, content in (("README.md", "---\nlicense: [\n---\n# Mine\n"), ("README.md", None), ("config.json", "{}")):
         (folder / file).unlink()
         if content is not None:
             (folder / file).write_text(content)
         answer = programs.export(folder, "--push-to-hub", "me/reviews")
-        assert (answer.code, answer.out, hub.files) == (4, "", {})
+        assert (answer.code, answer.out) == (4, "") and not hub.create_repo.called
         assert str(folder / file) in answer.error
 
 
@@ -135,7 +96,7 @@ def copy(folder: Path) -> Path:
 # The card
 
 
-def test_an_edited_card_is_completed_but_keeps_what_it_says(tmp_path: Path) -> None:
+def test_an_edited_card_is_completed_but_keeps_what_it_says(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (copy(tmp_path) / "README.md").write_text("---\nlicense: cc0-1.0\ncolour: red\n---\n# Mine\n")
     card: Any = ModelCard(completed_card(tmp_path / "model", "me/mine", None, "de"))
     assert card.text.strip() == "# Mine"
@@ -146,18 +107,12 @@ def test_an_edited_card_is_completed_but_keeps_what_it_says(tmp_path: Path) -> N
         "pipeline_tag": "text-classification",
         "language": "de",
     }
+    assert capsys.readouterr().err == ""
+    (tmp_path / "model" / "README.md").write_text("---\nlanguage: en\n---\n# Mine\n")
+    card = ModelCard(completed_card(tmp_path / "model", "me/mine", None, None))
+    assert card.data.license == "unknown" and "--license" in capsys.readouterr().err
 
 
 def test_a_masked_language_model_has_a_task_of_its_own(pretrained_run: TrainedRun) -> None:
     card: Any = ModelCard(completed_card(pretrained_run.path, "me/words", None, None))
     assert card.data.pipeline_tag == "fill-mask" and "me/words" in card.text
-
-
-def test_of_a_license_that_nobody_named_the_user_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (copy(tmp_path) / "README.md").write_text("---\nlanguage: en\n---\n# Mine\n")
-    told = []
-    for license in (None, "mit"):
-        card: Any = ModelCard(completed_card(tmp_path / "model", "me/mine", license, None))
-        assert card.data.license == (license or "unknown")
-        told.append(capsys.readouterr().err)
-    assert "--license" in told[0] and told[1] == ""

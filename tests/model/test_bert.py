@@ -46,11 +46,6 @@ def classifier(config: BertConfig | None = None) -> BertForSequenceClassificatio
     return model
 
 
-def masked_lm() -> BertForMaskedLM:
-    model: BertForMaskedLM = randomized(BertForMaskedLM(tiny_config()))
-    return model
-
-
 @torch.no_grad()
 def test_output_holds_the_embeddings_all_layers_and_the_attentions_asked_for() -> None:
     model, ids = classifier().bert, token_ids()
@@ -63,18 +58,12 @@ def test_output_holds_the_embeddings_all_layers_and_the_attentions_asked_for() -
 
 
 @torch.no_grad()
-def test_pooler_is_tanh_of_a_linear_map_of_the_first_token() -> None:
-    pooler, x = randomized(Pooler(tiny_config())), torch.randn(B, T, D, generator=torch.Generator().manual_seed(0))
-    expected = torch.tanh(x[:, 0] @ pooler.dense.weight.T + pooler.dense.bias)
-    torch.testing.assert_close(pooler(x), expected, rtol=0, atol=1e-6)
-
-
-def test_only_distilbert_pools_with_relu() -> None:
-    poolers = {
-        family: BertForSequenceClassification(tiny_config(model_type=family, type_vocab_size=0), C).pooler.activation
-        for family in ("bert", "roberta", "distilbert")
-    }
-    assert poolers == {"bert": torch.tanh, "roberta": torch.tanh, "distilbert": torch.relu}
+def test_pooler_is_tanh_of_a_linear_map_of_the_first_token_or_relu_in_distilbert() -> None:
+    x = torch.randn(B, T, D, generator=torch.Generator().manual_seed(0))
+    for family, activation in (("bert", torch.tanh), ("roberta", torch.tanh), ("distilbert", torch.relu)):
+        pooler = classifier(tiny_config(model_type=family, type_vocab_size=0)).pooler
+        expected = activation(x[:, 0] @ pooler.dense.weight.T + pooler.dense.bias)
+        torch.testing.assert_close(pooler(x), expected, rtol=0, atol=1e-6)
 
 
 @torch.no_grad()
@@ -120,7 +109,7 @@ def test_presets_have_the_published_numbers_of_parameters() -> None:
 
 @torch.no_grad()
 def test_masked_lm_decodes_with_the_token_embedding() -> None:
-    model = masked_lm()
+    model = randomized(BertForMaskedLM(tiny_config()))
     ids = token_ids().clamp(max=V - 2)
     x = model.bert(ids).last_hidden_state
     head = model.masked_lm
@@ -138,7 +127,7 @@ def test_masked_lm_decodes_with_the_token_embedding() -> None:
 
 @torch.no_grad()
 def test_logits_at_positions_equal_all_logits_indexed() -> None:
-    model, ids, mask = masked_lm(), token_ids(), padding_mask()
+    model, ids, mask = randomized(BertForMaskedLM(tiny_config())), token_ids(), padding_mask()
     positions = (torch.rand(B, T, generator=torch.Generator().manual_seed(0)) < 0.3) & mask
     found = model(ids, mask, positions=positions)
     assert found.shape == (int(positions.sum()), V)
@@ -187,13 +176,9 @@ def test_the_last_layer_of_cls_alone_has_the_same_vector_and_the_same_gradients(
         assert x.shape == (B, 1 if only_cls else T, D)
         model.pooler(x).square().sum().backward()
         found.append([x[:, 0].detach(), *(weight.grad for weight in model.bert.parameters())])
-    for one, other in zip(*found, strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)  # products of other shapes
-
-
-def test_a_classifier_computes_no_more_of_its_last_layer_than_cls() -> None:
-    model = classifier()
+    torch.testing.assert_close(found[0], found[1], rtol=1e-4, atol=1e-4)  # products of other shapes
     shapes: list[tuple[int, ...]] = []
+    model = classifier()  # which computes no more of its last layer
     layers: Any = model.bert.encoder.layers
     for layer in layers:
         layer.feed_forward.register_forward_hook(lambda _, inputs, output: shapes.append(tuple(output.shape)))
@@ -236,16 +221,10 @@ def test_mask_and_segments_reach_the_encoder_of_both_heads() -> None:
         assert not torch.allclose(model(ids, mask, types), model(ids, None, types))
 
 
-def test_a_model_knows_its_shape_and_its_classes() -> None:
-    config = tiny_config(layer_norm_eps=0.5)
-    classifier, masked_lm = BertForSequenceClassification(config, C), BertForMaskedLM(config)
-    assert classifier.config is config is masked_lm.config
-    assert classifier.num_labels == C
-    assert {part.eps for part in masked_lm.modules() if isinstance(part, nn.LayerNorm)} == {0.5}
-
-
-def test_roberta_counts_positions_behind_its_padding() -> None:
+def test_roberta_counts_positions_behind_its_padding_and_every_layer_norm_has_the_epsilon() -> None:
     for kind in ("learned", "sinusoidal"):
-        config = tiny_config(model_type="roberta", pad_token_id=3, positional_encoding=kind)
-        assert Bert(config).embedding.position.offset == 4
+        model = Bert(tiny_config(model_type="roberta", pad_token_id=3, positional_encoding=kind))
+        assert model.embedding.position.offset == 4
         assert Bert(tiny_config(positional_encoding=kind)).embedding.position.offset == 0
+    masked_lm = BertForMaskedLM(tiny_config(layer_norm_eps=0.5))
+    assert {part.eps for part in masked_lm.modules() if isinstance(part, nn.LayerNorm)} == {0.5}

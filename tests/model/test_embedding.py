@@ -3,7 +3,7 @@ import torch
 import torch.nn.functional as F
 
 from src.model.embedding import BertEmbedding
-from tests.model.tiny import EPS, B, D, T, V, padding_mask, randomized, segments, tiny_config, token_ids
+from tests.model.tiny import EPS, D, T, V, padding_mask, randomized, segments, tiny_config, token_ids
 
 PAD, SEGMENTS = 3, 2
 
@@ -17,11 +17,7 @@ def embedding(type_vocab_size: int = SEGMENTS, dropout: float = 0.0) -> BertEmbe
 def test_embedding_is_the_normalised_sum_of_token_position_and_segment() -> None:
     module, ids, types = embedding(), token_ids(), segments()
     assert module.segment is not None
-    positions = module.position(T)
-    total = torch.empty(B, T, D)
-    for b in range(B):
-        for t in range(T):
-            total[b, t] = module.token.weight[ids[b, t]] + positions[t] + module.segment.weight[types[b, t]]
+    total = module.token.weight[ids] + module.position(T) + module.segment.weight[types]
     expected = F.layer_norm(total, (D,), module.norm.weight, module.norm.bias, EPS)
     torch.testing.assert_close(module(ids, types), expected, rtol=0, atol=1e-6)
 
@@ -51,12 +47,8 @@ def test_padding_row_starts_at_zero_and_gets_no_gradient() -> None:
 
 def test_model_without_segments_has_no_segment_table_and_adds_nothing() -> None:
     module, ids = embedding(type_vocab_size=0), token_ids()
-    assert sorted(name for name, _ in module.named_parameters()) == [
-        "norm.bias",
-        "norm.weight",
-        "position.weight",
-        "token.weight",
-    ]
+    names = {name for name, _ in module.named_parameters()}
+    assert names == {"norm.bias", "norm.weight", "position.weight", "token.weight"}
     total = module.token(ids) + module.position(T)
     torch.testing.assert_close(module(ids), module.norm(total), rtol=0, atol=1e-6)
 

@@ -23,19 +23,11 @@ def layer(dropout: float = 0.0) -> EncoderLayer:
     return EncoderLayer(tiny_config(attention_probs_dropout_prob=dropout, hidden_dropout_prob=dropout))
 
 
-def pytorch_layer() -> nn.TransformerEncoderLayer:
-    return nn.TransformerEncoderLayer(D, H, F_, 0.0, "gelu", EPS, batch_first=True, norm_first=False)
-
-
 def pytorch_name(ours: str) -> str:
     for prefix, theirs in PYTORCH_NAMES.items():
         if prefix in ours:
             return ours.replace(prefix, theirs)
     raise KeyError(ours)
-
-
-def copy_parameters(ours: nn.Module, theirs: nn.Module) -> None:
-    theirs.load_state_dict({pytorch_name(name): tensor for name, tensor in stacked(ours.state_dict()).items()})
 
 
 def stacked(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -47,37 +39,26 @@ def stacked(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return found
 
 
-def run(module: nn.Module, masked: bool, ours: bool) -> tuple[Tensor, dict[str, Tensor]]:
-    # In float64, so that gradients can be compared tightly; in training mode, because PyTorch's fast path for
-    # evaluation computes neither gradients nor padded positions.
-    module.double().train()
-    x = random_states().double().requires_grad_()
-    allowed = padding_mask()
-    if ours:
-        output = module(x, allowed[:, None, None, :] if masked else None)[0]
-    else:
-        output = module(x, src_key_padding_mask=~allowed if masked else None)
-    last = output[-1] if isinstance(output, list) else output
-    (last * random_states(1).double()).sum().backward()
-    assert x.grad is not None
-    gradients = {name: p.grad for name, p in module.named_parameters() if p.grad is not None}
-    return last, gradients | {"input": x.grad}
-
-
-def assert_equal_runs(ours: nn.Module, theirs: nn.Module, masked: bool) -> None:
-    output, gradients = run(ours, masked, ours=True)
-    expected, expected_gradients = run(theirs, masked, ours=False)
-    torch.testing.assert_close(output, expected, rtol=1e-9, atol=1e-9)
-    renamed = {name if name == "input" else pytorch_name(name): gradient for name, gradient in stacked(gradients).items()}
-    torch.testing.assert_close(renamed, dict(expected_gradients), rtol=1e-8, atol=1e-9)
-
-
 @masked_or_not
 def test_encoder_and_its_gradients_equal_the_stack_of_pytorch(masked: bool) -> None:
-    ours = randomized(Encoder(tiny_config()))
-    theirs = nn.TransformerEncoder(pytorch_layer(), LAYERS, enable_nested_tensor=False)
-    copy_parameters(ours, theirs)
-    assert_equal_runs(ours, theirs, masked)
+    # In float64, so that gradients can be compared tightly; in training mode, because PyTorch's fast path for
+    # evaluation computes neither gradients nor padded positions.
+    ours = randomized(Encoder(tiny_config())).double().train()
+    their_layer = nn.TransformerEncoderLayer(D, H, F_, 0.0, "gelu", EPS, batch_first=True, norm_first=False)
+    theirs = nn.TransformerEncoder(their_layer, LAYERS, enable_nested_tensor=False).double().train()
+    theirs.load_state_dict({pytorch_name(name): tensor for name, tensor in stacked(ours.state_dict()).items()})
+    x, their_x = (random_states().double().requires_grad_() for _ in range(2))
+    allowed = padding_mask()
+    found = ours(x, allowed[:, None, None, :] if masked else None)[0][-1]
+    expected = theirs(their_x, src_key_padding_mask=~allowed if masked else None)
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
+    for output in (found, expected):
+        (output * random_states(1).double()).sum().backward()
+    torch.testing.assert_close(x.grad, their_x.grad, rtol=1e-8, atol=1e-9)
+    ours_grad = stacked({name: parameter.grad for name, parameter in ours.named_parameters()})
+    gradients = {pytorch_name(name): gradient for name, gradient in ours_grad.items()}
+    their_gradients = {name: parameter.grad for name, parameter in theirs.named_parameters()}
+    torch.testing.assert_close(gradients, their_gradients, rtol=1e-8, atol=1e-9)
 
 
 def test_encoder_returns_its_input_the_output_of_each_layer_and_its_weights_when_asked() -> None:
@@ -111,17 +92,6 @@ def test_both_sublayers_drop_their_output_in_training_only() -> None:
     assert len(inputs) == 2
     for output in outputs:
         assert 0.4 < (output == 0).float().mean() < 0.6
-
-
-@masked_or_not
-def test_a_layer_of_cls_alone_has_the_first_row_of_a_layer_of_all(masked: bool) -> None:
-    module, x = randomized(layer()), random_states()
-    mask = padding_mask()[:, None, None, :] if masked else None
-    alone, weights = module(x, mask, True, True)
-    together, all_weights = module(x, mask, True, False)
-    assert alone.shape == (B, 1, D) and weights.shape == (B, H, 1, T)
-    torch.testing.assert_close(alone, together[:, :1], rtol=1e-5, atol=1e-5)
-    torch.testing.assert_close(weights, all_weights[:, :, :1], rtol=1e-5, atol=1e-5)
 
 
 @masked_or_not

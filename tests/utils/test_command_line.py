@@ -35,40 +35,30 @@ def recipe(monkeypatch: pytest.MonkeyPatch) -> str:
     return "test"
 
 
-def test_without_arguments_the_defaults_hold() -> None:
-    assert training() == TrainConfig()
-    assert pretraining() == PretrainConfig()
-    assert inference() == InferenceConfig(texts=())
-    for texts in (("one", "two"), ("",), ("it's -- fine",)):
+def test_texts_are_taken_as_they_are() -> None:
+    for texts in ((), ("one", "two"), ("",), ("it's -- fine",)):
         assert inference(*texts).texts == inference(*texts, "--json").texts == texts
 
 
 def test_a_preset_sets_the_shape_and_leaves_the_rest_of_the_default_given() -> None:
+    assert training() == TrainConfig() and pretraining() == PretrainConfig()
     mini = {"preset": "mini"} | PRESETS["mini"]
-    assert training("--preset=mini") == training("--preset", "mini") == with_options(TrainConfig(), mini)
     default = with_options(TrainConfig(), {"epochs": 4, "seed": 8})
-    assert training(default=default) == default
+    assert training("--preset=mini") == with_options(TrainConfig(), mini) and training(default=default) == default
     assert training("--preset", "mini", default=default) == with_options(default, mini)
 
 
-def test_a_recipe_wins_over_the_preset_it_names(recipe: str) -> None:
-    config = training("--recipe", recipe)
-    assert (config.recipe, config.preset) == ("test", "small")
-    assert (config.model.num_hidden_layers, config.model.hidden_size) == (PRESETS["small"]["num_hidden_layers"], 192)
-    assert (config.optimization.epochs, config.optimization.batch_size) == (9, 5)
+def test_an_option_wins_over_a_preset_given_that_over_a_recipe_and_that_over_its_preset(recipe: str) -> None:
+    def shape(*arguments: str) -> tuple[Any, ...]:
+        config = training("--recipe", recipe, *arguments)
+        model, optimization = config.model, config.optimization
+        return config.preset, model.num_hidden_layers, model.hidden_size, optimization.epochs, optimization.batch_size
 
-
-def test_a_preset_given_replaces_the_recipes_but_not_its_other_settings(recipe: str) -> None:
-    config = training("--recipe", recipe, "--preset", "medium")
-    assert config.preset == "medium" and config.model.num_hidden_layers == PRESETS["medium"]["num_hidden_layers"]
-    assert config.model.hidden_size == 192 and config.optimization.epochs == 9
-
-
-def test_an_option_wins_over_recipe_and_preset(recipe: str) -> None:
-    arguments = ("--hidden-size", "320", "--epochs", "2", "--recipe", recipe, "--num-hidden-layers", "3")
-    config = training(*arguments, "--num-attention-heads", "5")
-    assert (config.model.hidden_size, config.model.num_hidden_layers, config.model.num_attention_heads) == (320, 3, 5)
-    assert (config.optimization.epochs, config.optimization.batch_size) == (2, 5)
+    small, medium = (PRESETS[name]["num_hidden_layers"] for name in ("small", "medium"))
+    assert shape() == ("small", small, 192, 9, 5)
+    assert shape("--preset", "medium") == ("medium", medium, 192, 9, 5)  # the recipe's other settings stay
+    options = ("--hidden-size", "320", "--epochs", "2", "--num-hidden-layers", "3", "--num-attention-heads", "5")
+    assert shape(*options) == ("small", 3, 320, 2, 5)
 
 
 def test_a_recipe_of_the_program_yields_to_one_given(recipe: str) -> None:
@@ -78,23 +68,17 @@ def test_a_recipe_of_the_program_yields_to_one_given(recipe: str) -> None:
     assert config.optimization.epochs == TrainConfig().optimization.epochs
 
 
-def test_a_pretraining_has_presets_and_defaults_too() -> None:
-    assert pretraining("--preset=tiny") == with_options(PretrainConfig(), {"preset": "tiny"} | PRESETS["tiny"])
+def test_a_pretraining_has_presets_and_defaults_too_and_smaller_steps_where_it_goes_on() -> None:
     wide = pretraining("--hidden-size", "320", "--preset", "tiny", "--num-attention-heads", "5")
     assert (wide.model.hidden_size, wide.model.num_hidden_layers, wide.model.num_attention_heads) == (320, 2, 5)
     default = with_options(PretrainConfig(), {"corpus": ("a.txt",), "max_steps": 7, "seed": 8} | PRESETS["nano"])
-    assert pretraining(default=default) == default
     assert pretraining("--seed", "9", default=default) == with_options(default, {"seed": 9})
     small = {"preset": "small"} | PRESETS["small"]
     assert pretraining("--preset", "small", default=default) == with_options(default, small)
-
-
-def test_going_on_with_a_checkpoint_lowers_the_learning_rate_unless_one_is_given() -> None:
-    named = ("--model-name-or-path", "somebody/bert")
-    rate = CONTINUED_PRETRAINING["learning_rate"]
+    named, rate = ("--model-name-or-path", "somebody/bert"), CONTINUED_PRETRAINING["learning_rate"]
     assert pretraining(*named).optimization.learning_rate == rate < PretrainConfig().optimization.learning_rate
-    assert pretraining(*named, "--learning-rate", "0.5").optimization.learning_rate == 0.5
-    assert pretraining(default=pretraining(*named, "--learning-rate", "0.5")).optimization.learning_rate == 0.5
+    faster = pretraining(*named, "--learning-rate", "0.5")
+    assert pretraining(default=faster).optimization.learning_rate == 0.5
 
 
 @pytest.mark.parametrize("parsed", [training, pretraining])

@@ -6,7 +6,6 @@ import subprocess
 import pytest
 
 from src.utils.completion import PROGRAMS, script
-from src.utils.config import REPOSITORY
 
 COMPLETE = """
 COMP_WORDS=({words})
@@ -42,10 +41,3 @@ def test_the_options_are_those_that_help_lists(program: str, capsys: pytest.Capt
     # Where standard output is no UTF-8, the frame is one of blanks.
     heads = re.findall(r"^[│ ] (--\w[\w-]*)(?:, (--[\w-]+))?", capsys.readouterr().out, re.MULTILINE)
     assert set(offered[1].split()) == {name for pair in heads for name in pair if name}
-
-
-def test_every_program_is_completed() -> None:
-    entry_points = {
-        f"src.{path.stem}" for path in (REPOSITORY / "src").glob("*.py") if path.stem not in ("__init__", "minimal")
-    }
-    assert set(PROGRAMS) == entry_points

@@ -1,13 +1,9 @@
-import inspect
-from dataclasses import fields, is_dataclass
 from itertools import product
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any
 
 import pytest
 
-import src.utils.config as config_module
-import src.utils.programs as programs_module
 from src.utils.config import (
     PRESETS,
     RECIPES,
@@ -24,14 +20,8 @@ from src.utils.config import (
 )
 from src.utils.errors import UsageError
 from src.utils.options import with_options
-from src.utils.programs import DemoConfig, ExplainConfig, ExportConfig, InferenceConfig, ReportConfig, Running
+from src.utils.programs import DemoConfig, InferenceConfig, ReportConfig
 
-CLASSES: dict[str, Any] = {
-    name: value
-    for module in (config_module, programs_module)
-    for name, value in vars(module).items()
-    if isinstance(value, type) and is_dataclass(value)
-}
 NAN = float("nan")
 
 AT_LEAST_1, NOT_NEGATIVE = (0,), (-1,)
@@ -54,10 +44,10 @@ REFUSED: list[tuple[Any, str, tuple[Any, ...]]] = [
     (OptimizerConfig, "weight_decay", NOT_BELOW_0),
     (OptimizerConfig, "warmup_ratio ema_decay adam_beta1 adam_beta2", BELOW_1),
     (OptimizerConfig, "layer_decay", (0.0, 1.1, NAN)),
-    (OptimizationConfig, "epochs batch_size", AT_LEAST_1),
+    (OptimizationConfig, "epochs", AT_LEAST_1),
     (OptimizationConfig, "freeze_layers", NOT_NEGATIVE),
     (OptimizationConfig, "label_smoothing word_dropout", BELOW_1),
-    (PretrainingConfig, "max_steps batch_size", AT_LEAST_1),
+    (PretrainingConfig, "max_steps", AT_LEAST_1),
     (PretrainingConfig, "minutes", (0.0, float("inf"), NAN)),
     (PretrainingConfig, "mask_rate", (0.0, 1.0, NAN)),
     (DistillationConfig, "temperature", POSITIVE),
@@ -65,12 +55,7 @@ REFUSED: list[tuple[Any, str, tuple[Any, ...]]] = [
     (RunConfig, "num_threads patience save_every evaluate_every", NOT_NEGATIVE),
     (RunConfig, "keep_last", AT_LEAST_1),
     (RunConfig, "seed", (-1, 2**63)),
-    (Running, "num_threads", NOT_NEGATIVE),
     (InferenceConfig, "examples num_threads", NOT_NEGATIVE),
-    (ReportConfig, "num_threads", NOT_NEGATIVE),
-    (ExportConfig, "num_threads", NOT_NEGATIVE),
-    (ExplainConfig, "num_threads", NOT_NEGATIVE),
-    (DemoConfig, "num_threads", NOT_NEGATIVE),
     (DemoConfig, "port", (0, 65536)),
 ]
 
@@ -78,8 +63,6 @@ REFUSED: list[tuple[Any, str, tuple[Any, ...]]] = [
 NEEDED: dict[Any, dict[str, Any]] = {
     InferenceConfig: {"texts": ()},
     ReportConfig: {"folder": Path("run")},
-    ExportConfig: {"model_folder": (), "output": Path("onnx")},
-    ExplainConfig: {"texts": ("a text",)},
 }
 
 
@@ -94,25 +77,14 @@ def test_values_out_of_range_are_refused_by_name() -> None:
                 make(config_class, **{name: value})
 
 
-def test_every_number_has_a_rule() -> None:
-    ruled = {(config_class.__name__, name) for config_class, names, _ in REFUSED for name in names.split()}
-    numbers = {
-        (name, field)
-        for name, config_class in CLASSES.items()
-        for field, kind in get_type_hints(config_class).items()
-        if kind in (int, float, int | None) and field in inspect.get_annotations(config_class)
-    }
-    assert ruled >= numbers
-
-
-def test_shapes_that_no_model_has_are_refused() -> None:
+def test_shapes_that_no_model_has_are_refused_and_those_at_the_edge_allowed() -> None:
+    BertConfig(vocab_size=1, pad_token_id=0, max_position_embeddings=3, type_vocab_size=0)
     with pytest.raises(UsageError, match="type_vocab_size = 2"):
         BertConfig(model_type="distilbert")
-    BertConfig(model_type="distilbert", type_vocab_size=0)
     odd: dict[str, Any] = {"hidden_size": 9, "num_attention_heads": 3}
+    BertConfig(**odd)
     with pytest.raises(UsageError, match="hidden_size = 9"):
         BertConfig(**odd, positional_encoding="sinusoidal")
-    BertConfig(**odd)
 
 
 @pytest.mark.parametrize("model_type, longest", [("bert", 20), ("roberta", 18)])
@@ -157,13 +129,3 @@ def test_presets_and_recipes_name_existing_options_and_the_defaults_are_one_of_t
         with_options(TrainConfig(), options)
     for default in (TrainConfig(), PretrainConfig()):
         assert with_options(default, PRESETS[default.preset]) == default
-
-
-@pytest.mark.parametrize("config_class", [TrainConfig, PretrainConfig, InferenceConfig])
-def test_option_names_are_unique_across_groups(config_class: Any) -> None:
-    def names(config: Any) -> list[str]:
-        nested = ((field.name, getattr(config, field.name)) for field in fields(config))
-        return [found for name, value in nested for found in [name, *(names(value) if is_dataclass(value) else [])]]
-
-    found = names(make(config_class))
-    assert sorted(found) == sorted(set(found))

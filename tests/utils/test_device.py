@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from src.utils.config import REPOSITORY
-from src.utils.device import multiplies_by_onednn, resolve_device, set_up_arithmetic, wants_bf16
+from src.utils.device import multiplies_by_onednn, resolve_device, set_up_arithmetic
 from src.utils.errors import UsageError
 
 
@@ -39,19 +39,6 @@ def test_what_is_no_usable_device_is_refused(name: str, monkeypatch: pytest.Monk
     cuda_devices(monkeypatch, 2)
     with pytest.raises(UsageError, match=f"--device {name}"):
         resolve_device(name)
-
-
-def test_auto_precision_is_bf16_on_cuda_only() -> None:
-    cpu, cuda = torch.device("cpu"), torch.device("cuda")
-    assert [wants_bf16(precision, cpu) for precision in ("auto", "bf16", "fp32")] == [False, True, False]
-    assert [wants_bf16(precision, cuda) for precision in ("auto", "bf16", "fp32")] == [True, True, False]
-
-
-def test_cuda_products_may_use_tf32_and_fused_attention() -> None:
-    torch.backends.cuda.enable_flash_sdp(False)
-    set_up_arithmetic(torch.device("cuda"), 0)
-    assert torch.get_float32_matmul_precision() == "high"
-    assert torch.backends.cuda.flash_sdp_enabled()  # type: ignore[no-untyped-call]
 
 
 ZEN_5 = {"architecture": "x86_64", "cpu_name": "AMD EPYC", "avx512_vp2intersect": True, "amx_tile": False}

@@ -202,10 +202,3 @@ def test_processes_begin_with_the_weights_of_the_first_their_own_random_numbers_
         assert "different data" in error
     seeds = [numbers[-1] for _, numbers, _ in ends]
     assert seeds[0] == 7 and len(set(seeds)) == 3
-
-
-def test_a_process_alone_is_the_main_one_of_one() -> None:
-    assert (distributed.world_size(), distributed.rank(), distributed.is_main_process()) == (1, 0, True)
-    assert distributed.split_between_processes(range(3)) == [0, 1, 2]
-    assert distributed.all_gather_object("own") == ["own"]
-    assert (distributed.all_reduce(2, 3), distributed.maximum(4)) == ([2, 3], 4)

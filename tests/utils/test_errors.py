@@ -19,7 +19,6 @@ from src.utils.errors import (
     UserError,
     notice,
     printable,
-    require_packages,
     run_program,
 )
 
@@ -47,14 +46,6 @@ def test_an_error_ends_the_program_with_its_code_and_one_line(capsys: pytest.Cap
             run_program(failing(error))
         shown = capsys.readouterr()
         assert (caught.value.code, shown.err, shown.out) == (code, "error: what; do this\n", "")
-
-
-def test_packages_that_are_missing_are_named_with_the_command_that_installs_them() -> None:
-    require_packages("this test", "pytest")
-    with pytest.raises(UsageError) as caught:
-        require_packages("this test", "no_such_package", "pytest", "nor_this_one")
-    message = str(caught.value)
-    assert "this test" in message and "pip install no_such_package nor_this_one" in message
 
 
 def test_a_mistake_of_the_program_is_not_hidden() -> None:
@@ -91,38 +82,23 @@ def test_a_user_sees_one_line_and_with_debug_the_traceback() -> None:
     assert debug.returncode != 0 and "Traceback" in debug.stderr and "reviews.csv:3" in debug.stderr
 
 
-def test_sigint_ends_the_program_with_130_and_no_traceback() -> None:
-    ended = program("os.kill(os.getpid(), signal.SIGINT)\ntime.sleep(600)")
-    assert (ended.returncode, ended.stderr) == (130, "interrupted\n")
+@pytest.mark.parametrize(("name", "code", "said"), [("SIGINT", 130, "interrupted\n"), ("SIGTERM", 143, "")])
+def test_a_signal_ends_the_program_with_its_code_and_lets_it_clean_up(name: str, code: int, said: str) -> None:
+    ended = program(f"try: os.kill(os.getpid(), signal.{name}); time.sleep(600)\nfinally: print('cleaned')")
+    assert (ended.returncode, ended.stdout, ended.stderr) == (code, "cleaned\n", said)
 
 
 @pytest.mark.parametrize("lines", [1, 100_000], ids=["met at the end", "met midway"])
-def test_a_reader_that_left_the_pipe_is_no_error(lines: int) -> None:
-    reader, writer = os.pipe()
+def test_a_reader_that_left_the_pipe_is_no_error_and_a_full_disk_is_a_storage_error_in_one_line(lines: int) -> None:
+    reader, pipe = os.pipe()
     os.close(reader)
-    try:
-        ended = program(f"for _ in range({lines}): print('a line')", stdout=writer)
-    finally:
-        os.close(writer)
-    assert (ended.returncode, ended.stderr) == (0, "")
-
-
-def test_sigterm_ends_the_program_with_143_and_lets_it_clean_up() -> None:
-    body = "try: os.kill(os.getpid(), signal.SIGTERM); time.sleep(600)\nfinally: print('cleaned')"
-    ended = program(body)
-    assert (ended.returncode, ended.stdout, ended.stderr) == (143, "cleaned\n", "")
-
-
-@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no disk that is always full")  # noqa: PTH110
-@pytest.mark.parametrize("lines", [1, 100_000], ids=["met at the end", "met midway"])
-def test_a_full_disk_under_standard_output_is_a_storage_error_in_one_line(lines: int) -> None:
-    full = os.open("/dev/full", os.O_WRONLY)
-    try:
-        ended = program(f"for _ in range({lines}): print('a line')", stdout=full)
-    finally:
-        os.close(full)
-    assert ended.returncode == 6
-    assert re.fullmatch(r"error: .*No space left on device.*\n", ended.stderr)
+    outputs = [(pipe, 0, "")]
+    if os.path.exists("/dev/full"):  # noqa: PTH110  (a disk that is always full)
+        outputs.append((os.open("/dev/full", os.O_WRONLY), 6, r"error: .*No space left on device.*\n"))
+    for output, code, said in outputs:
+        ended = program(f"for _ in range({lines}): print('a line')", stdout=output)
+        os.close(output)
+        assert ended.returncode == code and re.fullmatch(said, ended.stderr)
 
 
 def test_every_character_is_shown_or_escaped_alone_and_among_all() -> None:

@@ -2,6 +2,7 @@ import shutil
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -74,14 +75,11 @@ def test_a_failure_inside_leaves_the_old_folder_and_nothing_else(
     make: Maker, error: BaseException, saved: Path
 ) -> None:
     before = contents(saved)
-    expected = StorageError if isinstance(error, OSError) else type(error)
-    with pytest.raises(expected) as caught, make(saved) as folder:
+    with pytest.raises((StorageError, KeyboardInterrupt)) as caught, make(saved) as folder:
         write(folder, weights="half")
         raise error
-    if isinstance(caught.value, StorageError):
-        assert "No space left on device" in str(caught.value) and "\n" not in str(caught.value)
-    assert contents(saved) == before
-    assert [path.name for path in saved.parent.iterdir()] == ["model"]
+    assert isinstance(caught.value, StorageError) == isinstance(error, OSError)
+    assert contents(saved) == before and [path.name for path in saved.parent.iterdir()] == ["model"]
     verify(saved)
 
 
@@ -110,25 +108,13 @@ def test_only_our_own_folder_needs_a_manifest_and_other_files_are_nobodys_busine
 
 
 def test_any_flipped_bit_and_any_other_length_is_found(saved: Path) -> None:
-    file = saved / "weights"
-    good = file.read_bytes()
-    flipped = [bytearray(good) for _ in range(8 * len(good))]
-    for position, bad in enumerate(flipped):
-        bad[position // 8] ^= 1 << position % 8
-    for content in (*map(bytes, flipped), b"", good[:-1], good + b"0"):
-        file.write_bytes(content)
-        with pytest.raises(CheckpointError, match=str(file)):
+    good = (saved / "weights").read_bytes()
+    number = int.from_bytes(good)
+    flipped = [(number ^ 1 << bit).to_bytes(len(good)) for bit in range(8 * len(good))]
+    for content in (*flipped, b"", good[:-1], good + b"0"):
+        (saved / "weights").write_bytes(content)
+        with pytest.raises(CheckpointError, match=str(saved / "weights")):
             verify(saved)
-    file.write_bytes(good)
-    verify(saved)
-
-
-def test_a_manifest_cannot_name_files_outside_the_folder(saved: Path) -> None:
-    (saved.parent / "secret").write_text("x")
-    manifest = read_json(saved / MANIFEST)
-    write_json(saved / MANIFEST, manifest | {"../secret": manifest["weights"]})
-    with pytest.raises(CheckpointError, match=r"manifest\.json.*'\.\./secret'"):
-        verify(saved)
 
 
 # JSON
@@ -136,11 +122,13 @@ def test_a_manifest_cannot_name_files_outside_the_folder(saved: Path) -> None:
 
 @pytest.mark.parametrize(
     "content",
-    [b"[1]", b"", b'{"a": 1', b'{"a": "\xff"}', b"[" * 100_000, b'{"b": {"a": 1, "a": 1}}'],
-    ids=["no object", "empty", "cut off", "no UTF-8", "too deep", "a key twice"],
+    [b"[1]", b'{"a": 1', b'{"a": "\xff"}', b"[" * 100_000, b'{"b": {"a": 1, "a": 1}}'],
+    ids=["no object", "cut off", "no UTF-8", "too deep", "a key twice"],
 )
 def test_what_is_no_json_object_is_refused(content: bytes, tmp_path: Path) -> None:
     file = tmp_path / "config.json"
+    write_json(file, {"path": Path("na\u00efve"), "nested": {"x": [1, None]}})
+    assert read_json(file) == {"path": "na\u00efve", "nested": {"x": [1, None]}}
     file.write_bytes(content)
     with pytest.raises(CheckpointError, match=str(file)) as caught:
         read_json(file)
@@ -149,51 +137,31 @@ def test_what_is_no_json_object_is_refused(content: bytes, tmp_path: Path) -> No
 
 def test_what_is_missing_is_named(saved: Path) -> None:
     (saved / "weights").unlink()
-    with pytest.raises(CheckpointError, match=str(saved / "weights")):
-        verify(saved)
-    (saved / "weights").mkdir()
-    with pytest.raises(CheckpointError, match=str(saved / "weights")):
-        verify(saved)
-    for name in ("gone.json", "weights"):
+    for check, name in ((verify, "weights"), (lambda folder: read_json(folder / "gone.json"), "gone.json")):
         with pytest.raises(CheckpointError, match=str(saved / name)):
-            read_json(saved / name)
-
-
-def test_json_is_written_for_people_and_read_back(tmp_path: Path) -> None:
-    content = {"name": "na\u00efve \u6620\u753b", "path": Path("a/b"), "nested": {"x": [1, None]}}
-    write_json(tmp_path / "a.json", content)
-    assert read_json(tmp_path / "a.json") == content | {"path": str(Path("a/b"))}
-    text = (tmp_path / "a.json").read_text(encoding="utf-8")
-    assert "na\u00efve" in text and text.startswith('{\n  "name"') and text.endswith("}\n")
+            check(saved)
 
 
 # Crashes
 
 
-# A crash is an exception that nothing may clean up after.
 class Crash(BaseException):
-    pass
-
-
-def crash_in(monkeypatch: pytest.MonkeyPatch, owner: object, name: str, call: int) -> None:
-    """Makes the n-th call of a function the last thing that happens."""
-    real, count = getattr(owner, name), 0
-
-    def act(*arguments: object, **options: object) -> object:
-        nonlocal count
-        count += 1
-        if count >= call:
-            raise Crash
-        return real(*arguments, **options)
-
-    monkeypatch.setattr(owner, name, act)
+    """What nothing may clean up after."""
 
 
 def test_a_crash_between_the_two_renames_leaves_the_old_folder_where_it_is_looked_for(
     saved: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    real, calls = Path.rename, []
+
+    def rename(*paths: Path) -> Path:
+        calls.append(paths)
+        if len(calls) == 2:
+            raise Crash
+        return real(*paths)
+
     with monkeypatch.context() as patch:
-        crash_in(patch, Path, "rename", call=2)
+        patch.setattr(Path, "rename", rename)
         with pytest.raises(Crash), new_folder(saved) as folder:
             write(folder, weights="new")
     replaced = saved.with_name(f"{saved.name}{REPLACED}")
@@ -217,25 +185,20 @@ def test_a_replaced_text_is_the_old_or_the_new_one(tmp_path: Path, monkeypatch: 
     assert contents(tmp_path) == {"run.json": "new"}
 
 
-def test_what_is_discarded_is_never_there_in_part(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_discarded_is_never_there_in_part_and_what_is_linked_stays(
+    saved: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (saved.parent / "link").symlink_to(saved)
+    discard(saved.parent / "link")
+    verify(saved, has_manifest=True)
     with monkeypatch.context() as patch:
-        crash_in(patch, shutil, "rmtree", call=2)
+        patch.setattr(shutil, "rmtree", Mock(side_effect=[None, Crash]))  # after what an earlier one left
         with pytest.raises(Crash):
             discard(saved)
     (left,) = saved.parent.iterdir()
     assert left.name.startswith(UNFINISHED)
     (saved.parent / f"{UNFINISHED}run.json").write_text("half")
     discard_unfinished(saved.parent)
-    assert list(saved.parent.iterdir()) == []
-
-
-def test_files_links_and_folders_are_discarded_and_what_is_linked_stays(saved: Path) -> None:
-    (saved.parent / "link").symlink_to(saved)
-    (saved.parent / "file").write_text("x")
-    for name in ("link", "file"):
-        discard(saved.parent / name)
-    verify(saved, has_manifest=True)
-    discard(saved)
     assert list(saved.parent.iterdir()) == []
     with pytest.raises(StorageError):
         discard(saved)

@@ -1,4 +1,3 @@
-import os
 from pathlib import Path
 
 import pytest
@@ -32,9 +31,3 @@ def test_links_may_lead_about_in_their_folder_only(tmp_path: Path) -> None:
             refuse_strange_file(folder / name, 9)
     (tmp_path / "door").symlink_to(folder)
     refuse_strange_file(tmp_path / "door" / "in", 9)  # a folder may be reached by a link
-
-
-def test_a_pipe_is_refused_without_being_opened(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(CheckpointError, match=str(tmp_path / "pipe")):
-        refuse_strange_file(tmp_path / "pipe", 9)

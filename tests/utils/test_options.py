@@ -7,7 +7,7 @@ import pytest
 
 from src.utils.config import PretrainConfig, TrainConfig
 from src.utils.errors import UsageError
-from src.utils.options import changed_options, options_of, saved_config, with_options
+from src.utils.options import options_of, saved_config, with_options
 
 CHANGED: dict[str, Any] = {
     **{"preset": "mini", "train_file": Path("data") / "train.csv", "validation_file": Path("validation.csv")},
@@ -33,11 +33,6 @@ def test_contradictory_options_are_judged_together_not_one_by_one() -> None:
 def test_an_unknown_setting_is_a_usage_error() -> None:
     with pytest.raises(UsageError, match=r"learning_rat\b"):
         with_options(TrainConfig(), {"learning_rat": 1.0})
-
-
-def test_changed_options_are_those_that_differ_from_the_defaults() -> None:
-    assert changed_options(TrainConfig()) == {}
-    assert changed_options(with_options(TrainConfig(), {"epochs": 77, "seed": 0})) == {"epochs": 77}
 
 
 @pytest.mark.parametrize(

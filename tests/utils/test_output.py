@@ -6,12 +6,6 @@ from src.utils.errors import StorageError
 from src.utils.output import results, writing
 
 
-def test_without_a_path_results_go_to_standard_output(capsys: pytest.CaptureFixture[str]) -> None:
-    with results("--output", None) as stream:
-        print("answer", file=stream)
-    assert capsys.readouterr().out == "answer\n"
-
-
 def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
     path = tmp_path / "results.txt"
     path.write_text("old")

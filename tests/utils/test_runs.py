@@ -7,7 +7,7 @@ from src.utils import runs
 from src.utils.config import PretrainConfig, TrainConfig
 from src.utils.errors import CheckpointError
 from src.utils.folder import write_json
-from src.utils.runs import RUN, newest_classifier, newest_masked_lm, newest_unfinished_run, run_folders
+from src.utils.runs import RUN, newest_classifier, newest_masked_lm, newest_unfinished_run
 
 
 @pytest.fixture
@@ -26,14 +26,6 @@ def add(folder: Path, age: int, finished: str | None = None, delivered: bool = F
     return folder
 
 
-def test_runs_are_listed_newest_first_without_the_shipped_one(weights: Path) -> None:
-    assert run_folders() == []
-    old, new, middle = add(weights / "a", age=9), add(weights / "b", age=1), add(weights / "c", age=5)
-    add(weights / "shipped", age=0)
-    (weights / "no-run").mkdir()
-    assert run_folders() == [new, middle, old]
-
-
 def test_the_newest_unfinished_run_is_the_one_to_resume(weights: Path) -> None:
     assert newest_unfinished_run(TrainConfig.task) is None
     add(weights / "oldest", age=9)
@@ -44,6 +36,9 @@ def test_the_newest_unfinished_run_is_the_one_to_resume(weights: Path) -> None:
 
 
 def test_the_newest_classifier_is_of_the_newest_run_that_delivered_one_else_the_shipped_one(weights: Path) -> None:
+    for newest, program in ((newest_classifier, "train"), (newest_masked_lm, "pretrain")):
+        with pytest.raises(CheckpointError, match=rf"python -m src\.{program}\b.* --checkpoint"):
+            newest()
     shipped = add(weights / "shipped", age=0, delivered=True)
     add(weights / "newest", age=1)
     assert newest_classifier() == shipped
@@ -63,13 +58,3 @@ def test_each_task_has_runs_and_models_of_its_own(written: str | None, weights: 
     assert newest_unfinished_run(PretrainConfig.task) == newest_masked_lm() == pretrained
     later = add(weights / "c", age=1, delivered=True, task=PretrainConfig.task)
     assert (newest_classifier(), newest_masked_lm()) == (classifier, later)
-
-
-def test_without_any_model_the_user_is_told_how_to_make_one(weights: Path) -> None:
-    add(weights / "unfinished", age=1, task=PretrainConfig.task)
-    with pytest.raises(CheckpointError, match=r"python -m src\.train.* --checkpoint"):
-        newest_classifier()
-    add(weights / "shipped", age=9, delivered=True)
-    add(weights / "classifier", age=5, delivered=True, task=TrainConfig.task)
-    with pytest.raises(CheckpointError, match=r"python -m src\.pretrain.* --checkpoint"):
-        newest_masked_lm()

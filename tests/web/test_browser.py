@@ -17,7 +17,7 @@ import httpx
 import pytest
 
 from src.utils.config import REPOSITORY, SHIPPED_CHECKPOINT
-from src.web.limits import CSV_BYTES, REQUESTS
+from src.web.limits import CSV_BYTES
 
 BROWSER, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 pytestmark = [
@@ -131,8 +131,6 @@ def test_sentences_are_typed_and_answers_read(server: Server, browser: Any, tmp_
     assert first.text.startswith("positive  ") and second.text.startswith("negative  ")
     (charming,) = [word for word in first.find_elements("css selector", ".words span") if word.text == "charming"]
     assert float(charming.get_attribute("title")) > 1
-    red, _, blue = map(int, charming.value_of_css_property("background-color").removeprefix("rgba(").split(",")[:3])
-    assert blue > red + 50
     one(browser, "button.label-wrap").click()
     picture = one(browser, "#attention img")
     wait_for(lambda: browser.execute_script("return arguments[0].naturalWidth", picture) > 500, "attention maps")
@@ -167,32 +165,11 @@ def test_a_table_is_uploaded_and_predictions_are_downloaded(server: Server, brow
     assert [(row["id"], row["predicted_label"]) for row in rows] == [("1", "positive"), ("2", "negative")]
 
 
-def test_words_are_dark_on_light_in_a_dark_page_too(server: Server, browser: Any) -> None:
-    browser.get(f"{server.url}?__theme=dark")
-    type_and_classify(browser, "film " * 70)
-    for selector in ("#answers .words span", "#answers .unread", "#answers .explained .small", "#answers b"):
-        assert one(browser, selector).value_of_css_property("color") == "rgba(26, 26, 26, 1)", selector
-    assert one(browser, "#answers .explained").value_of_css_property("background-color") == "rgba(255, 255, 255, 1)"
-
-
-def test_a_mistake_is_told_on_the_page(server: Server, browser: Any) -> None:
-    browser.get(server.url)
-    type_and_classify(browser, " ")
-    wait_for(lambda: "sentence" in one(browser, ".toast-body").text, "what is wrong")
-
-
-def test_large_files_and_many_uploads_are_refused_and_other_addresses_not_served(server: Server) -> None:
-    with httpx.Client(base_url=server.url, timeout=30) as client:
-        large = client.post("gradio_api/upload", files={"files": ("a.csv", b"x" * (CSV_BYTES + 1))})
-        assert large.status_code == 413
-        codes = [
-            client.post("gradio_api/upload", files={"files": ("a.csv", b"text\nfilm\n")}).status_code
-            for _ in range(REQUESTS)
-        ]
-    assert codes == [200] * (REQUESTS - 1) + [429]
-    own = {line.split()[0] for line in subprocess.getoutput("hostname -I").split()}
+def test_large_files_are_refused_and_other_addresses_not_served(server: Server) -> None:
+    files = {"files": ("a.csv", b"x" * (CSV_BYTES + 1))}
+    assert httpx.post(f"{server.url}gradio_api/upload", files=files, timeout=30).status_code == 413
     port = int(server.url.removesuffix("/").rpartition(":")[2])
-    for address in own:
+    for address in subprocess.getoutput("hostname -I").split():
         with pytest.raises(OSError), socket.create_connection((address, port), timeout=2):
             pass
 

@@ -64,8 +64,3 @@ def test_what_is_no_table_for_this_page_is_a_data_error_that_names_no_path(
     with pytest.raises(DataError, match=message) as error:
         classify_table(predictor, write(tmp_path, content, name), "", tmp_path / "out.csv")
     assert str(tmp_path) not in str(error.value) and not (tmp_path / "out.csv").exists()
-
-
-def test_the_largest_table_is_taken(predictor: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(table, "CSV_ROWS", 3)
-    assert classify_table(predictor, write(tmp_path, "text\n" + "film\n" * 3), "", tmp_path / "out.csv") == 0
