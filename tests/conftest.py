@@ -2,6 +2,7 @@
 
 import io
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -22,6 +23,8 @@ from src.utils.errors import run_program
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 if not os.access(Path.home(), os.W_OK):
     os.environ.setdefault("HF_HOME", tempfile.mkdtemp(prefix="hf-home-"))
+# A shell ignores Ctrl-C for what it starts in the background, and so would every program that the tests start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 # A busy machine is slow, and a checkout may be read-only.
 hypothesis.settings.register_profile(
     "here", deadline=None, database=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
