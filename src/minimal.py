@@ -1,10 +1,9 @@
 """BERT on SST-2 on one page: tokenizer, batches, training loop, evaluation.
 
-    python -m src.minimal                  # classify sentences of SST-2, from random weights
-    python -m src.minimal --mlm            # learn to name masked tokens of the same sentences
-    python -m src.minimal --data FOLDER    # SST-2 in a folder, or one with train.jsonl and validation.jsonl
+    python -m src.minimal            # classify sentences of SST-2; with --mlm, name masked tokens of them
+    python -m src.minimal --data FOLDER      # SST-2 in a folder, or one with train.jsonl and validation.jsonl
 
-Read it after src/model: it is what src/train.py and src/pretrain.py do, without all that makes them fast and safe.
+Read it after src/model: src/train.py and src/pretrain.py do the same, faster, safer and a little better.
 """
 
 import argparse
@@ -86,7 +85,6 @@ def main() -> None:
     options = parser.parse_args()
     random.seed(0)
     torch.manual_seed(0)
-
     data = load_data(options.data)
     tokenizer = build_tokenizer(list(data["train"]["sentence"]))
     ids = {split: [e.ids for e in tokenizer.encode_batch(list(data[split]["sentence"]))] for split in data}
@@ -96,7 +94,7 @@ def main() -> None:
 
     steps = options.epochs * -(-len(ids["train"]) // options.batch_size)
     optimizer = torch.optim.AdamW(model.parameters(), lr=options.learning_rate, weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, options.learning_rate, total_steps=steps, pct_start=0.1)
+    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, total_iters=steps)
     for epoch in range(1, options.epochs + 1):
         model.train()
         for batch in batches(ids["train"], labels["train"], options.batch_size, shuffle=True):

@@ -19,10 +19,10 @@ from src import explain, export, inference, pretrain, report, train
 from src.utils.config import REPOSITORY, SHIPPED_CHECKPOINT
 from src.utils.errors import run_program
 
-# Before anything imports PyTorch or `datasets`: tests of tiny models want one thread, and a home may be read-only.
+# Before anything imports PyTorch: tests of tiny models want one thread.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-if not os.access(Path.home(), os.W_OK):
-    os.environ.setdefault("HF_HOME", tempfile.mkdtemp(prefix="hf-home-"))
+if not os.access(Path.home(), os.W_OK):  # libraries keep caches there, and some warn where they cannot
+    os.environ["HOME"] = tempfile.mkdtemp(prefix="home-")
 # A shell ignores Ctrl-C for what it starts in the background, and so would every program that the tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 # A busy machine is slow, and a checkout may be read-only.

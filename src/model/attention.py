@@ -5,7 +5,7 @@ two fit, as softmax over all tokens, says how much of each token's value it rece
 
     Attention(Q, K, V) = softmax(Q K^T / sqrt(d_k)) V
 
-Without the division by sqrt(d_k), the width of a head, scores would grow with the width and softmax would saturate.
+d_k is the width of a head; without the division, scores would grow with it and softmax would saturate.
 Several heads do this side by side, each in its own subspace, so that a token can follow several relations at once.
 
 Attention is written twice, on purpose: as the equation, to read, and by PyTorch's own fused function, to run. A test

@@ -66,7 +66,7 @@ class Bert(nn.Module):
             The hidden states and, if asked for, the attention weights; the last ones of one token with `only_cls`.
 
         Raises:
-            IndexError: T exceeds the position table, or an id the vocabulary.
+            IndexError: T exceeds the position table, or (on a CPU) an id the vocabulary.
         """
         mask = None if attention_mask is None else attention_mask.bool()[:, None, None, :]  # (B, 1, 1, T)
         x = self.embedding(input_ids, token_type_ids)  # (B, T, D)
@@ -120,7 +120,7 @@ class BertForSequenceClassification(nn.Module):
 class MaskedLMHead(nn.Module):
     """Scores every token of the vocabulary: softmax(u E^T + b), u = LayerNorm(GELU(h W + b')).
 
-    E is the token embedding itself, which so serves twice (Vaswani et al. 2017, section 3.4).
+    E is the token embedding itself, used for input and output alike (Vaswani et al. 2017, section 3.4).
 
     Args:
         config: the model's shape.

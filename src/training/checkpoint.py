@@ -58,9 +58,10 @@ class Progress:
     epoch: int = 0  # epochs ended
     step_in_epoch: int = 0  # optimizer steps done in the epoch under way
     skipped_in_a_row: int = 0  # steps whose loss or gradient was not finite
+    num_parts: int = 1  # of each batch; doubled whenever memory runs out
     best_accuracy: float = -1.0
     best_epoch: int = 0
-    training_seconds: float = 0.0  # of optimizer steps; before them of making a classifier, its tokenizer and datasets
+    training_seconds: float = 0.0  # in optimizer steps and, for a classifier, in making it, its tokenizer and datasets
     tracker_run_id: str | None = None
     # Sums over the steps since training was last logged, and what training_seconds was then.
     logged_loss: float = 0.0
@@ -107,7 +108,7 @@ def load_state(folder: Path, trainer: "Trainer") -> None:
                 trainer.optimizer.state[parameter] = moments
         if trainer.ema is not None:
             for name, average in trainer.ema.module.named_parameters():
-                # A checkpoint without an average: one begins with its weights.
+                # If the checkpoint has no average, one starts from its weights.
                 average.copy_(tensors.get(f"ema.{name}", tensors[f"model.{name}"]))
             trainer.ema.n_averaged.copy_(tensors.get("ema.n_averaged", torch.tensor(0)))
     progress = read_json(folder / PROGRESS)
@@ -126,7 +127,7 @@ def gather_random_states() -> dict[str, Tensor]:
     """Gives the states of PyTorch's random numbers in every process; every process must call it.
 
     Returns:
-        "random.cpu", and "random.cuda" where there is CUDA, of the main process; of the others with their rank behind.
+        "random.cpu" and, with CUDA, "random.cuda"; for rank n > 0 the name ends in ".n".
     """
     own = {"random.cpu": torch.get_rng_state()}
     if torch.cuda.is_available():
@@ -201,7 +202,7 @@ class RunFolder:
         if not is_main_process():
             return
         with storage_errors(self.path):
-            # What tells that this is a run goes last: a crash on the way leaves one that may be overwritten as well.
+            # run.json is deleted last: after a crash the folder still counts as a run and may be overwritten.
             for path in sorted(self.path.iterdir(), key=lambda path: path.name == RUN):
                 if path.name != LOCK:
                     discard(path)
@@ -236,8 +237,8 @@ class RunFolder:
                 discard(other)
         for folder in (self.path, self.path / CHECKPOINTS):
             discard_unfinished(folder)
-        if config.run.allow_config_change:
-            replace_json(self.path / RUN, self.read_run() | {"config": asdict(config), "finished": None})
+        settings = {"config": asdict(config)} if config.run.allow_config_change else {}
+        replace_json(self.path / RUN, self.read_run() | settings | {"finished": None})
         notice(f"resuming    {checkpoint}, step {step:,}")
 
     def finish(self, training_seconds: float) -> None:
@@ -322,7 +323,7 @@ class RunFolder:
     def _refuse_other_data(self, data: Mapping[str, Any]) -> None:
         before, now = self.read_run()["data"], json.loads(json.dumps(data))
         facts = {"labels": "label_names", "training size": "train", "validation size": "validation"}
-        facts |= {"content": "sha256"}
+        facts |= {"content": "sha256", "teacher": "teacher"}
         for fact, key in facts.items():
             if key in before and before[key] != now.get(key):  # earlier versions noted no content of classifiers' data
                 raise UsageError(

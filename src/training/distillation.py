@@ -21,7 +21,7 @@ from src.interop.huggingface import load_classifier
 from src.interop.pretrained import fetch
 from src.utils.device import autocast
 from src.utils.distributed import main_process_first
-from src.utils.errors import UsageError, notice
+from src.utils.errors import CheckpointError, UsageError, notice
 from src.utils.folder import is_whole, new_folder
 
 LOGITS = "teacher_logits.safetensors"
@@ -45,8 +45,10 @@ def distillation_loss(logits: Tensor, teacher_logits: Tensor, temperature: float
     return temperature**2 * F.kl_div(student, teacher, reduction="sum", log_target=True)
 
 
-def with_unlabelled(train: TextSplit, sources: Sequence[str]) -> TextSplit:
+def with_unlabelled(train: TextSplit, validation: TextSplit, sources: Sequence[str]) -> TextSplit:
     """Appends the sentences of unlabelled sources to labelled texts; their label is -1.
+
+    Sentences that are among the labelled texts or the validation texts are left out.
 
     Raises:
         DataError: a source cannot be read.
@@ -57,7 +59,7 @@ def with_unlabelled(train: TextSplit, sources: Sequence[str]) -> TextSplit:
     if train.pairs is not None:
         raise UsageError("--unlabelled holds single texts, --text-pair-column asks for pairs; give one of them")
     documents = chain(open_documents(source) for source in sources)
-    known = {text.lower() for text in train.texts}
+    known = {text.lower() for text in (*train.texts, *validation.texts)}
     more = [sentence for sentence in sentences(documents) if sentence.lower() not in known]
     notice(f"unlabelled  {len(more):,} sentences of {documents.name}")
     return replace(train, texts=[*train.texts, *more], labels=[*train.labels, *([-1] * len(more))])
@@ -65,22 +67,22 @@ def with_unlabelled(train: TextSplit, sources: Sequence[str]) -> TextSplit:
 
 def teacher_logits(
     teacher: str, split: TextSplit, label_names: Sequence[str], cache: Path, device: torch.device, bf16: bool
-) -> Tensor:
+) -> tuple[Tensor, str]:
     """Computes a teacher's logits of texts, or finds them in the cache.
 
     Args:
         teacher: folder or hub id of a classifier.
         split: the texts.
         label_names: the student's classes.
-        cache: folder of logits; each has a name made of texts and teacher, so none is ever out of date.
+        cache: folder of logits, named by a sum of the texts, the teacher and how it reads and computes.
         device: where to compute.
         bf16: compute matrix products in bfloat16.
 
     Returns:
-        float16 on the CPU, shape (N, C).
+        The logits, float16 on the CPU, shape (N, C), and the sum.
 
     Raises:
-        CheckpointError: the teacher cannot be used.
+        CheckpointError: the teacher cannot be used, or its logits are not finite.
         UsageError: it knows other classes.
     """
     folder = fetch(teacher)
@@ -90,7 +92,8 @@ def teacher_logits(
             f"--teacher {teacher} knows the classes {', '.join(classifier.label_names)}, "
             f"the data {', '.join(label_names)}; they must be the same, in the same order"
         )
-    digest = hashlib.sha256(repr((split.texts, split.pairs)).encode("utf-8", "replace"))
+    reading = (classifier.tokenizer.to_str(), classifier.seq_len, classifier.long_text, classifier.model.config, bf16)
+    digest = hashlib.sha256(repr((split.texts, split.pairs, reading)).encode("utf-8", "replace"))
     for tensor in classifier.model.state_dict().values():
         digest.update(tensor.numpy())
     place = cache / f"teacher-{digest.hexdigest()[:16]}"
@@ -99,6 +102,10 @@ def teacher_logits(
             notice(f"teacher     labels {len(split.texts):,} texts, kept in {place}")
             dataset = labelled_dataset(classifier, split.texts, [0] * len(split.texts), split.pairs)
             with new_folder(place) as unfinished, autocast(device, bf16):
-                logits = classify(classifier.model.to(device), dataset, device)
-                save_file({"logits": logits.half()}, unfinished / LOGITS)
-    return load_file(place / LOGITS)["logits"]
+                logits = classify(classifier.model.to(device), dataset, device).half()
+                if not logits.isfinite().all():
+                    raise CheckpointError(
+                        f"--teacher {teacher}: its logits are not all finite in float16; name another"
+                    )
+                save_file({"logits": logits}, unfinished / LOGITS)
+    return load_file(place / LOGITS)["logits"], digest.hexdigest()

@@ -1,4 +1,4 @@
-"""AdamW as BERT uses it: decay on matrices only, clipped gradients, warm-up, then a straight line down to zero."""
+"""AdamW with decay on matrices only, a learning rate that warms up and falls linearly, and an average of weights."""
 
 import re
 from collections.abc import Sequence
@@ -66,7 +66,7 @@ def learning_rate_at(step: int, total_steps: int, peak: float, warmup_ratio: flo
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, learning_rate: float) -> None:
-    """Sets the learning rate of every parameter group; lower layers' groups have a share of it."""
+    """Sets the learning rate of every parameter group, times the group's layer-decay factor."""
     for group in optimizer.param_groups:
         group["lr"] = learning_rate * group["scale"]
 
@@ -76,8 +76,8 @@ def build_ema(model: nn.Module, decay: float) -> AveragedModel | None:
 
     Args:
         model: copied; `update_parameters` moves the copy towards it.
-        decay: weight of the old average in an update. It starts low, min(decay, (1 + n) / (10 + n)) in update n, so
-            that the average forgets the random start.
+        decay: weight of the old average in an update. It starts low, min(decay, (1 + n) / (10 + n)) after n updates,
+            so that the average forgets the random start; the first update copies the model.
 
     Returns:
         The average; None for decay 0.

@@ -115,8 +115,8 @@ def _refuse_taken(run: RunConfig, path: Path, data_name: str) -> None:
             before = content["data"]["name"]
         if before != SAMPLE:
             raise UsageError(f"{path} holds a run on {before}, which a run on the sample never overwrites; rename one")
-    ended_before_its_first_checkpoint = run.resume == "auto" and content.get("finished") is None
-    if not run.overwrite and (not ended_before_its_first_checkpoint or RunFolder(path).checkpoints()):
+    may_restart = run.resume == "auto" and content.get("finished") is None
+    if not run.overwrite and (not may_restart or RunFolder(path).checkpoints()):
         raise UsageError(f"{path} exists; choose another --output-dir, --resume auto to go on, or --overwrite")
 
 

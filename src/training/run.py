@@ -43,7 +43,7 @@ def run(
     mode = config.run.wandb if is_main_process() else "disabled"
     run_id = trainer.progress.tracker_run_id
     tracker = open_tracker(mode, config.run.wandb_project, folder.path.name, options_of(config), folder.path, run_id)
-    trainer.progress.tracker_run_id = tracker.run_id
+    trainer.progress.tracker_run_id = tracker.run_id or run_id
     try:
         train(trainer, folder, tracker, config.run)
     except UserError as error:

@@ -55,7 +55,7 @@ class ClassificationTask:
         torch.manual_seed(config.run.seed)
         started = time.perf_counter()
         train = draw(corpus.splits["train"], config.data.max_train_samples, config.run.seed)
-        train = with_unlabelled(train, config.distillation.unlabelled)
+        train = with_unlabelled(train, corpus.splits["validation"], config.distillation.unlabelled)
         base = None if config.model_name_or_path is None else fetch(config.model_name_or_path)
         if base is None:
             self.classifier = _new_classifier(config, train, corpus.label_names)
@@ -67,8 +67,9 @@ class ClassificationTask:
             labelled_dataset(self.classifier, split.texts, split.labels, split.pairs)
             for split in (train, corpus.splits["validation"])
         )
+        teacher = None
         if config.distillation.teacher is not None:
-            self.train.teacher_logits = teacher_logits(
+            self.train.teacher_logits, teacher = teacher_logits(
                 config.distillation.teacher, train, corpus.label_names, CACHE_DIR, self.device, self.bf16
             )
         freeze(self.model, config.optimization.freeze_layers)
@@ -85,11 +86,15 @@ class ClassificationTask:
             "validation_origin": corpus.splits["validation"].origin,
             "validation": len(self.validation.text_labels),
             "sha256": _digest(train, corpus.splits["validation"]),
+            "teacher": teacher,  # a sum of its weights and of how it reads
         }
         self.seconds = time.perf_counter() - started  # of making all this
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
-        """Computes the cross-entropy summed over a batch's sentences, in nats; with a teacher, also what it adds."""
+        """Computes the cross-entropy summed over a batch's sentences, in nats.
+
+        With a teacher, the weighted mean of that and the distillation loss (Hinton et al. 2015).
+        """
         input_ids, labels = batch["input_ids"], batch["labels"]
         if self.config.optimization.word_dropout > 0:
             special = [number for role, number in self._special_ids.items() if role != "unk"]
@@ -156,7 +161,7 @@ class MaskedLMTask:
     Args:
         config: all settings.
         corpus: the text.
-        initialize: whether to begin as --begin-with asks; in vain where a checkpoint's weights replace those made here.
+        initialize: whether to begin as --begin-with asks; False where a checkpoint's weights replace these anyway.
     """
 
     def __init__(self, config: PretrainConfig, corpus: TokenizedCorpus, initialize: bool = True):

@@ -1,8 +1,8 @@
 """The training loop: epochs of optimizer steps, with evaluation, logging, checkpoints and signals after them.
 
 The loss of a step is the mean over its targets: sentences, or masked tokens. A classifier's batches hold equal lengths
-under a token budget, so a batch of long sentences holds fewer of them, and each weighs more: training leans towards
-whole sentences, as validation consists of.
+under a token budget, so a batch of long sentences holds fewer of them, and each of these weighs more. This favours
+SST-2's whole sentences, the kind in validation, over its phrases.
 """
 
 import math
@@ -42,7 +42,7 @@ NON_FINITE_STEPS_ALLOWED = 2
 class StepReport:
     """What one optimizer step did."""
 
-    loss: float  # mean cross-entropy in nats
+    loss: float  # mean over the targets, in nats
     learning_rate: float
     gradient_norm: float  # before clipping
     num_tokens: int  # without padding
@@ -66,13 +66,13 @@ class Trainer:
             len(task.train.batches(self.config.batch_size, seed, 0)) / self.config.gradient_accumulation_steps
         )
         self.total_steps = self.config.total_steps(self.steps_per_epoch)
-        self.num_parts = 1  # of each batch; doubled whenever memory runs out
+        self.is_updating = False  # whether the step under way has begun to change the model
         self.signal = 0  # number of the signal that asked this process to stop
         self.must_stop = False  # whether any process was asked, as of the step just done
         self.ddp: DistributedDataParallel | None = None
         if world_size() > 1:
             self.ddp = DistributedDataParallel(self.model)
-            self._settle_buckets()
+            self._fix_bucket_order()
 
     def training_step(self, batches: Sequence[Batch]) -> StepReport:
         """Does one optimizer step on one or more batches (gradient accumulation), together with all other processes.
@@ -88,6 +88,7 @@ class Trainer:
         """
         config, step = self.config, self.progress.step + 1
         self.model.train()
+        self.is_updating = False
         counts = [sum(map(self.task.num_targets, batches)), sum(map(_num_tokens, batches))]
         num_targets, num_tokens = (int(count) for count in all_reduce(*counts))
         scale = world_size() / max(1, num_targets)  # DistributedDataParallel averages over the processes
@@ -106,6 +107,7 @@ class Trainer:
         total_loss, asked_to_stop = all_reduce(losses.item(), self.signal > 0)
         mean_loss = total_loss / max(1, num_targets)
         if math.isfinite(mean_loss) and norm.isfinite():
+            self.is_updating = True
             self.optimizer.step()
             if self.ema is not None:
                 self.ema.update_parameters(self.model)
@@ -139,7 +141,7 @@ class Trainer:
 
     @property
     def epochs_done(self) -> float:
-        """Passes over the data, those not yet complete in part."""
+        """Passes over the data so far; a fraction within an epoch."""
         return self.progress.step / self.steps_per_epoch
 
     @property
@@ -148,7 +150,7 @@ class Trainer:
         return self.model if self.ema is None else self.ema.module
 
     def _own_part(self, indices: Sequence[int]) -> Batch:
-        """Makes this process's part of a batch; of fewer examples than processes some get a batch of none."""
+        """Makes this process's part of a batch; with fewer examples than processes, some get an empty batch."""
         own = split_between_processes(indices)
         if own:
             return self.task.train.collate(own)
@@ -157,18 +159,19 @@ class Trainer:
         return cast(Batch, {name: tensor if tensor is None else tensor[:0] for name, tensor in tensors.items()})
 
     def _with_retry(self, batches: list[Batch]) -> StepReport:
-        """Does a step; where a GPU's memory runs out, cuts the batches into more parts and does it again."""
+        """Does a step; if a GPU's memory runs out before the update, cuts the batches into more parts and retries."""
         parts = batches
-        for _ in range(self.num_parts.bit_length() - 1):
+        for _ in range(self.progress.num_parts.bit_length() - 1):
             parts = [half for part in parts for half in halves(part)]
         try:
             return self.training_step(parts)
         except torch.OutOfMemoryError:
-            if world_size() > 1 or max(len(part["input_ids"]) for part in parts) == 1:
+            if self.is_updating or world_size() > 1 or max(len(part["input_ids"]) for part in parts) == 1:
                 raise
         torch.cuda.empty_cache()
-        self.num_parts *= 2
-        notice(f"out of memory: batches are cut into {self.num_parts} parts from here on; only dropout's draws change")
+        self.progress.num_parts *= 2
+        parts_now = f"batches are cut into {self.progress.num_parts} parts from here on"
+        notice(f"out of memory: {parts_now}; only the draws of dropout change")
         return self._with_retry(batches)
 
     def _without_sync(self) -> AbstractContextManager[None]:
@@ -184,7 +187,7 @@ class Trainer:
                 "or raise --warmup-ratio"
             )
 
-    def _settle_buckets(self) -> None:
+    def _fix_bucket_order(self) -> None:
         """Does a backward pass whose gradients are thrown away.
 
         After its first one DistributedDataParallel orders the parameters anew, and with more than two processes the
@@ -240,6 +243,8 @@ def train(trainer: Trainer, folder: RunFolder, tracker: Tracker, config: RunConf
             if is_best if config.keep == "best" else _is_finished(trainer, config):
                 folder.save_model(trainer.task, trainer.trained_model, evaluation.as_dict())
             folder.save_checkpoint(trainer, config.keep_last)
+            if (stop := int(maximum(trainer.signal))) and not _is_finished(trainer, config):
+                raise Interrupted(f"stopped after step {progress.step}; resume with --resume {folder.path}", stop)
     folder.finish(progress.training_seconds)
 
 

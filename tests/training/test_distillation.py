@@ -55,15 +55,15 @@ def test_unlabelled_sources_give_each_new_sentence_once(tmp_path: Path) -> None:
     path = tmp_path / "reviews.jsonl"
     reviews = [
         "A fine film it is.<br /><br />Nobody will ever forget it! Short.",
-        'NOBODY will ever forget it! "So he says." And more of it is here.',
+        'NOBODY will ever forget it! "So he says." And more of it is here. This one is held out.',
     ]
     path.write_text("".join(json.dumps({"text": review}) + "\n" for review in reviews))
-    train = sentences(4, 0)
-    train.texts[0] = "a fine film it is."
-    found = with_unlabelled(train, [str(path)])
+    train, validation = sentences(4, 0), sentences(2, 1)
+    train.texts[0], validation.texts[0] = "a fine film it is.", "this one is held out."
+    found = with_unlabelled(train, validation, [str(path)])
     assert found.texts[4:] == ["Nobody will ever forget it!", "And more of it is here."]
     assert found.texts[:4] == train.texts and found.labels == [*train.labels, -1, -1]
-    assert with_unlabelled(train, []) == train
+    assert with_unlabelled(train, validation, []) == train
 
 
 def accuracy_after_training(trainer: Trainer) -> float:
@@ -84,12 +84,12 @@ def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_logits_are_computed_once_a_teacher_and_texts(teacher: Path, tmp_path: Path) -> None:
     split = sentences(12, 5)
-    found = teacher_logits(str(teacher), split, LABELS, tmp_path, CPU, bf16=False)
+    found, _ = teacher_logits(str(teacher), split, LABELS, tmp_path, CPU, bf16=False)
     assert found.shape == (12, 2) and found.dtype == torch.float16
     assert (found.argmax(-1) == torch.tensor(split.labels)).float().mean() > 0.8
     (place,) = tmp_path.iterdir()
     written = place.stat().st_mtime_ns
-    assert torch.equal(teacher_logits(str(teacher), split, LABELS, tmp_path, CPU, bf16=False), found)
+    assert torch.equal(teacher_logits(str(teacher), split, LABELS, tmp_path, CPU, bf16=False)[0], found)
     assert place.stat().st_mtime_ns == written
     teacher_logits(str(teacher), sentences(12, 6), LABELS, tmp_path, CPU, bf16=False)
     assert len(list(tmp_path.iterdir())) == 2

@@ -217,7 +217,7 @@ def test_a_step_that_ran_out_of_memory_has_the_gradients_of_one_that_did_not(cal
         assert_close(gradients(small), gradients(large))
         assert one.loss == pytest.approx(other.loss, abs=1e-5)
         assert (one.num_tokens, one.num_targets) == (other.num_tokens, other.num_targets)
-        assert small.num_parts == 2 ** len(calls)
+        assert small.progress.num_parts == 2 ** len(calls)
 
 
 def test_memory_that_runs_out_on_the_way_back_is_met_as_well() -> None:
@@ -233,7 +233,7 @@ def test_memory_that_runs_out_on_the_way_back_is_met_as_well() -> None:
     for trained in (small, large):
         step_on(trained, *PARTS)
     assert_close(gradients(small), gradients(large))
-    assert small.num_parts == 2
+    assert small.progress.num_parts == 2
 
 
 def test_batches_are_halved_as_often_as_memory_ran_out_and_stay_so(capsys: pytest.CaptureFixture[str]) -> None:
