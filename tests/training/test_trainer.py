@@ -236,6 +236,17 @@ def test_memory_that_runs_out_on_the_way_back_is_met_as_well() -> None:
     assert small.progress.num_parts == 2
 
 
+def test_memory_that_runs_out_in_the_update_is_an_error_for_the_model_may_have_changed() -> None:
+    trained, _ = small_and_large()
+
+    def fail() -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    trained.optimizer.step = fail  # type: ignore[method-assign, assignment]
+    with pytest.raises(torch.OutOfMemoryError):
+        step_on(trained, *PARTS)
+
+
 def test_batches_are_halved_as_often_as_memory_ran_out_and_stay_so(capsys: pytest.CaptureFixture[str]) -> None:
     trained, _ = small_and_large()
     memory = Memory(trained.model, most=2)
