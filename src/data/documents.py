@@ -74,15 +74,19 @@ def chain(sources: Iterable[Documents]) -> Documents:
     return Documents(" + ".join(source.name for source in every), read)
 
 
-def sentences(documents: Documents) -> list[str]:
-    """Cuts documents into sentences of 4 to 50 words, each of them once whatever its case."""
-    found: dict[str, str] = {}
-    for document in documents.read():
+def sentences(documents: Iterable[str]) -> Iterator[tuple[int, str]]:
+    """Cuts documents into sentences of 4 to 50 words, each of them once whatever its case.
+
+    Yields:
+        The number of the document, from 0, and the sentence.
+    """
+    seen = set()
+    for number, document in enumerate(documents):
         for sentence in SENTENCE_END.split(LINE_BREAK.sub(" ", document)):
-            words = sentence.split()
-            if len(words) in WORDS_OF_A_SENTENCE:
-                found.setdefault(" ".join(words).lower(), " ".join(words))
-    return list(found.values())
+            text = " ".join(sentence.split())
+            if len(text.split()) in WORDS_OF_A_SENTENCE and text.lower() not in seen:
+                seen.add(text.lower())
+                yield number, text
 
 
 def settled(source: str) -> str:

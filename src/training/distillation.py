@@ -60,7 +60,7 @@ def with_unlabelled(train: TextSplit, validation: TextSplit, sources: Sequence[s
         raise UsageError("--unlabelled holds single texts, --text-pair-column asks for pairs; give one of them")
     documents = chain(open_documents(source) for source in sources)
     known = {text.lower() for text in (*train.texts, *validation.texts)}
-    more = [sentence for sentence in sentences(documents) if sentence.lower() not in known]
+    more = [sentence for _, sentence in sentences(documents.read()) if sentence.lower() not in known]
     notice(f"unlabelled  {len(more):,} sentences of {documents.name}")
     return replace(train, texts=[*train.texts, *more], labels=[*train.labels, *([-1] * len(more))])
 

@@ -75,7 +75,8 @@ class ClassificationTask:
         freeze(self.model, config.optimization.freeze_layers)
         _prepare(self.model, config)
         tokenizer = self.classifier.tokenizer
-        self._special_ids = {role: token_id(tokenizer, token) for role, token in roles(tokenizer).items()}
+        ids = {role: token_id(tokenizer, token) for role, token in roles(tokenizer).items()}
+        self._unk_token_id, self._special_ids = ids.pop("unk", 0), list(ids.values())
         self.pretraining = None if base is None else pretraining_of(base)
         self.data = {
             "name": corpus.name,
@@ -97,9 +98,8 @@ class ClassificationTask:
         """
         input_ids, labels = batch["input_ids"], batch["labels"]
         if self.config.optimization.word_dropout > 0:
-            special = [number for role, number in self._special_ids.items() if role != "unk"]
-            unk_token_id = self._special_ids.get("unk", 0)
-            input_ids = drop_words(input_ids, self.config.optimization.word_dropout, special, unk_token_id)
+            rate = self.config.optimization.word_dropout
+            input_ids = drop_words(input_ids, rate, self._special_ids, self._unk_token_id)
         logits = model(input_ids, batch["attention_mask"], batch["token_type_ids"]).float()  # (B, C)
         smoothing = self.config.optimization.label_smoothing
         loss = F.cross_entropy(logits, labels, label_smoothing=smoothing, ignore_index=NO_LABEL, reduction="sum")

@@ -202,7 +202,7 @@ class OptimizerConfig:
     gradient_checkpointing: bool = False
     """Compute each layer again on the way back instead of keeping its activations: less memory, a third more time."""
     compile: bool = False
-    """Compile the layers with torch.compile: faster on a GPU, once the first steps have taken up to a minute."""
+    """Compile the layers with torch.compile, for GPUs; the first steps take longer."""
     learning_rate: float = 1e-3
     """Peak learning rate, reached after warm-up."""
     warmup_ratio: float = 0.1

@@ -10,21 +10,18 @@ import argparse
 import csv
 import json
 import random
-import re
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
+from src.data.documents import sentences
 from src.data.sources import open_corpus
 from src.utils.config import IMDB, REPOSITORY, SENTIMENT_LABELS, DataConfig
 
-WORDS = range(4, 51)  # in a sentence, as in SST-2
 # Half of the sentences that the classifier is as sure of as this are left out: it has little to learn from them.
 SURE, KEPT = 0.98, 0.5
 VALIDATION = 2_000  # sentences set aside to see the training by
-LINE_BREAK = re.compile(r"<br\s*/?>")
-END = re.compile(r"(?<=[.!?])[\"')]*\s+")
 
 
 def main() -> None:
@@ -38,32 +35,13 @@ def main() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     reviews = open_corpus(DataConfig(dataset=options.dataset), splits=("train",)).splits["train"]
     labels = [SENTIMENT_LABELS[label] for label in reviews.labels]  # as SST-2 calls them
-    found = list(sentences(zip(reviews.texts, labels, strict=True)))
+    found = [(sentence, labels[number]) for number, sentence in sentences(reviews.texts)]
     answers = judged([text for text, _ in found], options.classifier.resolve(), folder)
     chosen = agreed(found, answers)
     for name, rows in (("train", chosen[:-VALIDATION]), ("validation", chosen[-VALIDATION:])):
         with (folder / f"{name}.csv").open("w", newline="", encoding="utf-8") as file:
             csv.writer(file).writerows([("text", "label"), *rows])
     print(f"{len(found):,} sentences, {len(chosen):,} of them chosen")
-
-
-def sentences(reviews: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
-    """Cuts reviews into sentences of ordinary length, each of them once.
-
-    Args:
-        reviews: text and label.
-
-    Yields:
-        A sentence and its review's label.
-    """
-    seen = set()
-    for review, label in reviews:
-        for sentence in END.split(LINE_BREAK.sub(" ", review)):
-            words = sentence.split()
-            text = " ".join(words)
-            if len(words) in WORDS and text.lower() not in seen:
-                seen.add(text.lower())
-                yield text, label
 
 
 def judged(texts: Iterable[str], classifier: Path, folder: Path) -> list[tuple[str, float]]:

@@ -5,9 +5,10 @@ from pathlib import Path
 import datasets
 import pytest
 
+from src.data.documents import sentences
 from src.utils.config import SHIPPED_CHECKPOINT
 from tests.benchmarks import review_sentences
-from tests.benchmarks.review_sentences import agreed, sentences
+from tests.benchmarks.review_sentences import agreed
 
 REVIEWS = [
     'I liked it very much.<br /><br />The actors are so good! "It has a heart." Short one.',
@@ -16,11 +17,11 @@ REVIEWS = [
 
 
 def test_sentences_have_ordinary_length_and_come_once() -> None:
-    assert list(sentences(zip(REVIEWS, ("positive", "negative"), strict=True))) == [
-        ("I liked it very much.", "positive"),
-        ("The actors are so good!", "positive"),
-        ('"It has a heart.', "positive"),
-        ("A terrible and boring waste of time.", "negative"),
+    assert list(sentences(REVIEWS)) == [
+        (0, "I liked it very much."),
+        (0, "The actors are so good!"),
+        (0, '"It has a heart.'),
+        (1, "A terrible and boring waste of time."),
     ]
 
 
