@@ -50,8 +50,6 @@ def main(arguments: list[str]) -> None:
 def _refuse_contradictions(config: InferenceConfig) -> None:
     if config.file is not None and config.output is not None and config.file.resolve() == config.output.resolve():
         raise UsageError(f"--output {config.output} would overwrite --file; choose another")
-    if config.picture is not None and (config.texts or config.file is not None or config.fill_mask is not None):
-        raise UsageError("--picture draws an evaluation, which texts, --file and --fill-mask are not; drop one of them")
     is_shareable = config.output is not None and config.file is not None and str(config.file) != "-"
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not is_shareable:
         raise UsageError("several processes share --file, and write --output; run anything else without torchrun")
@@ -108,14 +106,6 @@ def _evaluate(predictor: "Predictor", folder: Path, config: InferenceConfig, str
     else:
         print(f"{result.origin}\n\n{result.evaluation.as_text()}\n", file=stream)
         print(examples_table(result.examples, shutil.get_terminal_size((100, 24)).columns), file=stream)
-    if config.picture is not None:
-        from src.evaluation.plots import results_picture
-
-        title = f"{folder.resolve().name} on {result.origin}"
-        heading = f"Examples drawn at random from {result.examples_origin}"
-        with writing("--picture", config.picture):
-            results_picture(config.picture, result.evaluation, result.examples, title, heading)
-        notice(f"picture     {config.picture}")
 
 
 if __name__ == "__main__":

@@ -112,15 +112,13 @@ def test_evaluation_as_json_is_exactly_one_object(programs: Programs, folder: Pa
 
 
 def test_evaluation_for_people_shows_what_the_training_printed_and_examples(
-    programs: Programs, sample_run: TrainedRun, tmp_path: Path
+    programs: Programs, sample_run: TrainedRun
 ) -> None:
-    options = ("--examples", 3, "--picture", tmp_path / "results.png")
-    answer = succeed(programs.inference("--checkpoint", sample_run.path, *options))
+    answer = succeed(programs.inference("--checkpoint", sample_run.path, "--examples", 3))
     lines = answer.out.splitlines()
     assert "sample" in lines[0] and sample_run.answer.out.splitlines()[0] in lines
     assert sample_run.answer.out.split("\n\n")[1] in answer.out  # the confusion matrix
     assert len(lines) - next(i for i, line in enumerate(lines) if "confidence" in line) - 1 == 3
-    assert (tmp_path / "results.png").read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
 
 
 def test_a_split_that_does_not_exist_is_a_data_error_that_names_those_there_are(
@@ -258,7 +256,6 @@ def test_transformers_opens_a_runs_folder(programs: Programs, sample_run: Traine
         (["--file", "x.txt", "film"], ["--file"]),
         (["--dataset", "sample", "--file", "x.txt"], ["--dataset", "--file"]),
         (["--fill-mask", "a [MASK]", "film"], ["--fill-mask"]),
-        (["--picture", "x.png", "film"], ["--picture"]),
         (["--checkpont", "x", "film"], ["--checkpoint "]),
     ],
 )

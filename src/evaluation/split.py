@@ -25,7 +25,6 @@ class SplitEvaluation:
     checkpoint: str
     dataset: str
     origin: str
-    examples_origin: str
 
     def as_json(self) -> str:
         """Formats the numbers as one JSON object on one line."""
@@ -54,12 +53,8 @@ def evaluate_split(predictor: Predictor, folder: Path, config: InferenceConfig) 
     logits = predictor.logits(dataset)
     names = predictor.classifier.label_names
     evaluation = evaluate(logits, split.labels, names)
-    if config.examples_from is not None:
-        split = open_corpus(DataConfig(dataset=config.examples_from), ("validation",), names).splits["validation"]
-        logits = predictor.logits(predictor.dataset(split.texts, split.labels))
     examples = draw_examples(split.texts, split.labels, logits, names, config.examples, seed=0)
-    origin = corpus.splits[config.split].origin
-    result = SplitEvaluation(evaluation, examples, str(folder), corpus.name, origin, examples_origin=split.origin)
+    result = SplitEvaluation(evaluation, examples, str(folder), corpus.name, split.origin)
     other = f"{Path(corpus.name).stem}-" if config.dataset is not None or corpus.is_fallback else ""
     _leave_beside_model(folder / f"evaluation-{other}{config.split}.json", json.loads(result.as_json()))
     return result

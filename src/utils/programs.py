@@ -71,18 +71,13 @@ class InferenceConfig(EvaluatedData, RunningOnDevice):
     """Print JSON: one object for an evaluation, one line a text for predictions."""
     examples: int = 10
     """Rows in the table of examples that an evaluation prints."""
-    examples_from: str | None = None
-    """Draw the examples from the validation split of this data instead, for instance where texts may not be shown."""
-    picture: Path | None = None
-    """Draw the results of an evaluation, with examples, into this PNG."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require(self.examples >= 0, "examples", self.examples, "must not be negative")
         if self.texts and self.file is not None:
             raise UsageError("texts on the command line and --file are two inputs; give one of them")
-        others = self.texts or self.file is not None or self.is_named or self.examples_from is not None
-        if self.fill_mask is not None and others:
+        if self.fill_mask is not None and (self.texts or self.file is not None or self.is_named):
             raise UsageError("--fill-mask takes one text of its own; drop the other texts and all options of data")
         if self.pairs and not self.texts and self.file is None:
             raise UsageError("--pairs goes with texts or --file; an evaluation takes --text-pair-column")
