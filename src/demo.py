@@ -6,8 +6,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from src.utils.command_line import parse
-from src.utils.errors import UsageError, notice, require_packages, run_program
+from src.utils.cli import parse, run_program
+from src.utils.errors import UsageError, notice, require_packages
 from src.utils.programs import DemoConfig
 
 if TYPE_CHECKING:
@@ -22,10 +22,10 @@ def main(arguments: list[str]) -> None:
     require_packages("the page", "gradio", "captum")
     # Not above: --help should not wait for PyTorch.
     from src.evaluation.predictor import Predictor
-    from src.utils.device import resolve_device, set_up_arithmetic
+    from src.utils.device import set_up_device
     from src.utils.runs import newest_classifier
 
-    set_up_arithmetic(resolve_device(config.device), config.num_threads)
+    set_up_device(config.device, config.num_threads)
     folder = config.checkpoint or newest_classifier()
     predictor = Predictor.load(folder, config.device)
     notice(f"checkpoint  {folder}")

@@ -3,9 +3,9 @@
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, TextIO
 
-from src.utils.command_line import parse
-from src.utils.errors import UsageError, notice, require_packages, run_program
-from src.utils.output import results, writing
+from src.utils.cli import parse, run_program
+from src.utils.errors import UsageError, notice, require_packages
+from src.utils.files import results, writing
 from src.utils.programs import ExplainConfig
 
 if TYPE_CHECKING:
@@ -23,10 +23,10 @@ def main(arguments: list[str]) -> None:
     # Not above: --help should not wait for PyTorch.
     from src.evaluation.prediction_lines import predict_all, read_lines
     from src.evaluation.predictor import Predictor
-    from src.utils.device import resolve_device, set_up_arithmetic
+    from src.utils.device import set_up_device
     from src.utils.runs import newest_classifier
 
-    set_up_arithmetic(resolve_device(config.device), config.num_threads)
+    set_up_device(config.device, config.num_threads)
     folder = config.checkpoint or newest_classifier()
     predictor = Predictor.load(folder, config.device)
     notice(f"checkpoint  {folder}")

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from src.utils.command_line import parse
-from src.utils.errors import UsageError, notice, run_program
+from src.utils.cli import parse, run_program
+from src.utils.errors import UsageError, notice
 from src.utils.programs import ExportConfig
 
 if TYPE_CHECKING:
@@ -26,16 +26,15 @@ def main(arguments: list[str]) -> None:
 
 def _export(config: ExportConfig, output: Path) -> None:
     # Not above: --help should not wait for PyTorch.
-    import torch
 
     from src.interop.huggingface import load_classifier
     from src.interop.onnx import require_exporter, save_onnx, save_quantized
-    from src.utils.device import set_up_arithmetic
-    from src.utils.folder import new_folder
+    from src.utils.device import set_up_device
+    from src.utils.files import new_folder
 
     require_exporter()
     _refuse_taken(output, config.overwrite)
-    set_up_arithmetic(torch.device("cpu"), config.num_threads)
+    set_up_device("cpu", config.num_threads)
     classifier = load_classifier(folder := _model_folder(config))
     if classifier.long_text != "truncate":
         notice(

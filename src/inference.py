@@ -7,9 +7,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
-from src.utils.command_line import parse
-from src.utils.errors import UsageError, notice, run_program
-from src.utils.output import results, writing
+from src.utils.cli import parse, run_program
+from src.utils.errors import UsageError, notice
+from src.utils.files import results, writing
 from src.utils.programs import InferenceConfig
 
 if TYPE_CHECKING:
@@ -28,12 +28,12 @@ def main(arguments: list[str]) -> None:
         return
     # Not above: --help should not wait for PyTorch.
     from src.evaluation.predictor import Predictor
-    from src.utils.device import resolve_device, set_up_arithmetic
+    from src.utils.device import set_up_device
     from src.utils.distributed import process_group, world_size
     from src.utils.runs import newest_classifier
 
     with process_group():
-        set_up_arithmetic(resolve_device(config.device), config.num_threads)
+        set_up_device(config.device, config.num_threads)
         folder = config.checkpoint or newest_classifier()
         predictor = Predictor.load(folder, config.device)
         notice(f"checkpoint  {folder}")
@@ -58,10 +58,10 @@ def _refuse_contradictions(config: InferenceConfig) -> None:
 def _fill_mask(config: InferenceConfig, text: str) -> None:
     from src.evaluation.fill_mask import fill_mask
     from src.interop.huggingface import load_masked_lm
-    from src.utils.device import resolve_device, set_up_arithmetic
+    from src.utils.device import set_up_device
     from src.utils.runs import newest_masked_lm
 
-    set_up_arithmetic(device := resolve_device(config.device), config.num_threads)
+    device = set_up_device(config.device, config.num_threads)
     folder = config.checkpoint or newest_masked_lm()
     notice(f"checkpoint  {folder}")
     with results("--output", config.output) as stream:

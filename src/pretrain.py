@@ -1,15 +1,13 @@
 """Pre-train a BERT on unlabelled text by predicting masked tokens: `python -m src.pretrain --help`."""
 
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from src.data.documents import settled
-from src.utils.command_line import parse_pretraining
+from src.utils.cli import parse_pretraining, run_program
 from src.utils.config import CACHE_DIR, PretrainConfig
-from src.utils.errors import UsageError, run_program
-from src.utils.names import settled_model
-from src.utils.runs import begun_with
+from src.utils.errors import UsageError
+from src.utils.files import absolute_model_path
 
 if TYPE_CHECKING:
     from src.data.packing import TokenizedCorpus
@@ -22,32 +20,29 @@ def main(arguments: list[str]) -> None:
     config = _parsed(arguments)
 
     # Not above: --help should not wait for PyTorch.
+    from src.training.checkpoint import open_run, refuse_changes
     from src.training.dry_run import dry_run, with_steps
-    from src.training.resume import checkpoint_to_resume, new_run, refuse_changes
-    from src.training.run import run
     from src.training.tasks import MaskedLMTask
+    from src.training.trainer import train
     from src.utils.distributed import process_group
+    from src.utils.runs import config_of
 
-    with process_group(), checkpoint_to_resume(config.run, config.task) as found:
-        if found is not None:
-            folder, checkpoint = found
-            saved = begun_with(folder.path, PretrainConfig())
+    with process_group(), open_run(config) as folder:
+        if folder.checkpoint is not None:
+            saved = config_of(folder.path, PretrainConfig())
             config = _parsed(arguments, saved)
             if config.optimization.minutes != saved.optimization.minutes:
                 raise UsageError(
                     "--minutes became --max-steps when the run began; change that, with --allow-config-change"
                 )
             refuse_changes(saved, config)
-            run(config, MaskedLMTask(config, _corpus(config), initialize=False), folder, checkpoint)
-        elif config.run.dry_run:
-            corpus = _corpus(config)
-            dry_run(MaskedLMTask(with_steps(config, corpus), corpus))
+        corpus = _corpus(config)
+        config = with_steps(config, corpus)
+        task = MaskedLMTask(config, corpus, initialize=folder.checkpoint is None)
+        if config.run.dry_run:
+            dry_run(task)
         else:
-            model = config.preset if config.model_name_or_path is None else Path(config.model_name_or_path).name
-            with new_run(config.run, model, "pretrained") as folder:
-                corpus = _corpus(config)
-                config = with_steps(config, corpus)
-                run(config, MaskedLMTask(config, corpus), folder)
+            train(task, folder)
 
 
 def _corpus(config: PretrainConfig) -> "TokenizedCorpus":
@@ -69,7 +64,7 @@ def _parsed(arguments: list[str], default: PretrainConfig | None = None) -> Pret
     return replace(
         config,
         corpus=tuple(settled(source) for source in config.corpus),
-        model_name_or_path=settled_model(config.model_name_or_path),
+        model_name_or_path=absolute_model_path(config.model_name_or_path),
     )
 
 

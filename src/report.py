@@ -1,7 +1,7 @@
 """Show a run in one page and in pictures: `python -m src.report --help` lists every option."""
 
-from src.utils.command_line import parse
-from src.utils.errors import notice, run_program
+from src.utils.cli import parse, run_program
+from src.utils.errors import notice
 from src.utils.programs import ReportConfig
 
 PROGRAM = "python -m src.report"
@@ -13,9 +13,9 @@ def main(arguments: list[str]) -> None:
 
     # Not above: --help should not wait for PyTorch.
     from src.evaluation.run_report import gather, write_report, write_sheet
-    from src.utils.device import resolve_device, set_up_arithmetic
+    from src.utils.device import set_up_device
 
-    set_up_arithmetic(resolve_device(config.device), config.num_threads)
+    set_up_device(config.device, config.num_threads)
     report = gather(config)
     for sentence in report.missing:
         notice(sentence)

@@ -5,17 +5,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from src.utils.command_line import parse_training
-from src.utils.config import SAMPLE, TrainConfig, resolve
-from src.utils.errors import notice, run_program
-from src.utils.names import settled_model
-from src.utils.options import with_options
-from src.utils.runs import begun_with
+from src.utils.cli import parse_training, run_program
+from src.utils.config import SAMPLE, TrainConfig, resolve, with_options
+from src.utils.errors import notice
+from src.utils.files import absolute_model_path
 
 if TYPE_CHECKING:
     from src.data.sources import Corpus
     from src.evaluation.predictor import Predictor
-    from src.training.checkpoint import RunFolder
 
 PROGRAM = "python -m src.train"
 
@@ -25,68 +22,34 @@ def main(arguments: list[str]) -> None:
     config = parse_training(arguments, PROGRAM)
 
     # Not above: --help should not wait for PyTorch.
-    from src.training.resume import checkpoint_to_resume
-    from src.utils.distributed import process_group
-
-    with process_group(), checkpoint_to_resume(config.run, config.task) as found:
-        if found is not None:
-            _resume(arguments, *found)
-        else:
-            _begin(arguments, config)
-
-
-def _resume(arguments: list[str], folder: "RunFolder", checkpoint: Path) -> None:
     from src.data.sources import open_corpus
-    from src.training.resume import refuse_changes
-    from src.training.run import run
-    from src.training.tasks import ClassificationTask
-
-    saved = begun_with(folder.path, TrainConfig())
-    config = _parsed_again(arguments, saved)
-    corpus = open_corpus(config.data, seed=config.run.seed)
-    config = _with_full_paths(config, corpus)
-    refuse_changes(saved, config)
-    run(config, ClassificationTask(config, corpus), folder, checkpoint)
-
-
-def _begin(arguments: list[str], config: TrainConfig) -> None:
-    from src.data.sources import open_corpus
+    from src.training.checkpoint import open_run, refuse_changes
     from src.training.dry_run import dry_run
-    from src.training.resume import new_run
-    from src.training.run import run
     from src.training.tasks import ClassificationTask
+    from src.training.trainer import train
+    from src.utils.distributed import process_group
+    from src.utils.runs import config_of
 
-    corpus = open_corpus(config.data, seed=config.run.seed)
-    recipe = "finetune" if config.model_name_or_path is not None else SAMPLE if corpus.is_sample else None
-    if recipe is not None and config.recipe is None:
-        notice(f"settings    --recipe {recipe}, which suits this; options given on the command line stay")
-        config = parse_training(arguments, PROGRAM, recipe=recipe)
-    config = _with_full_paths(config, corpus)
-    if config.run.dry_run:
-        dry_run(ClassificationTask(config, corpus))
-    else:
-        with new_run(config.run, _model_name(config), corpus.name) as folder:
-            run(config, ClassificationTask(config, corpus), folder)
-
-
-def _model_name(config: TrainConfig) -> str:
-    return config.preset if config.model_name_or_path is None else Path(config.model_name_or_path).name
-
-
-def _with_full_paths(config: TrainConfig, corpus: "Corpus") -> TrainConfig:
-    """Names data and models so that a later run finds them from any folder and under any environment."""
-    from src.data.documents import settled
-
-    distillation = replace(
-        config.distillation,
-        teacher=settled_model(config.distillation.teacher),
-        unlabelled=tuple(settled(source) for source in config.distillation.unlabelled),
-    )
-    base = settled_model(config.model_name_or_path)
-    return replace(config, data=corpus.source, model_name_or_path=base, distillation=distillation)
+    with process_group(), open_run(config) as folder:
+        saved = None if folder.checkpoint is None else config_of(folder.path, TrainConfig())
+        if saved is not None:
+            config = _parse_on_top(arguments, saved)
+        corpus = open_corpus(config.data, seed=config.run.seed)
+        recipe = "finetune" if config.model_name_or_path is not None else SAMPLE if corpus.is_sample else None
+        if saved is None and config.recipe is None and recipe is not None:
+            notice(f"settings    --recipe {recipe}, which suits this; options given on the command line stay")
+            config = parse_training(arguments, PROGRAM, recipe=recipe)
+        config = _with_absolute_paths(config, corpus)
+        if saved is not None:
+            refuse_changes(saved, config)
+        task = ClassificationTask(config, corpus)
+        if config.run.dry_run:
+            dry_run(task)
+        else:
+            train(task, folder)
 
 
-def _parsed_again(arguments: list[str], saved: TrainConfig) -> TrainConfig:
+def _parse_on_top(arguments: list[str], saved: TrainConfig) -> TrainConfig:
     """Parses the command line on top of the settings of a run to resume."""
     # run.json has full paths, the command that began the run perhaps others, or --dataset for what became --train-file.
     sourceless = with_options(saved, {"dataset": None, "train_file": None, "validation_file": None})
@@ -94,6 +57,19 @@ def _parsed_again(arguments: list[str], saved: TrainConfig) -> TrainConfig:
     if config.data.dataset is None and config.data.train_file is None:
         return parse_training(arguments, PROGRAM, default=saved)
     return config
+
+
+def _with_absolute_paths(config: TrainConfig, corpus: "Corpus") -> TrainConfig:
+    """Names data and models so that a later run finds them from any folder and under any environment."""
+    from src.data.documents import settled
+
+    distillation = replace(
+        config.distillation,
+        teacher=absolute_model_path(config.distillation.teacher),
+        unlabelled=tuple(settled(source) for source in config.distillation.unlabelled),
+    )
+    base = absolute_model_path(config.model_name_or_path)
+    return replace(config, data=corpus.source, model_name_or_path=base, distillation=distillation)
 
 
 def fit(texts: Sequence[str], labels: Sequence[str | int], output_dir: str | Path, **options: Any) -> "Predictor":
@@ -107,24 +83,23 @@ def fit(texts: Sequence[str], labels: Sequence[str | int], output_dir: str | Pat
             or "finetune" with model_name_or_path.
 
     Returns:
-        The trained classifier, ready to predict. The whole process computes from here on as `set_up_arithmetic` says.
+        The trained classifier, ready to predict. The whole process computes from here on as `set_up_device` says.
 
     Raises:
         UserError: as on the command line.
     """
     from src.data.sources import corpus_of_lists
     from src.evaluation.predictor import Predictor
-    from src.training.resume import new_run
-    from src.training.run import run
+    from src.training.checkpoint import open_run
     from src.training.tasks import ClassificationTask
+    from src.training.trainer import train
 
     recipe = options.pop("recipe", "finetune" if "model_name_or_path" in options else SAMPLE)
     fresh = {} if recipe == "finetune" else {"min_frequency": 1}  # of few texts every word counts
     settings = resolve(recipe, options.pop("preset", None)) | fresh | options | {"output_dir": Path(output_dir)}
     config = with_options(TrainConfig(), settings)
-    corpus = corpus_of_lists(texts, labels)
-    with new_run(config.run, _model_name(config), corpus.name) as folder:
-        run(config, ClassificationTask(config, corpus), folder, show=False)
+    with open_run(config) as folder:
+        train(ClassificationTask(config, corpus_of_lists(texts, labels)), folder, show=False)
     return Predictor.load(folder.path, config.run.device)
 
 

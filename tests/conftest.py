@@ -16,8 +16,8 @@ import hypothesis
 import pytest
 
 from src import explain, export, inference, pretrain, report, train
+from src.utils.cli import run_program
 from src.utils.config import REPOSITORY, SHIPPED_CHECKPOINT
-from src.utils.errors import run_program
 
 # Before anything imports PyTorch: tests of tiny models want one thread.
 os.environ.setdefault("OMP_NUM_THREADS", "1")

@@ -13,8 +13,7 @@ from src.interop.huggingface import load_classifier
 from src.training.checkpoint import gather_random_states, load_state, save_state
 from src.training.tasks import MaskedLMTask
 from src.training.trainer import Trainer
-from src.utils.config import SHIPPED_CHECKPOINT, PretrainConfig
-from src.utils.options import with_options
+from src.utils.config import SHIPPED_CHECKPOINT, PretrainConfig, with_options
 
 pytestmark = [
     pytest.mark.cuda,
@@ -32,7 +31,7 @@ def trainer(device: str, bf16: bool = False, compiled: bool = False) -> Trainer:
     options = {"device": device, "precision": "bf16" if bf16 else "fp32", "compile": compiled}
     config = with_options(PretrainConfig(), SIZES | SETTINGS | options)
     tokenizer = load_classifier(SHIPPED_CHECKPOINT).tokenizer
-    return Trainer(MaskedLMTask(config, TokenizedCorpus("numbers", tokenizer, stream, stream, 2, "")), seed=0)
+    return Trainer(MaskedLMTask(config, TokenizedCorpus("numbers", tokenizer, stream, stream, 2, "")))
 
 
 def losses(trainer: Trainer, first: int = 0) -> list[float]:

@@ -3,7 +3,7 @@ import sys
 
 import pytest
 
-from src.utils.command_line import parse
+from src.utils.cli import parse
 from src.utils.config import REPOSITORY
 from src.utils.errors import UsageError
 from src.utils.programs import DemoConfig

@@ -15,7 +15,7 @@ from src.data.sources import open_corpus
 from src.evaluation.predictor import Predictor, classify
 from src.interop.onnx import OnnxModel
 from src.utils.config import SHIPPED_CHECKPOINT, DataConfig
-from src.utils.folder import MANIFEST, verify
+from src.utils.files import MANIFEST, verify
 from tests.conftest import Programs, TrainedRun
 
 FILES = {"config.json", MANIFEST, "model.onnx", "model_int8.onnx", "tokenizer.json", "tokenizer_config.json"}

@@ -16,7 +16,7 @@ from src.interop.huggingface import load_masked_lm
 from src.interop.pretrained import pretraining_of
 from src.training import trainer as loop
 from src.training.trainer import Trainer
-from src.utils.folder import verify
+from src.utils.files import verify
 from tests.conftest import Answer, Programs, TrainedRun
 from tests.training.tiny_pretraining import ALL_RANDOMNESS, WORDS, arguments, write_texts
 

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from src.utils.command_line import parse, parse_pretraining, parse_training
-from src.utils.completion import PROGRAMS
+from src.utils.cli import parse, parse_pretraining, parse_training
 from src.utils.config import REPOSITORY, SHIPPED_CHECKPOINT
-from src.utils.folder import verify
+from src.utils.files import verify
 from src.utils.programs import InferenceConfig
+from tests.programs import PROGRAMS
 
 PATHS = [
     REPOSITORY / "README.md",

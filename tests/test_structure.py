@@ -6,8 +6,8 @@ import sys
 from collections.abc import Iterator
 from functools import cache
 
-from src.utils.completion import PROGRAMS
 from src.utils.config import REPOSITORY
+from tests.programs import PROGRAMS
 
 RANKS = {"web": 3, "training": 3, "evaluation": 2, "interop": 2, "data": 1, "model": 1, "utils": 0}
 ENTRY_POINT = 4

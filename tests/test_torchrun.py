@@ -29,7 +29,7 @@ INTERRUPTED = """
 import os, sys, time
 from src.train import main
 from src.training.trainer import Trainer
-from src.utils.errors import run_program
+from src.utils.cli import run_program
 
 number, sender, receiver, at = (int(word) for word in sys.argv.pop(1).split(","))
 original = Trainer.training_step

@@ -9,7 +9,7 @@ from typing import Any
 from src.data import hub
 from src.data.readers import SUFFIXES, TEXT_COLUMNS, TEXT_SUFFIX, choose_column, read_rows
 from src.utils.errors import DataError, notice
-from src.utils.names import local_path
+from src.utils.files import local_path
 
 TABLE_SUFFIXES = (*SUFFIXES, ".parquet", ".arrow")
 REMEDY = "check the network, or name folders or files with --corpus"

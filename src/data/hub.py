@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 from src.data.readers import SUFFIXES, TEXT_SUFFIX, RawSplit, Row, read_rows
 from src.utils.errors import DataError, notice
-from src.utils.names import local_path
+from src.utils.files import local_path
 
 PROBE_SECONDS = 4.0
 REMEDY = "check the network, or name a folder (--dataset FOLDER, SST2_DIR), or take --dataset sample"

@@ -21,7 +21,7 @@ from src.data.masking import Masking
 from src.data.tokenizer import build_tokenizer, special_ids
 from src.utils.config import VocabularyConfig
 from src.utils.errors import DataError, notice
-from src.utils.folder import is_whole, new_folder
+from src.utils.files import is_whole, new_folder
 
 TOKENIZER = "tokenizer.json"
 PIECES_AT_ONCE = 1000

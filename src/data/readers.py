@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from src.utils.errors import DataError
-from src.utils.foreign import without_duplicates
+from src.utils.files import without_duplicates
 
 TEXT_COLUMNS = ("sentence", "text", "review", "content")
 TEXT_SUFFIX = ".txt"  # of plain text, which pre-training reads

@@ -19,7 +19,7 @@ from src.evaluation.split import open_split
 from src.interop.huggingface import WEIGHTS
 from src.utils.config import WEIGHTS_DIR, PretrainConfig
 from src.utils.errors import CheckpointError, DataError
-from src.utils.folder import read_json, storage_errors
+from src.utils.files import read_json, storage_errors
 from src.utils.programs import ReportConfig
 from src.utils.runs import METRICS, RUN, task_of
 

@@ -11,7 +11,7 @@ from src.evaluation.metrics import Evaluation, evaluate
 from src.evaluation.predictor import Predictor
 from src.utils.config import DataConfig, TrainConfig
 from src.utils.errors import DataError, StorageError, notice
-from src.utils.folder import replace_json
+from src.utils.files import replace_json
 from src.utils.programs import EvaluatedData, InferenceConfig
 from src.utils.runs import RUN, config_of
 

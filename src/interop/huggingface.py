@@ -17,7 +17,7 @@ from src.interop.weights import filled, read_tensors
 from src.model.bert import BertForMaskedLM, BertForSequenceClassification
 from src.utils.config import SENTIMENT_LABELS, BertConfig, LongText
 from src.utils.errors import CheckpointError
-from src.utils.folder import read_json, verify, write_json
+from src.utils.files import read_json, verify, write_json
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 

@@ -19,7 +19,7 @@ from src.interop.tokenizer_files import ReadingSettings, save_tokenizer
 from src.model.bert import BertForSequenceClassification
 from src.utils.config import BertConfig
 from src.utils.errors import CheckpointError, require_packages
-from src.utils.folder import MANIFEST, read_json, write_json
+from src.utils.files import MANIFEST, read_json, write_json
 
 GRAPH, QUANTIZED = "model.onnx", "model_int8.onnx"
 TOLERANCE = 1e-5

@@ -17,10 +17,9 @@ from src.interop.key_tables import from_hugging_face, their_name
 from src.interop.tokenizer_files import read_tokenizer
 from src.interop.weights import Model, finite, refuse_what_does_not_fit
 from src.model.bert import BertForMaskedLM, BertForSequenceClassification
-from src.utils.config import BertConfig, PretrainConfig, TrainConfig
+from src.utils.config import BertConfig, PretrainConfig, TrainConfig, options_of
 from src.utils.errors import CheckpointError, UsageError, notice
-from src.utils.folder import read_json, verify
-from src.utils.options import options_of
+from src.utils.files import read_json, verify
 from src.utils.runs import CHECKPOINTS, RUN, stages, task_of, whole_run
 
 # What a checkpoint leaves open: regularisation, and how texts are read.

@@ -12,8 +12,7 @@ from src.data.tokenizer import SPELLINGS, frame_and_truncate, roles
 from src.interop.tokenizer_limits import LARGEST_FILE, read_tokenizer_json, refuse_what_breaks
 from src.utils.config import LongText
 from src.utils.errors import CheckpointError
-from src.utils.folder import read_json, write_json
-from src.utils.foreign import refuse_strange_file
+from src.utils.files import check_regular_file, read_json, write_json
 
 TOKENIZER, TOKENIZER_CONFIG, VOCABULARY = "tokenizer.json", "tokenizer_config.json", "vocab.txt"
 
@@ -109,7 +108,7 @@ def _normalizer(folder: Path) -> normalizers.Normalizer:
 
 
 def _from_vocabulary(path: Path, normalizer: normalizers.Normalizer) -> Tokenizer:
-    refuse_strange_file(path, LARGEST_FILE)
+    check_regular_file(path, LARGEST_FILE)
     try:
         tokens = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
     except (OSError, UnicodeDecodeError) as error:

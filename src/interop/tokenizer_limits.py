@@ -11,7 +11,7 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from src.utils.errors import CheckpointError
-from src.utils.foreign import refuse_strange_file, without_duplicates
+from src.utils.files import check_regular_file, without_duplicates
 
 # Half a million tokens, the largest vocabulary of a BERT, are ten million bytes.
 LARGEST_FILE, MOST_VALUES = 16_000_000, 600_000
@@ -43,7 +43,7 @@ def read_tokenizer_json(path: Path) -> Tokenizer:
     Raises:
         CheckpointError: it is damaged, too large, or made of parts that no BERT has.
     """
-    refuse_strange_file(path, LARGEST_FILE)
+    check_regular_file(path, LARGEST_FILE)
     try:
         raw = path.read_bytes()
         if sum(raw.count(sign) for sign in (b"[", b"{", b",")) > MOST_VALUES:

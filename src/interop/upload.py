@@ -8,7 +8,7 @@ from src.interop.huggingface import CONFIG, load_classifier, load_masked_lm
 from src.interop.model_card import PLACE
 from src.interop.pretrained import FILES
 from src.utils.errors import CheckpointError, StorageError, UsageError, notice, require_packages
-from src.utils.folder import CARD, read_json
+from src.utils.files import CARD, read_json
 
 
 def upload(folder: Path, repository: str, license: str | None, language: str | None, private: bool) -> str:

@@ -14,7 +14,7 @@ from src.interop.key_tables import from_hugging_face, their_name
 from src.model.bert import BertForMaskedLM, BertForSequenceClassification
 from src.utils.config import BertConfig
 from src.utils.errors import CheckpointError
-from src.utils.foreign import memory_bytes, refuse_strange_file, without_duplicates
+from src.utils.files import check_regular_file, memory_bytes, without_duplicates
 
 Model = TypeVar("Model", BertForSequenceClassification, BertForMaskedLM)
 
@@ -33,7 +33,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     Raises:
         CheckpointError: it is no such file, is damaged, or is larger than this machine's memory.
     """
-    refuse_strange_file(path, memory_bytes())
+    check_regular_file(path, memory_bytes())
     try:
         with path.open("rb") as stream:
             size = int.from_bytes(stream.read(8), "little")

@@ -20,13 +20,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from src.utils.config import PretrainConfig, TrainConfig
+from src.utils.config import SAMPLE, WEIGHTS_DIR, PretrainConfig, TrainConfig, options_of
 from src.utils.distributed import all_gather_object, is_main_process, rank, world_size
 from src.utils.errors import CheckpointError, UsageError, notice
-from src.utils.folder import (
+from src.utils.files import (
     CARD,
     LOCK,
-    REPLACED,
+    UNFINISHED,
     discard,
     discard_unfinished,
     new_folder,
@@ -38,7 +38,7 @@ from src.utils.folder import (
     verify,
     write_json,
 )
-from src.utils.runs import CHECKPOINTS, METRICS, RUN, read_rows
+from src.utils.runs import CHECKPOINTS, METRICS, RUN, newest_unfinished_run, read_rows, task_of
 
 if TYPE_CHECKING:
     from src.training.tasks import Task
@@ -46,8 +46,15 @@ if TYPE_CHECKING:
 
 TENSORS, PROGRESS = "training_state.safetensors", "training_state.json"
 EVALUATION = "evaluation-validation.json"
-CHECKPOINT = re.compile(rf"step-\d+({re.escape(REPLACED)})?")
+# The second is of an epoch's last step, whose evaluation is still to come.
+CHECKPOINT = re.compile(r"step-(\d+)(-before-evaluation)?")
 MOMENTS = ("step", "exp_avg", "exp_avg_sq")
+# A resumed run may change these: where it runs and what it reports. On another device or number of threads it goes on
+# just as well, but no longer bit for bit.
+FREE_TO_CHANGE = {
+    "output_dir", "overwrite", "resume", "allow_config_change", "save_every", "keep_last", "evaluate_every", "device",
+    "num_threads", "wandb", "wandb_project", "debug", "compile",
+}  # fmt: skip
 
 
 @dataclass
@@ -62,7 +69,7 @@ class Progress:
     best_accuracy: float = -1.0
     best_epoch: int = 0
     training_seconds: float = 0.0  # in optimizer steps and, for a classifier, in making it, its tokenizer and datasets
-    tracker_run_id: str | None = None
+    wandb_run_id: str | None = None
     # Sums over the steps since training was last logged, and what training_seconds was then.
     logged_loss: float = 0.0
     logged_targets: int = 0
@@ -98,7 +105,8 @@ def load_state(folder: Path, trainer: "Trainer") -> None:
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{folder / TENSORS} cannot be read ({error}); resume from an older one") from None
     parameters = dict(trainer.model.named_parameters())
-    if {name: value.shape for name, value in parameters.items()} != _shapes(tensors, "model."):
+    saved = {name.removeprefix("model."): value.shape for name, value in tensors.items() if name.startswith("model.")}
+    if saved != {name: value.shape for name, value in parameters.items()}:
         raise CheckpointError(f"{folder / TENSORS} belongs to another model; resume with that run's settings and data")
     with torch.no_grad():
         for name, parameter in parameters.items():
@@ -119,16 +127,12 @@ def load_state(folder: Path, trainer: "Trainer") -> None:
     _set_random_state(tensors, trainer.progress.step)
 
 
-def _shapes(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, torch.Size]:
-    return {name.removeprefix(prefix): value.shape for name, value in tensors.items() if name.startswith(prefix)}
+def _computed_by() -> dict[str, int]:
+    return {"processes": world_size(), "threads": torch.get_num_threads()}
 
 
 def gather_random_states() -> dict[str, Tensor]:
-    """Gives the states of PyTorch's random numbers in every process; every process must call it.
-
-    Returns:
-        "random.cpu" and, with CUDA, "random.cuda"; for rank n > 0 the name ends in ".n".
-    """
+    """Gives the states of PyTorch's random numbers in every process, which must all call it."""
     own = {"random.cpu": torch.get_rng_state()}
     if torch.cuda.is_available():
         own["random.cuda"] = torch.cuda.get_rng_state()
@@ -138,10 +142,6 @@ def gather_random_states() -> dict[str, Tensor]:
 
 def _of_rank(name: str, number: int) -> str:
     return name if number == 0 else f"{name}.{number}"
-
-
-def _computed_by() -> dict[str, int]:
-    return {"processes": world_size(), "threads": torch.get_num_threads()}
 
 
 def _set_random_state(tensors: Mapping[str, Tensor], step: int) -> None:
@@ -159,10 +159,11 @@ class RunFolder:
 
     Args:
         path: the folder.
+        checkpoint: the one to resume from; None: the run is new.
     """
 
-    def __init__(self, path: Path):
-        self.path = path
+    def __init__(self, path: Path, checkpoint: Path | None = None):
+        self.path, self.checkpoint = path, checkpoint
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -193,53 +194,62 @@ class RunFolder:
                     self.path.rmdir()
                 lock.release()
 
-    def begin(self, config: TrainConfig | PretrainConfig, task: "Task") -> None:
-        """Empties the folder and notes in run.json what is about to run.
+    def begin(self, task: "Task") -> None:
+        """Empties the folder and writes into run.json what is about to run.
 
         Raises:
+            UsageError: a run on the sample would overwrite one on other data.
             StorageError: the disk refused.
         """
         if not is_main_process():
             return
+        if (self.path / RUN).exists() and task.data["name"] == SAMPLE != self.read_run()["data"]["name"]:
+            raise UsageError(f"{self.path} holds a run on other data, which one on the sample never overwrites")
         with storage_errors(self.path):
             # run.json is deleted last: after a crash the folder still counts as a run and may be overwritten.
             for path in sorted(self.path.iterdir(), key=lambda path: path.name == RUN):
                 if path.name != LOCK:
                     discard(path)
+        environment = {
+            "command": sys.argv,
+            "started": _now(),
+            "versions": {"python": platform.python_version()}
+            | {name: version(name) for name in ("torch", "tokenizers", "safetensors")},
+            "machine": f"{platform.machine()}, {os.cpu_count()} CPUs",
+        }
+        settings = {"task": task.config.task, "config": asdict(task.config)}
+        content = settings | {"data": task.data, "model": task.describe(), "finished": None} | environment
         with refreshed_folder(self.path) as folder:
-            settings = {"task": config.task, "config": asdict(config), "data": task.data, "model": task.describe()}
-            write_json(folder / RUN, settings | {"finished": None} | _environment())
+            write_json(folder / RUN, content)
 
-    def resume(self, checkpoint: Path, trainer: "Trainer", config: TrainConfig | PretrainConfig) -> None:
-        """Restores the state that a checkpoint holds and deletes what was logged and saved after it.
-
-        Args:
-            checkpoint: one of this run's.
-            trainer: its state is filled in place.
-            config: all settings; if they were allowed to change, run.json is told.
+    def resume(self, trainer: "Trainer") -> None:
+        """Restores the state of the checkpoint and deletes what was logged and saved after it.
 
         Raises:
             UsageError: the data is not what the run began with.
             CheckpointError: the checkpoint cannot be read or does not fit.
             StorageError: the disk refused.
         """
+        assert self.checkpoint is not None
         self._refuse_other_data(trainer.task.data)
-        load_state(checkpoint, trainer)
+        load_state(self.checkpoint, trainer)
         if not is_main_process():
             return
         step = trainer.progress.step
-        # An epoch's last step is saved before the evaluation, which is then done again.
+        # At the end of an epoch the evaluation may still have to be done.
         rows = read_rows(self.path / METRICS)[0] if (self.path / METRICS).exists() else []
         kept = [row for row in rows if _is_before(row, step, trainer.ends_epoch)]
         replace_text(self.path / METRICS, "".join(json.dumps(row) + "\n" for row in kept))
-        for other in self.checkpoints():
-            if _step_of(other) > step or (other.name.endswith(REPLACED) and other != checkpoint):
-                discard(other)
+        for later in self.checkpoints():
+            if later == self.checkpoint:
+                break
+            discard(later)
         for folder in (self.path, self.path / CHECKPOINTS):
             discard_unfinished(folder)
+        config = trainer.task.config
         settings = {"config": asdict(config)} if config.run.allow_config_change else {}
         replace_json(self.path / RUN, self.read_run() | settings | {"finished": None})
-        notice(f"resuming    {checkpoint}, step {step:,}")
+        notice(f"resuming    {self.checkpoint}, step {step:,}")
 
     def finish(self, training_seconds: float) -> None:
         """Notes in run.json that the run is complete, and how many seconds `Progress` counted."""
@@ -270,17 +280,24 @@ class RunFolder:
             stream.write(json.dumps(finite, allow_nan=False) + "\n")
 
     def checkpoints(self) -> list[Path]:
-        """Returns the checkpoints, newest first; one that was about to be replaced when the run died comes second."""
-        found = (path for path in (self.path / CHECKPOINTS).glob("step-*") if CHECKPOINT.fullmatch(path.name))
-        return sorted(found, key=lambda path: (_step_of(path), not path.name.endswith(REPLACED)), reverse=True)
+        """Returns the checkpoints, newest first."""
+        found = ((CHECKPOINT.fullmatch(path.name), path) for path in (self.path / CHECKPOINTS).glob("step-*"))
+        steps = [(int(match[1]), match[2] is None, path) for match, path in found if match is not None]
+        return [path for *_, path in sorted(steps, reverse=True)]
 
     def newest_checkpoint(self) -> Path | None:
-        """Returns the newest checkpoint that is whole; damaged ones are passed over with a notice."""
-        for folder in self.checkpoints():
+        """Returns the newest checkpoint that is whole, or None if there is no checkpoint; warns of damaged ones.
+
+        Raises:
+            CheckpointError: all are damaged.
+        """
+        for folder in (found := self.checkpoints()):
             try:
                 verify(folder, has_manifest=True)
                 return folder
             except CheckpointError as error:
+                if folder == found[-1]:
+                    raise
                 notice(f"warning: {error}; trying the checkpoint before it")
         return None
 
@@ -292,18 +309,17 @@ class RunFolder:
             keep_last: how many checkpoints stay, this one among them.
 
         Raises:
-            StorageError: the disk refused; the checkpoints there are stay.
+            StorageError: the disk refused; the checkpoints that are there stay.
         """
         random_states = gather_random_states()
         if not is_main_process():
             return
-        with new_folder(self.path / CHECKPOINTS / f"step-{trainer.progress.step}") as folder:
+        name = f"step-{trainer.progress.step}" + ("-before-evaluation" if trainer.ends_epoch else "")
+        with new_folder(self.path / CHECKPOINTS / name) as folder:
             trainer.task.save(folder, trainer.trained_model)
             save_state(folder, trainer, random_states)
-        kept = [folder for folder in self.checkpoints() if not folder.name.endswith(REPLACED)][:keep_last]
-        for old in self.checkpoints():
-            if old not in kept:
-                discard(old)
+        for old in self.checkpoints()[keep_last:]:
+            discard(old)
 
     def save_model(self, task: "Task", model: nn.Module, numbers: Mapping[str, Any]) -> None:
         """Puts a model with its evaluation and model card into the root of the folder.
@@ -320,6 +336,23 @@ class RunFolder:
         # Outside the manifest: evaluating again may replace it.
         replace_json(self.path / EVALUATION, {**numbers, "dataset": run["data"]["name"]})
 
+    def refuse_taken(self, run: TrainConfig | PretrainConfig) -> None:
+        """Refuses to begin a new run in a folder that holds something, unless --overwrite allows it.
+
+        Raises:
+            UsageError: the folder is taken.
+        """
+        # A run that died before it had written anything left at most something unfinished.
+        if all(file.name == LOCK or file.name.startswith(UNFINISHED) for file in self.path.iterdir()):
+            return
+        if not (self.path / RUN).is_file():
+            raise UsageError(
+                f"{self.path} exists and holds no run, so it is never deleted; choose another --output-dir"
+            )
+        may_restart = run.run.resume == "auto" and self.read_run().get("finished") is None
+        if not (run.run.overwrite or may_restart):
+            raise UsageError(f"{self.path} exists; choose another --output-dir, --resume auto to go on, or --overwrite")
+
     def _refuse_other_data(self, data: Mapping[str, Any]) -> None:
         before, now = self.read_run()["data"], json.loads(json.dumps(data))
         facts = {"labels": "label_names", "training size": "train", "validation size": "validation"}
@@ -332,24 +365,80 @@ class RunFolder:
                 )
 
 
+@contextmanager
+def open_run(config: TrainConfig | PretrainConfig) -> Iterator[RunFolder]:
+    """Locks the folder of a new run, or of the one that --resume asks for, and finds its checkpoint.
+
+    Raises:
+        CheckpointError: the run or checkpoint that --resume names, or every checkpoint of a run, cannot be used.
+        UsageError: the folder is taken, is another than --resume names, or another process trains there.
+    """
+    run, named = config.run, None
+    if run.resume in ("never", "auto"):
+        newest = newest_unfinished_run(config.task) if run.resume == "auto" and run.output_dir is None else None
+        path = run.output_dir or newest or _new_name(config)
+    else:
+        path = Path(run.resume)
+        if CHECKPOINT.fullmatch(path.name) and path.parent.name == CHECKPOINTS:
+            named, path = path, path.parent.parent
+        if not path.is_dir() or not RunFolder(path).checkpoints():
+            raise CheckpointError(
+                f"{path} holds no checkpoint to resume; name a run's folder or its checkpoints/step-N"
+            )
+        if run.output_dir is not None and run.output_dir.resolve() != path.resolve():
+            raise UsageError(f"a resumed run stays in {path}; drop --output-dir {run.output_dir}")
+    if path.exists() and not path.is_dir():
+        raise UsageError(f"{path} is a file; choose another --output-dir")
+    folder = RunFolder(path)
+    if run.dry_run:
+        yield folder
+        return
+    with folder.lock():
+        if named is not None:
+            verify(named, has_manifest=True)
+            folder.checkpoint = named
+        elif run.resume != "never":
+            folder.checkpoint = folder.newest_checkpoint()
+        if folder.checkpoint is None:
+            if run.resume == "auto":
+                notice("resuming    nothing: there is no unfinished run with a checkpoint; a new run begins")
+            folder.refuse_taken(config)
+        elif (found := task_of(folder.read_run())) != config.task:
+            raise UsageError(f"{path} is a run of {found}, not of {config.task}; resume it with its own program")
+        yield folder
+
+
+def refuse_changes(saved: TrainConfig | PretrainConfig, config: TrainConfig | PretrainConfig) -> None:
+    """Refuses to resume a run under settings that would make it another run, unless that is what is wanted.
+
+    Raises:
+        UsageError: a setting differs; all that do are named.
+    """
+    before, now = options_of(saved), options_of(config)
+    changed = [name for name in now if name not in FREE_TO_CHANGE and before[name] != now[name]]
+    differences = ", ".join(f"{name} {before[name]} -> {now[name]}" for name in changed)
+    if changed and not config.run.allow_config_change:
+        raise UsageError(
+            f"a resumed run keeps its settings, but these changed: {differences}; drop the options, or add "
+            "--allow-config-change"
+        )
+    if changed:
+        notice(f"changed     {differences}")
+
+
+def _new_name(config: TrainConfig | PretrainConfig) -> Path:
+    model = config.preset if config.model_name_or_path is None else Path(config.model_name_or_path).name
+    source = (config.data.dataset or config.data.train_file) if isinstance(config, TrainConfig) else "pretrained"
+    words = [*([Path(source).stem] if source else []), model, time.strftime("%Y%m%d-%H%M%S"), f"seed{config.run.seed}"]
+    name = "-".join(words)
+    taken = sum(path.name.startswith(name) for path in WEIGHTS_DIR.glob("*"))
+    return WEIGHTS_DIR / (f"{name}-{taken + 1}" if taken else name)
+
+
 def _is_before(row: Mapping[str, Any], step: int, without_evaluation: bool) -> bool:
     is_evaluation = any(name.startswith("validation/") for name in row)
     at: int = row["step"]
     return at < step or (at == step and not (is_evaluation and without_evaluation))
-
-
-def _step_of(checkpoint: Path) -> int:
-    return int(checkpoint.name.removeprefix("step-").removesuffix(REPLACED))
-
-
-def _environment() -> dict[str, Any]:
-    packages = ("torch", "tokenizers", "safetensors")
-    return {
-        "command": sys.argv,
-        "started": _now(),
-        "versions": {"python": platform.python_version()} | {name: version(name) for name in packages},
-        "machine": f"{platform.machine()}, {os.cpu_count()} CPUs",
-    }
 
 
 def _now() -> str:

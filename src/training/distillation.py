@@ -22,7 +22,7 @@ from src.interop.pretrained import fetch
 from src.utils.device import autocast
 from src.utils.distributed import main_process_first
 from src.utils.errors import CheckpointError, UsageError, notice
-from src.utils.folder import is_whole, new_folder
+from src.utils.files import is_whole, new_folder
 
 LOGITS = "teacher_logits.safetensors"
 
@@ -30,15 +30,8 @@ LOGITS = "teacher_logits.safetensors"
 def distillation_loss(logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
     """Computes T^2 KL(softmax(v / T) || softmax(z / T)), summed over the batch (Hinton et al. 2015, section 2).
 
-    T^2 keeps the size of the gradients, which shrink by 1 / T^2, comparable to those of the true labels.
-
-    Args:
-        logits: the student's z, float (B, C).
-        teacher_logits: the teacher's v, float (B, C).
-        temperature: T.
-
-    Returns:
-        The loss in nats, shape ().
+    z are the student's logits and v the teacher's, both (B, C). T^2 keeps the gradients, which shrink by 1 / T^2, as
+    large as those of the true labels.
     """
     student = F.log_softmax(logits / temperature, dim=-1)  # (B, C)
     teacher = F.log_softmax(teacher_logits.float() / temperature, dim=-1)  # (B, C)
@@ -54,8 +47,6 @@ def with_unlabelled(train: TextSplit, validation: TextSplit, sources: Sequence[s
         DataError: a source cannot be read.
         UsageError: the labelled texts are pairs.
     """
-    if not sources:
-        return train
     if train.pairs is not None:
         raise UsageError("--unlabelled holds single texts, --text-pair-column asks for pairs; give one of them")
     documents = chain(open_documents(source) for source in sources)
@@ -70,20 +61,12 @@ def teacher_logits(
 ) -> tuple[Tensor, str]:
     """Computes a teacher's logits of texts, or finds them in the cache.
 
-    Args:
-        teacher: folder or hub id of a classifier.
-        split: the texts.
-        label_names: the student's classes.
-        cache: folder of logits, named by a sum of the texts, the teacher and how it reads and computes.
-        device: where to compute.
-        bf16: compute matrix products in bfloat16.
-
     Returns:
-        The logits, float16 on the CPU, shape (N, C), and the sum.
+        The logits, float16 on the CPU, shape (N, C), and a sum of the texts, the teacher and how it reads and computes.
 
     Raises:
         CheckpointError: the teacher cannot be used, or its logits are not finite.
-        UsageError: it knows other classes.
+        UsageError: it has other classes.
     """
     folder = fetch(teacher)
     classifier = load_classifier(folder)

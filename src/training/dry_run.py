@@ -1,11 +1,9 @@
 """A few steps of a training that is then thrown away: what a step takes, and what --dry-run tells of a run."""
 
-import resource
 import statistics
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
-from itertools import islice, pairwise
 from typing import Any
 
 import torch
@@ -13,10 +11,9 @@ import torch
 from src.data.packing import TokenizedCorpus
 from src.training.tasks import MaskedLMTask, Task
 from src.training.trainer import Trainer
-from src.utils.config import PretrainConfig
+from src.utils.config import PretrainConfig, changed_options
 from src.utils.distributed import is_main_process, maximum
 from src.utils.errors import notice
-from src.utils.options import changed_options
 
 # The first steps are slower: memory is allocated, the data read from disk.
 STEPS_TO_WARM_UP, STEPS_TO_MEASURE = 3, 12
@@ -24,23 +21,18 @@ STEPS_TO_WARM_UP, STEPS_TO_MEASURE = 3, 12
 
 def seconds_per_step(trainer: Trainer) -> float:
     """Trains a few steps and takes the median of their times, the longest of all processes."""
-    progress, seconds = trainer.progress, [trainer.progress.training_seconds]
-    while len(seconds) <= min(STEPS_TO_WARM_UP + STEPS_TO_MEASURE, trainer.total_steps):
-        for _ in islice(trainer.run_steps(), STEPS_TO_WARM_UP + STEPS_TO_MEASURE + 1 - len(seconds)):
-            seconds.append(progress.training_seconds)
-        progress.epoch, progress.step_in_epoch = progress.epoch + 1, 0
-    times = [after - before for before, after in pairwise(seconds)]
+    times = []
+    for batches in trainer.remaining_steps()[: STEPS_TO_WARM_UP + STEPS_TO_MEASURE]:
+        before = trainer.progress.training_seconds
+        trainer.step(batches)
+        times.append(trainer.progress.training_seconds - before)
     return maximum(statistics.median(times[STEPS_TO_WARM_UP:] or times[-1:]))
 
 
 def dry_run(task: Task) -> None:
-    """Trains a few steps and prints what the run would be; no run is written.
-
-    Args:
-        task: of no use afterwards, since its model is a few steps on.
-    """
-    trainer = Trainer(task, task.config.run.seed)
-    task.tell(trainer.total_steps, trainer.steps_per_epoch)
+    """Trains a few steps of a task, which is useless afterwards, and prints what the run would be and take."""
+    trainer = Trainer(task)
+    task.log_start(trainer.total_steps, trainer.steps_per_epoch)
     seconds = seconds_per_step(trainer)
     trained = sum(parameter.numel() for parameter in trainer.model.parameters() if parameter.requires_grad)
     settings = {name: value for name, value in changed_options(task.config).items() if name != "dry_run"}
@@ -57,22 +49,12 @@ def dry_run(task: Task) -> None:
 
 
 def with_steps(config: PretrainConfig, corpus: TokenizedCorpus) -> PretrainConfig:
-    """Turns --minutes into --max-steps by timing a few steps of a training that is then thrown away.
-
-    The real one is built again from the same seed, so it is the same as if --max-steps had been given.
-
-    Args:
-        config: all settings.
-        corpus: the text.
-
-    Returns:
-        The settings with the number of steps; the same if they had it.
-    """
+    """Turns --minutes into --max-steps by timing a few steps of a training that is then thrown away."""
     optimization = config.optimization
     if optimization.max_steps is not None:
         return config
     timed = replace(config, optimization=replace(optimization, max_steps=STEPS_TO_WARM_UP + STEPS_TO_MEASURE))
-    seconds = seconds_per_step(Trainer(MaskedLMTask(timed, corpus, initialize=False), config.run.seed))
+    seconds = seconds_per_step(Trainer(MaskedLMTask(timed, corpus, initialize=False)))
     steps = max(1, round(60 * optimization.minutes / seconds))
     notice(f"steps       {steps:,} in {optimization.minutes:g} minutes, at {1000 * seconds:.0f} ms a step")
     return replace(config, optimization=replace(optimization, max_steps=steps))
@@ -91,12 +73,10 @@ def _said(value: Any) -> str:
 def _peak_memory_of(device: torch.device) -> int:
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    return peak_memory(resource.getrusage(resource.RUSAGE_SELF))
+    import resource  # which Windows lacks
 
-
-def peak_memory(usage: resource.struct_rusage) -> int:
-    """Reads how many bytes a process has held at most; macOS counts bytes, Linux kilobytes."""
-    return usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak * (1 if sys.platform == "darwin" else 1024)  # macOS counts bytes, Linux kilobytes
 
 
 def _duration(seconds: float) -> str:

@@ -22,14 +22,14 @@ LARGEST_SEED = 2**32  # that scikit-learn takes
 
 
 def start_from_counts(model: BertForMaskedLM, stream: NDArray[np.integer], counts: Tensor, seed: int) -> None:
-    """Replaces a model's random token embeddings, positions and decoder bias.
+    """Replaces a model's random token embeddings, positions and decoder bias, in place.
 
-    Token embeddings become `token_vectors`, made as long as random ones are on average; tokens the text lacks, such as
-    [MASK], stay random. Learned positions begin as the sine table, in which equal distances are equal rotations
-    (Vaswani et al. 2017, section 3.5), unless the width is odd. The bias begins as the logarithm of the frequencies.
+    Token embeddings become `token_vectors`, as long as random ones are on average; tokens that the text lacks, such as
+    [MASK], stay random, and [PAD] zero. Learned positions begin as the sine table, in which equal distances are equal
+    rotations (Vaswani et al. 2017, section 3.5). The bias begins as the logarithm of the frequencies.
 
     Args:
-        model: changed in place, on any device; [PAD] stays zero.
+        model: changed in place, on any device.
         stream: ids of the training text, shape (tokens,).
         counts: how often each id occurs in it, int64, shape (V,).
         seed: of the decomposition and the rotation.
@@ -50,20 +50,11 @@ def start_from_counts(model: BertForMaskedLM, stream: NDArray[np.integer], count
 
 
 def token_vectors(stream: NDArray[np.integer], counts: Tensor, size: int, seed: int) -> Tensor:
-    """Makes vectors of tokens that point the same way where tokens keep the same company.
+    """Makes unit vectors, float32 (V, D), that point the same way for tokens that keep the same company.
 
     They are the left singular vectors of the positive pointwise mutual information, scaled by the roots of the singular
-    values (Levy, Goldberg & Dagan 2015, sections 2.2 and 3.3), less their mean, which tells nothing, and turned at
-    random, so that no dimension carries more than others.
-
-    Args:
-        stream: ids, shape (tokens,).
-        counts: how often each id occurs in it, int64, shape (V,).
-        size: D.
-        seed: of the randomised decomposition and the rotation.
-
-    Returns:
-        Vectors of length 1, float32, shape (V, D); zeros for tokens that are not in the text.
+    values (Levy, Goldberg & Dagan 2015, sections 2.2 and 3.3), less their mean, and turned at random, so that no
+    dimension carries more than others. Tokens that are not in the text have zeros.
     """
     from sklearn.utils.extmath import randomized_svd
 
@@ -80,18 +71,10 @@ def token_vectors(stream: NDArray[np.integer], counts: Tensor, size: int, seed: 
 
 
 def positive_pmi(stream: NDArray[np.integer], vocab_size: int) -> csr_array:
-    """Computes max(0, ln(p(a, b) / (p(a) p'(b)))) for tokens a and b near each other.
+    """Computes max(0, ln(p(a, b) / (p(a) p'(b)))) for tokens a and b near each other: sparse float32, (V, V).
 
     A pair d apart counts (WINDOW + 1 - d) / WINDOW, in both directions and across the ends of documents; p' is the
-    frequency to the power of 0.75, which keeps rare company from looking important (Levy, Goldberg & Dagan 2015,
-    section 3.1).
-
-    Args:
-        stream: ids, shape (tokens,).
-        vocab_size: V.
-
-    Returns:
-        Sparse float32, shape (V, V).
+    frequency to the power of 0.75, which makes rare company less important (Levy, Goldberg & Dagan 2015, section 3.1).
     """
     shape = (vocab_size, vocab_size)
     pairs = csr_array(shape, dtype=np.float32)

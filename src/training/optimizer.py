@@ -14,14 +14,9 @@ from src.utils.config import OptimizerConfig
 def build_optimizer(
     model: BertForSequenceClassification | BertForMaskedLM, config: OptimizerConfig
 ) -> torch.optim.AdamW:
-    """Builds AdamW (Loshchilov & Hutter 2019) with decoupled decay on matrices and embeddings only.
+    """Builds AdamW (Loshchilov & Hutter 2019); biases and LayerNorm, which are one-dimensional, are not decayed.
 
-    Args:
-        model: its trainable parameters are optimised; biases and LayerNorm (one-dimensional) are not decayed.
-        config: rates and coefficients.
-
-    Returns:
-        The optimizer; `set_learning_rate` sets its rates before every step.
+    Each parameter group has a "layer_scale", which multiplies the learning rate of its layer.
     """
     num_layers = model.config.num_hidden_layers
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
@@ -31,7 +26,10 @@ def build_optimizer(
             scale = config.layer_decay ** (num_layers + 1 - _depth(name, num_layers))
             groups.setdefault((decay, scale), []).append(parameter)
     return torch.optim.AdamW(
-        [{"params": members, "weight_decay": decay, "scale": scale} for (decay, scale), members in groups.items()],
+        [
+            {"params": members, "weight_decay": decay, "layer_scale": scale}
+            for (decay, scale), members in groups.items()
+        ],
         lr=config.learning_rate,
         betas=(config.adam_beta1, config.adam_beta2),
         eps=config.adam_epsilon,
@@ -48,16 +46,9 @@ def _depth(name: str, num_layers: int) -> int:
 
 
 def learning_rate_at(step: int, total_steps: int, peak: float, warmup_ratio: float) -> float:
-    """Computes the learning rate of one step: a rise from 0 to the peak, then a linear fall to 0.
+    """Computes the learning rate of a step: it rises to the peak, then falls linearly to reach 0 after the last step.
 
-    Args:
-        step: number of the step, from 1.
-        total_steps: number of the last step, after which the rate would be 0.
-        peak: the highest rate.
-        warmup_ratio: fraction of the steps in which it rises.
-
-    Returns:
-        The rate; above 0 in every step.
+    Steps are counted from 1; `warmup_ratio` is the fraction of them in which the rate rises.
     """
     warmup_steps = max(1, round(warmup_ratio * total_steps))
     if step <= warmup_steps:
@@ -65,19 +56,10 @@ def learning_rate_at(step: int, total_steps: int, peak: float, warmup_ratio: flo
     return peak * (total_steps - step + 1) / (total_steps - warmup_steps + 1)
 
 
-def set_learning_rate(optimizer: torch.optim.Optimizer, learning_rate: float) -> None:
-    """Sets the learning rate of every parameter group, times the group's layer-decay factor."""
-    for group in optimizer.param_groups:
-        group["lr"] = learning_rate * group["scale"]
-
-
 def build_ema(model: nn.Module, decay: float) -> AveragedModel | None:
     """Builds a moving average of a model, which generalises better than its last step (Polyak & Juditsky 1992).
 
-    Args:
-        model: copied; `update_parameters` moves the copy towards it.
-        decay: weight of the old average in an update. It starts low, min(decay, (1 + n) / (10 + n)) after n updates,
-            so that the average forgets the random start; the first update copies the model.
+    The decay is min(decay, (1 + n) / (10 + n)) after n updates, so that the average forgets the random start.
 
     Returns:
         The average; None for decay 0.

@@ -7,7 +7,6 @@ the loop in trainer.py is the same for both.
 import hashlib
 import json
 import time
-from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -30,10 +29,11 @@ from src.interop.huggingface import Classifier, MaskedLanguageModel, save_classi
 from src.interop.model_card import classifier_card, masked_lm_card
 from src.interop.pretrained import fetch, load_pretrained, load_pretrained_masked_lm, pretraining_of
 from src.model.bert import BertForMaskedLM, BertForSequenceClassification
+from src.model.encoder import Encoder
 from src.training.distillation import distillation_loss, teacher_logits, with_unlabelled
 from src.training.embedding_init import start_from_counts
-from src.utils.config import CACHE_DIR, EVALUATED_MASK_RATE, BertConfig, PretrainConfig, TrainConfig
-from src.utils.device import resolve_device, set_up_arithmetic, wants_bf16
+from src.utils.config import CACHE_DIR, EVALUATED_MASK_RATE, BertConfig, OptimizerConfig, PretrainConfig, TrainConfig
+from src.utils.device import set_up_device, wants_bf16
 from src.utils.errors import UsageError, notice
 
 NO_LABEL = -1  # of a text that only a teacher has labelled
@@ -47,15 +47,18 @@ class ClassificationTask:
         corpus: with the splits "train" and "validation".
     """
 
+    evaluation_class = Evaluation
+    card = staticmethod(classifier_card)
+
     def __init__(self, config: TrainConfig, corpus: Corpus):
         self.config = config
-        self.device = resolve_device(config.run.device)
+        self.device = set_up_device(config.run.device, config.run.num_threads)
         self.bf16 = wants_bf16(config.run.precision, self.device)
-        set_up_arithmetic(self.device, config.run.num_threads)
         torch.manual_seed(config.run.seed)
         started = time.perf_counter()
         train = draw(corpus.splits["train"], config.data.max_train_samples, config.run.seed)
-        train = with_unlabelled(train, corpus.splits["validation"], config.distillation.unlabelled)
+        if config.distillation.unlabelled:
+            train = with_unlabelled(train, corpus.splits["validation"], config.distillation.unlabelled)
         base = None if config.model_name_or_path is None else fetch(config.model_name_or_path)
         if base is None:
             self.classifier = _new_classifier(config, train, corpus.label_names)
@@ -73,7 +76,7 @@ class ClassificationTask:
                 config.distillation.teacher, train, corpus.label_names, CACHE_DIR, self.device, self.bf16
             )
         freeze(self.model, config.optimization.freeze_layers)
-        _prepare(self.model, config)
+        _set_up_encoder(self.model.bert.encoder, config.optimization)
         tokenizer = self.classifier.tokenizer
         ids = {role: token_id(tokenizer, token) for role, token in roles(tokenizer).items()}
         self._unk_token_id, self._special_ids = ids.pop("unk", 0), list(ids.values())
@@ -118,25 +121,17 @@ class ClassificationTask:
         logits = classify(model, self.validation, self.device, together=True)
         return evaluate(logits, self.validation.text_labels, self.classifier.label_names)
 
-    def read_evaluation(self, numbers: Mapping[str, Any]) -> Evaluation:
-        """Rebuilds an evaluation from its numbers."""
-        return Evaluation.from_dict(numbers)
-
     def save(self, folder: Path, model: nn.Module) -> None:
         """Writes the classifier, with the weights of `model`, as `transformers` reads it."""
         assert isinstance(model, BertForSequenceClassification)
         save_classifier(folder, replace(self.classifier, model=model))
-
-    def card(self, run: Mapping[str, Any], numbers: Mapping[str, Any]) -> str:
-        """Writes the model card."""
-        return classifier_card(run, numbers)
 
     def describe(self) -> dict[str, Any]:
         """Gives the model's shape and past, and how it reads, for run.json."""
         more = {"parameters": count_parameters(self.model), "pretraining": self.pretraining}
         return asdict(self.model.config) | more | {"seq_len": self.classifier.seq_len}
 
-    def tell(self, total_steps: int, steps_per_epoch: int) -> None:
+    def log_start(self, total_steps: int, steps_per_epoch: int) -> None:
         """Says on standard error what is about to be trained on what."""
         labelled = [label for label in self.train.text_labels if label != NO_LABEL]
         names = self.classifier.label_names
@@ -152,7 +147,9 @@ class ClassificationTask:
         notice(f"vocabulary  {self.model.config.vocab_size:,} tokens; {length:.1f} tokens a training text")
         notice(f"model       {describe_shape(self.model.config)}: {count_parameters(self.model):,} parameters")
         epochs = total_steps // steps_per_epoch
-        notice(f"steps       {epochs} epochs of {steps_per_epoch:,}, on {self.device} in {_precision(self.bf16)}")
+        notice(
+            f"steps       {epochs} epochs of {steps_per_epoch:,}, on {self.device} in {'bf16' if self.bf16 else 'fp32'}"
+        )
 
 
 class MaskedLMTask:
@@ -164,11 +161,13 @@ class MaskedLMTask:
         initialize: whether to begin as --begin-with asks; False where a checkpoint's weights replace these anyway.
     """
 
+    evaluation_class = MaskedEvaluation
+    card = staticmethod(masked_lm_card)
+
     def __init__(self, config: PretrainConfig, corpus: TokenizedCorpus, initialize: bool = True):
         self.config = config
-        self.device = resolve_device(config.run.device)
+        self.device = set_up_device(config.run.device, config.run.num_threads)
         self.bf16 = wants_bf16(config.run.precision, self.device)
-        set_up_arithmetic(self.device, config.run.num_threads)
         torch.manual_seed(config.run.seed)
         self.tokenizer, settings = corpus.tokenizer, config.optimization
         base = None if config.model_name_or_path is None else fetch(config.model_name_or_path)
@@ -186,7 +185,7 @@ class MaskedLMTask:
         if initialize and base is None and settings.begin_with == "counts":
             notice("counting    which tokens keep company with which, for the start (--begin-with)")
             start_from_counts(self.model, corpus.train, self.train.counts, config.run.seed)
-        _prepare(self.model, config)
+        _set_up_encoder(self.model.bert.encoder, config.optimization)
         self.pretraining = None if base is None else pretraining_of(base)
         self.data = {
             "name": corpus.name,
@@ -212,32 +211,24 @@ class MaskedLMTask:
         assert isinstance(model, BertForMaskedLM)
         return evaluate_masked_lm(model, self.validation, self.train.counts, self.device)
 
-    def read_evaluation(self, numbers: Mapping[str, Any]) -> MaskedEvaluation:
-        """Rebuilds an evaluation from its numbers."""
-        return MaskedEvaluation.from_dict(numbers)
-
     def save(self, folder: Path, model: nn.Module) -> None:
         """Writes the masked language model, with the weights of `model`, as `transformers` reads it."""
         assert isinstance(model, BertForMaskedLM)
         save_masked_lm(folder, MaskedLanguageModel(model, self.tokenizer, self.config.tokenization.seq_len))
-
-    def card(self, run: Mapping[str, Any], numbers: Mapping[str, Any]) -> str:
-        """Writes the model card."""
-        return masked_lm_card(run, numbers)
 
     def describe(self) -> dict[str, Any]:
         """Gives the model's shape, number of parameters and past, for run.json."""
         more = {"parameters": count_parameters(self.model), "pretraining": self.pretraining}
         return asdict(self.model.config) | more
 
-    def tell(self, total_steps: int, steps_per_epoch: int) -> None:
+    def log_start(self, total_steps: int, steps_per_epoch: int) -> None:
         """Says on standard error what is about to be trained on what."""
         data, shape, rows = self.data, self.model.config, self.train
         notice(f"text        {data['train']:,} tokens of {data['documents']:,} documents: {data['name']}")
         notice(f"held out    {data['validation']:,} tokens; vocabulary {shape.vocab_size:,}")
         notice(f"model       {describe_shape(shape)}: {count_parameters(self.model):,} parameters")
         passes = f"{total_steps / steps_per_epoch:.2f} passes over {len(rows):,} rows of {rows.seq_len}"
-        notice(f"steps       {total_steps:,}, {passes}, on {self.device} in {_precision(self.bf16)}")
+        notice(f"steps       {total_steps:,}, {passes}, on {self.device} in {'bf16' if self.bf16 else 'fp32'}")
 
     def _rows(self, name: str, stream: NDArray[np.integer], mask_rate: float, only_mask_tokens: bool) -> PackedRows:
         special = special_ids(self.tokenizer)
@@ -260,7 +251,7 @@ def describe_shape(shape: BertConfig) -> str:
 
 
 def draw(split: TextSplit, count: int | None, seed: int) -> TextSplit:
-    """Draws `count` examples at random, in their old order; all of them for None."""
+    """Draws `count` examples at random, in their old order; None: all of them."""
     if count is None or count >= len(split.texts):
         return split
     kept = np.sort(np.random.default_rng(seed).choice(len(split.texts), size=count, replace=False)).tolist()
@@ -268,12 +259,7 @@ def draw(split: TextSplit, count: int | None, seed: int) -> TextSplit:
 
 
 def freeze(model: BertForSequenceClassification, layers: int | Literal["all"] | None) -> None:
-    """Excludes the lower part of a model from training.
-
-    Args:
-        model: changed in place.
-        layers: keep the embeddings and this many layers as they are; "all": the whole encoder, which makes it a
-            feature extractor under a trained head; None: nothing.
+    """Excludes the embeddings and the lowest layers from training, or with "all" the whole encoder.
 
     Raises:
         UsageError: there are fewer layers.
@@ -287,10 +273,10 @@ def freeze(model: BertForSequenceClassification, layers: int | Literal["all"] | 
     model.bert.encoder.layers[:count].requires_grad_(False)
 
 
-def _prepare(model: BertForSequenceClassification | BertForMaskedLM, config: TrainConfig | PretrainConfig) -> None:
-    model.bert.encoder.gradient_checkpointing = config.optimization.gradient_checkpointing
-    if config.optimization.compile:
-        model.bert.encoder.compile_layers()
+def _set_up_encoder(encoder: Encoder, config: OptimizerConfig) -> None:
+    encoder.gradient_checkpointing = config.gradient_checkpointing
+    if config.compile:
+        encoder.compile_layers()
 
 
 def _new_classifier(config: TrainConfig, train: TextSplit, label_names: tuple[str, ...]) -> Classifier:
@@ -308,7 +294,3 @@ def _digest(*splits: TextSplit) -> str:
         for part in (split.texts, split.labels, split.pairs):
             content.update(json.dumps(part).encode())
     return content.hexdigest()
-
-
-def _precision(bf16: bool) -> str:
-    return "bf16" if bf16 else "fp32"

@@ -1,16 +1,15 @@
 """Every hyper-parameter and path, with one sentence each that is also its command-line help.
 
-The groups below become the sections of `--help`; `src/utils/command_line.py` turns them into options. An option on the
+The groups below become the sections of `--help`; `src/utils/cli.py` turns them into options. An option on the
 command line wins over `--recipe` and `--preset`, which win over the defaults here.
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from math import inf
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from src.utils.errors import UsageError
-from src.utils.options import require
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 WEIGHTS_DIR = REPOSITORY / "weights"
@@ -21,10 +20,17 @@ CACHE_DIR = REPOSITORY / ".cache"
 SST2 = "stanfordnlp/sst2"
 IMDB = "stanfordnlp/imdb"
 SAMPLE = "sample"
+Config = TypeVar("Config")
 LongText = Literal["truncate", "head-tail", "windows"]
 SENTIMENT_LABELS = ("negative", "positive")
 # Evaluations mask this share of the tokens, whatever the training does, so that their numbers can be compared.
 EVALUATED_MASK_RATE = 0.15
+
+
+def require(holds: bool, name: str, value: object, rule: str) -> None:
+    """Raises a UsageError that names the option and the rule, unless the value keeps to it."""
+    if not holds:
+        raise UsageError(f"{name} = {value} {rule}")
 
 
 @dataclass(frozen=True)
@@ -504,3 +510,52 @@ def _require_room(tokenization: VocabularyConfig, model: BertConfig) -> None:
 def _require_another_folder(model: str | None, run: RunConfig) -> None:
     if model is not None and run.output_dir is not None and Path(model).resolve() == run.output_dir.resolve():
         raise UsageError(f"--output-dir {run.output_dir} would replace the model to begin with; choose another")
+
+
+def with_options(config: Config, options: dict[str, Any]) -> Config:
+    """Replaces options of a config by their names, which are unique across its groups.
+
+    Raises:
+        UsageError: a value contradicts another one, or there is no such option.
+    """
+    if unknown := options.keys() - options_of(config).keys():
+        raise UsageError(f"there is no setting named {', '.join(sorted(unknown))}; see python -m src.train --help")
+    changed = {}
+    for name in (f.name for f in fields(config)):  # type: ignore[arg-type]
+        value = getattr(config, name)
+        if is_dataclass(value):
+            own = options_of(value).keys() & options.keys()
+            changed[name] = with_options(value, {name: options[name] for name in own})
+        elif name in options:
+            changed[name] = options[name]
+    return replace(config, **changed)  # type: ignore[type-var]
+
+
+def options_of(config: Any) -> dict[str, Any]:
+    """Flattens a config into option name to value."""
+    options: dict[str, Any] = {}
+    for f in fields(config):
+        value = getattr(config, f.name)
+        options |= options_of(value) if is_dataclass(value) else {f.name: value}
+    return options
+
+
+def changed_options(config: Any) -> dict[str, Any]:
+    """Picks the options that are not the defaults of the config's class."""
+    defaults = options_of(type(config)())
+    return {name: value for name, value in options_of(config).items() if value != defaults[name]}
+
+
+def saved_config(default: Config, saved: dict[str, Any]) -> Config:
+    """Rebuilds a config from what `dataclasses.asdict` and JSON made of it.
+
+    Unknown settings of `saved` are ignored; what it lacks is as in `default`.
+    """
+    groups = [saved, *(group for group in saved.values() if isinstance(group, dict))]
+    options = {name: value for group in groups for name, value in group.items() if name in options_of(default)}
+    for name, value in options.items():
+        if isinstance(value, list):
+            options[name] = tuple(value)
+        elif name in ("output_dir", "train_file", "validation_file") and value is not None:
+            options[name] = Path(value)
+    return with_options(default, options)

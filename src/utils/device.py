@@ -11,17 +11,10 @@ from src.utils.errors import UsageError
 
 
 def resolve_device(name: str) -> torch.device:
-    """Turns the option --device into a device.
-
-    Args:
-        name: auto (CUDA when there, else CPU), cpu, cuda or cuda:N. Of processes that `torchrun` started, each has the
-            GPU of its number, unless N is given.
-
-    Returns:
-        The device.
+    """Turns --device (auto, cpu, cuda or cuda:N) into a device; under `torchrun`, cuda is the GPU of the process.
 
     Raises:
-        UsageError: no such device, here or at all.
+        UsageError: there is no such device.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
@@ -47,20 +40,16 @@ def autocast(device: torch.device, bf16: bool) -> AbstractContextManager[None]:
     return torch.autocast(device.type, torch.bfloat16, enabled=bf16)
 
 
-def set_up_arithmetic(device: torch.device, num_threads: int) -> None:
-    """Sets the number of CPU threads (0: PyTorch's choice) and the way in which float32 numbers are multiplied.
+def set_up_device(name: str, num_threads: int = 0) -> torch.device:
+    """Resolves --device, and sets how this process computes; to be called before anything is computed.
 
-    On a CPU by a library that keeps float32's precision; CUDA may use TF32.
-
-    Numbers that float32 has too few bits left for, below 1.2e-38, count as zeros. AdamW's mean of a token's gradients
-    shrinks to such a number when that token has not been met for some 800 steps, and a CPU takes many times as long to
-    compute with it: a training would slow down as it goes on. To be called before anything is computed: threads that
-    run already keep computing with such numbers.
-
-    On Linux the process also keeps the memory it frees: the gradient of a large token table, given back to the system
-    after every step and fetched again page by page in the next, costs a fine-tuning of MiniLM a twentieth of its time.
+    Args:
+        name: as in `resolve_device`.
+        num_threads: CPU threads; 0: PyTorch's choice.
     """
-    torch.set_flush_denormal(True)  # False where a processor cannot, and then it stays as it was
+    device = resolve_device(name)
+    # AdamW's mean of a rare token's gradients shrinks below 1.2e-38, and CPUs are slow with such denormal numbers.
+    torch.set_flush_denormal(True)
     # MKL, once told a number, no longer adapts it to products inside a parallel operation; so it is told in need only.
     if num_threads not in (0, torch.get_num_threads()):
         torch.set_num_threads(num_threads)
@@ -71,11 +60,12 @@ def set_up_arithmetic(device: torch.device, num_threads: int) -> None:
         torch.backends.cuda.enable_flash_sdp(True)  # again, where a CPU was set up before
         if device.index is not None:
             torch.cuda.set_device(device)  # whose random numbers a checkpoint keeps
-        torch.set_float32_matmul_precision("high")
+        torch.set_float32_matmul_precision("high")  # TF32
+    return device
 
 
 def multiplies_by_onednn() -> bool:
-    """Tells whether `set_up_arithmetic` leaves float32 products on this CPU to oneDNN: on AMD's since Zen 5.
+    """Tells whether `set_up_device` leaves float32 products on this CPU to oneDNN: on AMD's since Zen 5.
 
     There it takes half of the time of MKL, which fills vectors of 512 bits on Intel's processors only.
     """
@@ -86,13 +76,10 @@ def multiplies_by_onednn() -> bool:
 
 
 def _multiply_by_onednn() -> None:
-    """Has PyTorch give float32 products to oneDNN.
+    """Has PyTorch give float32 products to oneDNN, which rounds them to bfloat16 only on processors with AMX.
 
-    It does so once they may be rounded to bfloat16, which oneDNN does only on processors with AMX.
-
-    A call has a higher fixed cost than one of MKL. So attention is computed on PyTorch's plain path, as one batched
-    product for all heads, and not by the fused kernel, as many small ones. And oneDNN prepares a kernel for each shape,
-    of which it keeps 1,024; batches of equal length meet more.
+    A call costs more than one of MKL, so attention takes PyTorch's plain path, one batched product for all heads. And
+    oneDNN prepares a kernel for each shape; batches of equal length have more shapes than the 1,024 that it keeps.
     """
     torch.set_float32_matmul_precision("medium")
     torch.backends.cuda.enable_flash_sdp(False)  # which, despite its name, is for CPUs as well
@@ -100,7 +87,11 @@ def _multiply_by_onednn() -> None:
 
 
 def _keep_freed_memory() -> None:
-    """Lets the C library (glibc alone) use freed memory again, in blocks of up to 1 GiB, or 32 MiB where it is old."""
+    """Lets glibc reuse freed memory in blocks of up to 1 GiB, or 32 MiB where it is old.
+
+    The gradient of a large token table, given back to the system after every step and fetched again page by page in the
+    next, costs a fine-tuning of MiniLM a twentieth of its time.
+    """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is not None:
         trim_threshold, mmap_threshold = -1, -3  # their numbers in malloc.h

@@ -1,19 +1,8 @@
-"""Errors that a user can mend, and the exit code each one ends the program with.
+"""Errors that a user can mend, each one line with what is wrong, where, and what to do, and its exit code."""
 
-A `UserError` carries one line: what is wrong, where, and what to do. `run_program` is the only place that prints it.
-"""
-
-import errno
 import os
-import signal
 import sys
-from collections.abc import Callable
-from contextlib import suppress
 from importlib.util import find_spec
-from io import UnsupportedOperation
-from types import FrameType
-
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 LONGEST_MESSAGE = 1000  # characters
 FEW_ESCAPES = 20
@@ -116,50 +105,3 @@ def require_packages(what: str, *packages: str) -> None:
     """
     if missing := [name for name in packages if find_spec(name) is None]:
         raise UsageError(f"{what} needs {', '.join(missing)}; pip install {' '.join(missing)}")
-
-
-def run_program(main: Callable[[list[str]], None]) -> None:
-    """Runs an entry point and turns every `UserError`, signal and full disk into one line and its exit code.
-
-    Args:
-        main: takes the command-line arguments without the program's name.
-
-    Raises:
-        SystemExit: always, unless `main` returns.
-    """
-    arguments = sys.argv[1:]
-    before = signal.signal(signal.SIGTERM, _leave)
-    try:
-        main(arguments)
-        sys.stdout.flush()
-    except UserError as error:
-        if "--debug" in arguments:
-            raise
-        notice(f"error: {error}", from_all=not isinstance(error, Interrupted))
-        sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        notice("interrupted")
-        sys.exit(128 + signal.SIGINT)
-    except BrokenPipeError:  # the reader of a pipe (`| head`) left
-        _give_up_standard_output()
-        sys.exit(0)
-    except OSError as error:
-        if error.errno not in FULL or "--debug" in arguments:
-            raise
-        _give_up_standard_output()
-        where = f" {error.filename}" if error.filename else ""
-        notice(f"error: cannot write{where} ({error.strerror}); free space", from_all=True)
-        sys.exit(StorageError.exit_code)
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-def _leave(number: int, frame: FrameType | None) -> None:
-    # As an exception it lets programs delete what is unfinished.
-    sys.exit(128 + number)
-
-
-def _give_up_standard_output() -> None:
-    # Python would complain once more when it flushes standard output at its end.
-    with suppress(UnsupportedOperation):  # in memory, so nobody flushes it
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from src.utils.config import require
 from src.utils.errors import UsageError
-from src.utils.options import require
 
 
 @dataclass(frozen=True, kw_only=True)

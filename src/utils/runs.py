@@ -6,10 +6,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from src.utils.config import SHIPPED_CHECKPOINT, WEIGHTS_DIR, PretrainConfig, TrainConfig
+from src.utils.config import (
+    SHIPPED_CHECKPOINT,
+    WEIGHTS_DIR,
+    PretrainConfig,
+    TrainConfig,
+    options_of,
+    saved_config,
+    with_options,
+)
 from src.utils.errors import CheckpointError, UsageError
-from src.utils.folder import read_json
-from src.utils.options import options_of, saved_config, with_options
+from src.utils.files import read_json
 
 RUN, METRICS, CHECKPOINTS = "run.json", "metrics.jsonl", "checkpoints"
 TEXTS = ("dataset", "train_file", "validation_file", "text_column", "label_column", "text_pair_column")
@@ -24,30 +31,30 @@ def run_folders() -> list[Path]:
 
 
 def newest_unfinished_run(task: str) -> Path | None:
-    """Returns the newest run of a task that has not come to its end and left a checkpoint to go on from, or None."""
+    """Returns the newest run of a task that has a checkpoint and has not come to its end, or None."""
     runs = ((folder, read_json(folder / RUN)) for folder in run_folders() if any((folder / CHECKPOINTS).glob("step-*")))
     return next((folder for folder, run in runs if task_of(run) == task and run.get("finished") is None), None)
 
 
 def newest_classifier() -> Path:
-    """Returns the newest run that delivered a classifier, or else the shipped checkpoint.
+    """Returns the newest run that saved a classifier, or else the shipped checkpoint.
 
     Raises:
         CheckpointError: there is neither.
     """
-    folder = next(_delivered(TrainConfig.task), SHIPPED_CHECKPOINT)
+    folder = _newest_model(TrainConfig.task) or SHIPPED_CHECKPOINT
     if not folder.exists():
         raise CheckpointError(f"{WEIGHTS_DIR} holds no model; train one with python -m src.train, or name --checkpoint")
     return folder
 
 
 def newest_masked_lm() -> Path:
-    """Returns the newest run that delivered a masked language model.
+    """Returns the newest run that saved a masked language model.
 
     Raises:
         CheckpointError: there is none.
     """
-    folder = next(_delivered(PretrainConfig.task), None)
+    folder = _newest_model(PretrainConfig.task)
     if folder is None:
         raise CheckpointError(
             f"{WEIGHTS_DIR} holds no pre-trained model; pre-train one with python -m src.pretrain, or name --checkpoint"
@@ -55,9 +62,9 @@ def newest_masked_lm() -> Path:
     return folder
 
 
-def _delivered(task: str) -> Iterator[Path]:
+def _newest_model(task: str) -> Path | None:
     found = (folder for folder in run_folders() if (folder / "model.safetensors").exists())
-    return (folder for folder in found if task_of(read_json(folder / RUN)) == task)
+    return next((folder for folder in found if task_of(read_json(folder / RUN)) == task), None)
 
 
 def stages(run: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
@@ -69,13 +76,7 @@ def stages(run: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
 
 
 def read_rows(path: Path) -> tuple[list[dict[str, Any]], int]:
-    """Reads metrics.jsonl, also where a crash left half a line.
-
-    Args:
-        path: of the file.
-
-    Returns:
-        The rows, each with its "step", and how many lines are none.
+    """Reads the rows of metrics.jsonl, and counts the lines that are none, as where a crash left half a line.
 
     Raises:
         CheckpointError: the file cannot be read.
@@ -97,14 +98,7 @@ def _row(line: str) -> dict[str, Any] | None:
 
 
 def config_of(folder: Path, default: Config) -> Config:
-    """Rebuilds the settings of a run.
-
-    Args:
-        folder: of the run.
-        default: settings of the same kind, for what is not saved.
-
-    Returns:
-        The settings.
+    """Rebuilds the settings of a run, but for those that say how it began; what is not saved is as in `default`.
 
     Raises:
         CheckpointError: its run.json is missing, damaged, or holds no such settings.
@@ -116,26 +110,12 @@ def config_of(folder: Path, default: Config) -> Config:
             kinds = (str, Path) if usual is None and name in TEXTS else (int, float) if type(usual) is float else None
             if value is not None and not isinstance(value, kinds or (object if usual is None else type(usual))):
                 raise TypeError(f"{name} is {value!r:.40}")
-    return config
-
-
-def begun_with(folder: Path, default: Config) -> Config:
-    """Rebuilds the settings of a run to go on with: as `config_of`, but for those that say how it began."""
-    return with_options(
-        config_of(folder, default), {"overwrite": False, "resume": "never", "allow_config_change": False}
-    )
+    return with_options(config, {"overwrite": False, "resume": "never", "allow_config_change": False})
 
 
 @contextmanager
 def whole_run(folder: Path) -> Iterator[None]:
-    """Turns what goes wrong when a run.json lacks something, or holds something else, into one error.
-
-    Args:
-        folder: of the run.
-
-    Raises:
-        CheckpointError: in place of that.
-    """
+    """Turns what goes wrong when a run.json lacks something, or holds something else, into a CheckpointError."""
     try:
         yield
     except (KeyError, TypeError, ValueError, AttributeError, UsageError) as error:

@@ -23,7 +23,7 @@ from typing import Any
 
 from src.data.sources import Corpus, open_corpus
 from src.utils.config import IMDB, REPOSITORY, SAMPLE, SST2, DataConfig
-from src.utils.folder import read_json
+from src.utils.files import read_json
 from tests.benchmarks.pictures import accuracy_picture, pretraining_picture
 from tests.benchmarks.readme import BENCHMARKS, FRONT_PAGE, MEDIA, write_section
 

@@ -29,9 +29,8 @@ from src.interop.onnx import GRAPH, OnnxModel, save_onnx
 from src.model.bert import BertForSequenceClassification
 from src.training.tasks import ClassificationTask
 from src.training.trainer import Trainer
-from src.utils.config import TrainConfig, resolve
-from src.utils.device import set_up_arithmetic
-from src.utils.options import with_options
+from src.utils.config import TrainConfig, resolve, with_options
+from src.utils.device import set_up_device
 
 # What is left out, since peers have no such things.
 NO_EXTRAS = {"word_dropout": 0.0, "label_smoothing": 0.0, "classifier_dropout": 0.1}
@@ -121,7 +120,7 @@ class OursInTraining(Contender):
         self.task = ClassificationTask(config, Corpus("sst2", self.classifier.label_names, splits, config.data))
         self.dataset = self.task.train
         self.task.model = self.model = self.build().to(work.device)
-        self.trainer = Trainer(self.task, work.seed)
+        self.trainer = Trainer(self.task)
         self.plan = self.batches()
 
     def set_up(self) -> None:
@@ -303,7 +302,7 @@ class OursInInference(Contender):
         self.lengths = [len(ids) for ids in self.predictor.dataset(self.train.texts).input_ids]
 
     def set_up(self) -> None:
-        set_up_arithmetic(torch.device("cpu"), 0)
+        set_up_device("cpu")
 
     def logits(self, texts: list[str]) -> Any:
         return self.predictor.logits(self.predictor.dataset(texts))

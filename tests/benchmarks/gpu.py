@@ -34,10 +34,17 @@ from src.interop.tokenizer_files import read_tokenizer
 from src.model.bert import BertForSequenceClassification
 from src.training.tasks import MaskedLMTask
 from src.training.trainer import Trainer
-from src.utils.config import PRESETS, REPOSITORY, SENTIMENT_LABELS, SHIPPED_CHECKPOINT, DataConfig, PretrainConfig
-from src.utils.device import set_up_arithmetic
-from src.utils.folder import new_folder, read_json
-from src.utils.options import with_options
+from src.utils.config import (
+    PRESETS,
+    REPOSITORY,
+    SENTIMENT_LABELS,
+    SHIPPED_CHECKPOINT,
+    DataConfig,
+    PretrainConfig,
+    with_options,
+)
+from src.utils.device import set_up_device
+from src.utils.files import new_folder, read_json
 from tests.benchmarks.contenders import OursInTraining, TrainerInTraining, Work
 
 DATA = "data.tar.xz"
@@ -125,7 +132,7 @@ class Run:
 
     def shapes(self) -> None:
         """(b) Pre-training of four sizes with and without torch.compile: tokens a second, share of the bf16 peak."""
-        set_up_arithmetic(torch.device(self.device), 0)
+        set_up_device(self.device)
         peak = self.peak()
         found: dict[str, Any] = {}
         for name, sizes in SHAPES.items():
@@ -169,11 +176,11 @@ class Run:
         torch.compiler.reset()  # else sizes that differ from the model before become variables
         stream = torch.randint(5, V, ((rows * (WARM_UP + STEPS) + 2) * T,)).numpy()
         tokenizer = load_classifier(SHIPPED_CHECKPOINT).tokenizer
-        trainer = Trainer(MaskedLMTask(config, TokenizedCorpus("random tokens", tokenizer, stream, stream, 2, "")), 0)
-        steps = trainer.run_steps()
-        for _ in range(WARM_UP):
-            next(steps)
-        seconds = self.timed(lambda: [next(steps) for _ in range(STEPS)])
+        trainer = Trainer(MaskedLMTask(config, TokenizedCorpus("random tokens", tokenizer, stream, stream, 2, "")))
+        steps = trainer.remaining_steps()
+        for step in steps[:WARM_UP]:
+            trainer.step(step)
+        seconds = self.timed(lambda: [trainer.step(step) for step in steps[WARM_UP : WARM_UP + STEPS]])
         D, shape = config.model.hidden_size, config.model
         layer = 8 * D * D + 4 * D * shape.intermediate_size + 4 * D * T
         head = 2 * D * (D + V) * config.optimization.mask_rate

@@ -21,7 +21,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from src.utils.config import CACHE_DIR, REPOSITORY
-from src.utils.folder import read_json, write_json
+from src.utils.files import read_json, write_json
 from tests.benchmarks.readme import MEDIA, TESTS, write_section
 
 RESULTS = MEDIA / "mutation.json"

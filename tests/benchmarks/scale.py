@@ -20,9 +20,8 @@ from typing import Any
 import numpy as np
 
 from src.data.sources import open_corpus
-from src.training.dry_run import peak_memory
 from src.utils.config import REPOSITORY, SST2, DataConfig
-from src.utils.folder import read_json
+from src.utils.files import read_json
 from tests.benchmarks.readme import BENCHMARKS, MEDIA, write_section
 from tests.benchmarks.speed import ratio_of_medians, this_machine
 
@@ -126,7 +125,7 @@ def long_file(dataset: str, folder: Path) -> dict[str, float]:
         answers = sum(1 for _ in stream)
     if status or answers != SENTENCES:
         raise SystemExit(f"{answers} answers to {SENTENCES} sentences, status {status}")
-    return {"sentences": SENTENCES, "seconds": seconds, "megabytes": peak_memory(usage) / 2**20}
+    return {"sentences": SENTENCES, "seconds": seconds, "megabytes": usage.ru_maxrss / 1024}
 
 
 def _quiet(threads: int = 0) -> dict[str, str]:

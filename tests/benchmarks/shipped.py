@@ -14,7 +14,7 @@ import torch
 from src.interop.huggingface import load_classifier, save_classifier
 from src.interop.model_card import classifier_card
 from src.utils.config import SHIPPED_CHECKPOINT
-from src.utils.folder import new_folder, read_json
+from src.utils.files import new_folder, read_json
 
 LARGEST_MIB = 20
 

@@ -29,10 +29,8 @@ import torch
 from src.interop.huggingface import Classifier, load_classifier, save_classifier
 from src.interop.pretrained import load_pretrained
 from src.model.bert import BertForSequenceClassification
-from src.training.dry_run import peak_memory
-from src.utils.config import PRESETS, SENTIMENT_LABELS, SHIPPED_CHECKPOINT, SST2, TrainConfig
+from src.utils.config import PRESETS, SENTIMENT_LABELS, SHIPPED_CHECKPOINT, SST2, TrainConfig, with_options
 from src.utils.device import multiplies_by_onednn
-from src.utils.options import with_options
 from tests.benchmarks import contenders
 from tests.benchmarks.contenders import Contender, Work, matrix_peak
 from tests.benchmarks.pictures import speed_picture
@@ -262,7 +260,7 @@ def _answer(question: str, contender: Contender) -> Any:
     if question == "round":
         return asdict(contender.round())
     if question == "memory":
-        return peak_memory(resource.getrusage(resource.RUSAGE_SELF)) / MEGABYTE
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / MEGABYTE
     D = contender.classifier.model.config.hidden_size
     return {"square": matrix_peak(*SQUARE), "model": matrix_peak(384, D, 4 * D)}
 

@@ -1,5 +1,5 @@
 from src.utils.config import REPOSITORY
-from src.utils.folder import read_json
+from src.utils.files import read_json
 from tests.benchmarks import mutation
 from tests.benchmarks.readme import TESTS, section
 

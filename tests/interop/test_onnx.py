@@ -10,7 +10,7 @@ from src.interop.huggingface import Classifier, load_classifier
 from src.interop.onnx import GRAPH, OnnxModel, is_export, save_onnx
 from src.model.bert import BertForSequenceClassification
 from src.utils.config import SHIPPED_CHECKPOINT, BertConfig
-from src.utils.folder import new_folder
+from src.utils.files import new_folder
 from tests.conftest import TrainedRun
 from tests.interop.peers import LABELS, POSITIONS, SENTENCES, C, batch, randomized, their_config, tokenizer
 

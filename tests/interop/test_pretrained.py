@@ -20,10 +20,9 @@ from src.data.sources import open_corpus
 from src.evaluation.predictor import Predictor
 from src.interop.huggingface import Classifier, load_classifier
 from src.interop.pretrained import FILES, LoadReport, fetch, load_pretrained, load_pretrained_masked_lm
-from src.utils.config import SAMPLE, DataConfig, PretrainConfig, TrainConfig
+from src.utils.config import SAMPLE, DataConfig, PretrainConfig, TrainConfig, with_options
 from src.utils.errors import CheckpointError, UsageError
-from src.utils.folder import read_json
-from src.utils.options import with_options
+from src.utils.files import read_json
 from tests.conftest import Answer, Programs
 from tests.interop.peers import FAMILIES, LABELS, POSITIONS, D, random_strings, randomized, their_config, tokenizer
 

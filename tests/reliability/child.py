@@ -18,9 +18,8 @@ import src.inference
 import src.pretrain
 import src.train
 import src.training.dry_run
-import src.training.resume
-import src.training.run
-from src.utils.errors import run_program
+import src.training.trainer
+from src.utils.cli import run_program
 
 # Not one that processes share: who is killed while it holds that one leaves the others waiting.
 tqdm.set_lock(threading.RLock())

@@ -17,10 +17,9 @@ from src.interop.huggingface import load_classifier
 from src.training import tasks
 from src.training.checkpoint import PROGRESS, TENSORS, RunFolder, gather_random_states, load_state, save_state
 from src.training.trainer import Trainer
-from src.utils.config import TrainConfig
+from src.utils.config import TrainConfig, saved_config
 from src.utils.errors import CheckpointError, StorageError, UsageError
-from src.utils.folder import read_json, write_json
-from src.utils.options import saved_config
+from src.utils.files import read_json, write_json
 from tests.training.tiny_training import ALL_RANDOMNESS, all_tensors, assert_same, begin, resume, trainer
 
 OPTIONS: dict[str, Any] = ALL_RANDOMNESS | {"gradient_accumulation_steps": 1}
@@ -32,7 +31,8 @@ TOTAL_STEPS = 12
 def train_until(found: Trainer, step: int) -> dict[str, Tensor]:
     """Trains to the end of a step; returns all of the state, random numbers included."""
     while True:
-        for _ in found.run_steps():
+        for batches in found.remaining_steps():
+            found.step(batches)
             if found.progress.step == step:
                 return all_tensors(found)
         found.progress.epoch, found.progress.step_in_epoch = found.progress.epoch + 1, 0
@@ -180,7 +180,6 @@ def test_what_a_crash_left_is_gone_once_the_run_is_resumed(run: RunFolder) -> No
     checkpoints = run.path / "checkpoints"
     (run.path / ".unfinished-a").mkdir()
     (checkpoints / ".unfinished-b").mkdir()
-    shutil.copytree(checkpoints / "step-8", checkpoints / "step-8.replaced")
     resumed = resume(run.path, checkpoints / "step-8", save_every=4)
     assert {path.name for path in checkpoints.iterdir()} == {"step-8"}
     resumed.train()
@@ -208,7 +207,8 @@ def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning: ")]
     assert str(run.path / "checkpoints" / "step-12" / TENSORS) in line
     damage(run.path / "checkpoints" / "step-8")
-    assert run.newest_checkpoint() is None
+    with pytest.raises(CheckpointError, match="step-8"):
+        run.newest_checkpoint()
 
 
 @pytest.mark.parametrize(
@@ -268,12 +268,12 @@ def test_an_evaluation_logged_but_not_saved_is_logged_once_after_a_resume(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Killed while the model is saved: the row of the evaluation is there, the checkpoint is from just before it.
-    training = begin(tmp_path / "run", save_every=6, epochs=1)
+    training = begin(tmp_path / "run", save_every=4, epochs=1)
     monkeypatch.setattr(training.folder, "save_model", killed)
     with pytest.raises(KeyboardInterrupt):
         training.train()
     assert ["confusion" in row for row in rows(training.folder)] == [False, True]
-    resume(tmp_path / "run", save_every=6, epochs=1).train()
+    resume(tmp_path / "run", save_every=4, epochs=1).train()
     assert ["confusion" in row for row in rows(training.folder)] == [False, True]
 
 

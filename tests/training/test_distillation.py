@@ -110,4 +110,4 @@ def test_a_student_learns_from_the_teacher_alone(
     student = ClassificationTask(
         settings(**options), corpus_of(type(train)(train.texts, wrong, train.origin), validation)
     )
-    assert accuracy_after_training(Trainer(student, 0)) > 0.9
+    assert accuracy_after_training(Trainer(student)) > 0.9

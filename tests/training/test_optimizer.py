@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from src.interop.huggingface import load_classifier
-from src.training.optimizer import build_ema, build_optimizer, learning_rate_at, set_learning_rate
+from src.training.optimizer import build_ema, build_optimizer, learning_rate_at
 from src.utils.config import OptimizationConfig
 from tests.training.tiny_training import NO_DROPOUT, assert_same, begin, task, weights
 
@@ -48,15 +48,13 @@ def test_learning_rate_is_that_of_transformers_with_steps_from_one(total: int, r
 def test_layer_decay_lowers_the_rate_layer_by_layer_from_the_head_to_the_embeddings() -> None:
     model = task(num_hidden_layers=3).model
     optimizer = build_optimizer(model, OptimizationConfig())
-    set_learning_rate(optimizer, 0.25)
-    assert by_name(model, optimizer, "lr") == {name: 0.25 for name, _ in model.named_parameters()}
+    assert by_name(model, optimizer, "layer_scale") == {name: 1.0 for name, _ in model.named_parameters()}
     optimizer = build_optimizer(model, OptimizationConfig(layer_decay=0.5))
-    set_learning_rate(optimizer, 0.25)
     expected = {"bert.embedding.": 1 / 16, "bert.encoder.layers.0.": 1 / 8, "bert.encoder.layers.1.": 1 / 4}
     expected |= {"bert.encoder.layers.2.": 1 / 2, "pooler.": 1.0, "classifier.": 1.0}
-    for name, rate in by_name(model, optimizer, "lr").items():
+    for name, found in by_name(model, optimizer, "layer_scale").items():
         (scale,) = (scale for prefix, scale in expected.items() if name.startswith(prefix))
-        assert rate == 0.25 * scale
+        assert found == scale
 
 
 def test_ema_follows_the_recursion_in_double_precision_from_the_first_step_on() -> None:

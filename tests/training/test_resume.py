@@ -8,14 +8,12 @@ from typing import Any
 
 import pytest
 
-from src.training import resume
-from src.training.checkpoint import TENSORS, RunFolder
-from src.training.resume import FREE_TO_CHANGE, checkpoint_to_resume, new_run, refuse_changes
+from src.training import checkpoint
+from src.training.checkpoint import FREE_TO_CHANGE, TENSORS, RunFolder, open_run, refuse_changes
 from src.utils import runs
-from src.utils.config import PretrainConfig, RunConfig, TrainConfig
+from src.utils.config import PretrainConfig, TrainConfig, options_of, with_options
 from src.utils.errors import CheckpointError, UsageError
-from src.utils.folder import LOCK, MANIFEST
-from src.utils.options import options_of, with_options
+from src.utils.files import LOCK, MANIFEST
 from tests.training.tiny_training import begin, settings
 
 Maker = Callable[[Path], RunFolder]
@@ -25,7 +23,7 @@ Maker = Callable[[Path], RunFolder]
 def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty folder in place of weights/."""
     monkeypatch.setattr(runs, "WEIGHTS_DIR", tmp_path)
-    monkeypatch.setattr(resume, "WEIGHTS_DIR", tmp_path)
+    monkeypatch.setattr(checkpoint, "WEIGHTS_DIR", tmp_path)
     return tmp_path
 
 
@@ -49,16 +47,17 @@ def unfinished(finished: Maker) -> Maker:
     return make
 
 
-def fresh(path: Path | None, name: str = "made-up", **options: Any) -> Path:
+def fresh(path: Path | None, **options: Any) -> Path:
     """The folder that a new run would have."""
-    with new_run(settings(output_dir=path, **options).run, "nano", name) as folder:
+    with open_run(settings(output_dir=path, **options)) as folder:
+        assert folder.checkpoint is None
         return folder.path
 
 
-def found(task: str = TrainConfig.task, **options: Any) -> tuple[Path, str] | None:
+def found(config: TrainConfig | PretrainConfig | None = None, **options: Any) -> tuple[Path, str] | None:
     """The run and the checkpoint that --resume finds."""
-    with checkpoint_to_resume(RunConfig(**options), task) as resumed:
-        return None if resumed is None else (resumed[0].path, resumed[1].name)
+    with open_run(with_options(config or settings(), options)) as folder:
+        return None if folder.checkpoint is None else (folder.path, folder.checkpoint.name)
 
 
 def just_before_the_lock(patch: pytest.MonkeyPatch, act: Callable[[], object]) -> None:
@@ -78,7 +77,7 @@ def just_before_the_lock(patch: pytest.MonkeyPatch, act: Callable[[], object]) -
 
 
 def test_a_new_folder_is_named_after_data_preset_time_and_seed(weights: Path) -> None:
-    path = fresh(None, "stanfordnlp/sst2", seed=7)
+    path = fresh(None, dataset="stanfordnlp/sst2", seed=7)
     assert path.parent == weights and path.name.startswith("sst2-nano-20") and path.name.endswith("-seed7")
 
 
@@ -124,21 +123,19 @@ def test_what_is_no_run_is_never_deleted(options: dict[str, Any], tmp_path: Path
 
 def test_a_folder_is_locked_while_a_run_is_begun_or_resumed_in_it(finished: Maker, tmp_path: Path) -> None:
     run, path = finished(tmp_path / "run").path, tmp_path / "absent"
-    resumed = checkpoint_to_resume(RunConfig(resume=str(run)), TrainConfig.task)
-    with resumed, new_run(settings(output_dir=path).run, "nano", "made-up"):
+    with open_run(settings(resume=str(run))), open_run(settings(output_dir=path)):
         for act in (lambda: found(resume=str(run)), lambda: fresh(run, overwrite=True), lambda: fresh(path)):
             with pytest.raises(UsageError, match="another process trains in"):
                 act()
     assert found(resume=str(run)) == (run, "step-12") and fresh(path) == path
 
 
-@pytest.mark.parametrize("options", [{}, {"resume": "auto"}])
 def test_a_folder_that_was_free_and_is_taken_once_locked_is_refused(
-    options: dict[str, Any], unfinished: Maker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    unfinished: Maker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     just_before_the_lock(monkeypatch, lambda: unfinished(tmp_path / "run"))
     with pytest.raises(UsageError, match=str(tmp_path / "run")):
-        fresh(tmp_path / "run", **options)
+        fresh(tmp_path / "run")
 
 
 def test_a_run_that_went_on_before_it_was_locked_is_resumed_from_where_it_is_then(
@@ -160,8 +157,7 @@ def test_auto_picks_the_newest_run_that_is_not_finished(finished: Maker, unfinis
         os.utime(weights / name / "run.json", (10**9 - age, 10**9 - age))
     finished(weights / "done")
     assert found(resume="auto") == (weights / "newer", "step-12")
-    assert found(PretrainConfig.task, resume="auto") is None
-    assert found(output_dir=weights / "newer") is None  # resume is never
+    assert found(PretrainConfig(), resume="auto") is None
 
 
 def test_auto_resumes_in_the_output_folder_if_one_is_named(finished: Maker, unfinished: Maker, weights: Path) -> None:
@@ -171,7 +167,7 @@ def test_auto_resumes_in_the_output_folder_if_one_is_named(finished: Maker, unfi
     assert found(resume="auto", output_dir=weights / "absent") is None
 
 
-def test_auto_begins_anew_in_a_run_that_ended_before_its_first_checkpoint(tmp_path: Path) -> None:
+def test_auto_begins_again_in_a_run_that_ended_before_its_first_checkpoint(tmp_path: Path) -> None:
     folder = begin(tmp_path / "run").folder
     assert found(resume="auto", output_dir=tmp_path / "run") is None
     assert fresh(tmp_path / "run", resume="auto") == tmp_path / "run"
@@ -210,7 +206,7 @@ def test_a_run_of_another_task_is_refused_wherever_it_is_named(finished: Maker, 
     )
     for options in cases:
         with pytest.raises(UsageError, match=f"{run} .*{TrainConfig.task}.*{PretrainConfig.task}"):
-            found(PretrainConfig.task, **options)
+            found(PretrainConfig(), **options)
 
 
 # Changed settings

@@ -69,7 +69,7 @@ def test_vocabulary_comes_from_the_training_split_alone() -> None:
 
 def test_labels_are_counted_once_a_text_whatever_its_windows(capsys: pytest.CaptureFixture[str]) -> None:
     task = tiny_training.task(seq_len=5, long_text="windows")
-    task.tell(total_steps=6, steps_per_epoch=6)
+    task.log_start(total_steps=6, steps_per_epoch=6)
     assert len(task.train) > 36
     err = capsys.readouterr().err
     assert "18 negative, 18 positive" in err and "truncated" not in err
@@ -112,7 +112,7 @@ def part_of(name: str) -> str:
 def test_the_embeddings_and_the_lowest_layers_are_frozen_and_do_not_change(layers: Any, frozen: set[str]) -> None:
     trainer = tiny_training.trainer(num_hidden_layers=3, freeze_layers=layers, epochs=1, **ALL_RANDOMNESS)
     before = weights(trainer)
-    assert len(list(trainer.run_steps())) == trainer.total_steps
+    assert len(tiny_training.train_epoch(trainer)) == trainer.total_steps
     after = trainer.trained_model.state_dict()
     optimised = {id(parameter) for group in trainer.optimizer.param_groups for parameter in group["params"]}
     for name, parameter in trainer.model.named_parameters():
@@ -157,7 +157,9 @@ def test_the_training_ends_after_so_many_steps_within_an_epoch_or_in_a_later_one
     assert (trainer.steps_per_epoch, trainer.total_steps) == (6, steps)
     for epoch in range(4):
         trainer.progress.epoch, trainer.progress.step_in_epoch = epoch, 0
-        done += [trainer.ends_epoch for _ in trainer.run_steps()]
+        for batches in trainer.remaining_steps():
+            trainer.step(batches)
+            done.append(trainer.ends_epoch)
     assert [step for step, ends_epoch in enumerate(done, start=1) if ends_epoch] == [*range(6, steps, 6), steps]
     assert len(done) == steps
 

@@ -156,7 +156,7 @@ def test_checkpoints_come_every_so_many_steps_and_after_every_epoch(
     run, saved = begin(tmp_path / "run", save_every=4), list[int]()
     monkeypatch.setattr(run.folder, "save_checkpoint", lambda *_: saved.append(run.progress.step))
     run.train()
-    assert saved == [4, 6, 8, 12, 12]
+    assert saved == [4, 6, 8, 12]
 
 
 @pytest.mark.parametrize(
@@ -183,7 +183,7 @@ def test_a_signal_saves_after_the_step_and_the_resumed_run_ends_the_same(
         run.train()
     assert caught.value.exit_code == 128 + number
     assert signal.getsignal(number) is before
-    assert run.folder.checkpoints()[0].name == f"step-{stop}"
+    assert run.folder.checkpoints()[0].name == f"step-{stop}" + ("-before-evaluation" if stop % 6 == 0 else "")
     resume(tmp_path / "run", **options).train()
     assert model(tmp_path / "run") == model(tmp_path / "straight")
     assert rows_but_for_speed(tmp_path / "run") == rows_but_for_speed(tmp_path / "straight")

@@ -15,8 +15,7 @@ from src.data.masking import Masking
 from src.data.packing import PackedRows, TokenizedCorpus, tokenized_corpus
 from src.training.tasks import MaskedLMTask
 from src.training.trainer import Trainer
-from src.utils.config import PretrainConfig
-from src.utils.options import with_options
+from src.utils.config import PretrainConfig, with_options
 
 WORDS = ("red", "green", "blue", "black", "white", "pink", "brown", "grey")
 
@@ -107,7 +106,7 @@ def task(cache: Path, written: Iterable[str] | None = None, **options: Any) -> M
 
 
 def trainer(cache: Path, written: Iterable[str] | None = None, **options: Any) -> Trainer:
-    return Trainer(task(cache, written, **options), settings(**options).run.seed)
+    return Trainer(task(cache, written, **options))
 
 
 def masking(rate: float = 0.15, only_mask_tokens: bool = False, vocab_size: int = 100) -> Masking:

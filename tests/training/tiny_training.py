@@ -14,10 +14,9 @@ from torch import Tensor
 from src.data.sources import Corpus, TextSplit
 from src.training.checkpoint import TENSORS, Progress, RunFolder, gather_random_states, save_state
 from src.training.tasks import ClassificationTask
-from src.training.trainer import StepReport, Trainer, train
-from src.training.wandb_logger import Tracker
-from src.utils.config import DataConfig, TrainConfig
-from src.utils.options import with_options
+from src.training.trainer import StepReport, Trainer, run_epochs, stop_on_signals
+from src.training.wandb_logger import WandbLogger
+from src.utils.config import DataConfig, TrainConfig, with_options
 
 GOOD, BAD = ("fine", "warm", "clever", "lovely"), ("dull", "cold", "stupid", "ugly")
 OTHERS = ("a", "the", "film", "story", "is", "with", "actors", "and", "music", "scenes")
@@ -91,13 +90,12 @@ def task(examples: int = 36, **options: Any) -> ClassificationTask:
 
 
 def trainer(examples: int = 36, **options: Any) -> Trainer:
-    found = task(examples, **options)
-    return Trainer(found, found.config.run.seed)
+    return Trainer(task(examples, **options))
 
 
 def train_epoch(trainer: Trainer) -> list[StepReport]:
     """Does the steps of one epoch."""
-    reports = list(trainer.run_steps())
+    reports = [trainer.step(batches) for batches in trainer.remaining_steps()]
     trainer.progress.epoch, trainer.progress.step_in_epoch = trainer.progress.epoch + 1, 0
     return reports
 
@@ -108,31 +106,31 @@ class Run:
 
     trainer: Trainer
     folder: RunFolder
-    config: TrainConfig
 
     @property
     def progress(self) -> Progress:
         return self.trainer.progress
 
-    def train(self, tracker: Tracker | None = None) -> None:
+    def train(self, wandb: WandbLogger | None = None) -> None:
         """Trains to the end."""
-        train(self.trainer, self.folder, tracker or Tracker(), self.config.run)
+        with stop_on_signals(self.trainer):
+            run_epochs(self.trainer, self.folder, wandb or WandbLogger())
+        self.folder.finish(self.progress.training_seconds)
 
 
 def begin(path: Path, **options: Any) -> Run:
     """A training at its beginning, in a new run's folder."""
-    run = Run(trainer(**options), RunFolder(path), settings(**options))
+    run = Run(trainer(**options), RunFolder(path))
     path.mkdir(parents=True, exist_ok=True)
-    run.folder.begin(run.config, run.trainer.task)
+    run.folder.begin(run.trainer.task)
     return run
 
 
 def resume(path: Path, checkpoint: Path | None = None, **options: Any) -> Run:
     """A training of new objects at a checkpoint, the newest one unless named."""
-    run = Run(trainer(**options), RunFolder(path), settings(**options))
-    found = checkpoint or run.folder.newest_checkpoint()
-    assert found is not None
-    run.folder.resume(found, run.trainer, run.config)
+    run = Run(trainer(**options), RunFolder(path))
+    run.folder.checkpoint = checkpoint or run.folder.newest_checkpoint()
+    run.folder.resume(run.trainer)
     return run
 
 

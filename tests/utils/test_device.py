@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from src.utils.config import REPOSITORY
-from src.utils.device import multiplies_by_onednn, resolve_device, set_up_arithmetic
+from src.utils.device import multiplies_by_onednn, resolve_device, set_up_device
 from src.utils.errors import UsageError
 
 
@@ -67,7 +67,7 @@ def test_products_are_those_of_float32(onednn: bool, monkeypatch: pytest.MonkeyP
         pytest.skip("with AMX oneDNN rounds to bfloat16, and is not taken")
     monkeypatch.setattr("src.utils.device.multiplies_by_onednn", lambda: onednn)
     monkeypatch.setenv("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "1024")  # set by what is tested, and taken back afterwards
-    set_up_arithmetic(torch.device("cpu"), 0)
+    set_up_device("cpu")
     assert torch.get_float32_matmul_precision() == ("medium" if onednn else "highest")
     torch.manual_seed(0)
     for rows, inner, columns in ((9, 65, 33), (101, 257, 127)):
@@ -80,8 +80,8 @@ def test_products_are_those_of_float32(onednn: bool, monkeypatch: pytest.MonkeyP
 
 @pytest.mark.skipif(not torch.set_flush_denormal(False), reason="this processor cannot take tiny numbers for zeros")
 def test_all_threads_of_a_command_take_tiny_numbers_for_zeros() -> None:
-    imports = "import torch, src.training.run, src.evaluation.predictor"
-    begin = "from src.utils.device import set_up_arithmetic; set_up_arithmetic(torch.device('cpu'), 2)"
+    imports = "import torch, src.training.trainer, src.evaluation.predictor"
+    begin = "from src.utils.device import set_up_device; set_up_device('cpu', 2)"
     product = "print((torch.full((2**22,), 1e-38) * 0.1).count_nonzero().item())"
     command = [sys.executable, "-c", "; ".join([imports, begin, product])]
     assert subprocess.run(command, check=True, capture_output=True, text=True, cwd=REPOSITORY).stdout == "0\n"

@@ -65,7 +65,7 @@ def test_many_processes_do_what_one_does(options: dict[str, Any], count: int) ->
 def masked_losses(cache: Path) -> tuple[list[int], dict[str, Any]]:
     trainer = tiny_pretraining.trainer(cache, max_steps=4)
     distributed.seed_per_rank(0)
-    targets = [report.num_targets for report in trainer.run_steps()]
+    targets = [report.num_targets for report in tiny_training.train_epoch(trainer)]
     evaluated = tiny_pretraining.task(cache, begin_with="random")
     return targets, evaluated.evaluate(evaluated.model).as_dict()
 
@@ -175,7 +175,7 @@ def begin_unlike(folder: Path) -> tuple[dict[str, Any], list[float], str]:
     with torch.no_grad():
         for parameter in task.model.parameters():
             parameter.add_(number)
-    weights = arrays(Trainer(task, 0).model.state_dict())
+    weights = arrays(Trainer(task).model.state_dict())
     with distributed.main_process_first():
         if distributed.is_main_process():
             (folder / "made").write_text("by the first")
@@ -194,7 +194,7 @@ def begin_unlike(folder: Path) -> tuple[dict[str, Any], list[float], str]:
 def test_processes_begin_with_the_weights_of_the_first_their_own_random_numbers_and_the_same_data(
     tmp_path: Path,
 ) -> None:
-    wanted = arrays(Trainer(tiny_training.task(num_threads=1), 0).model.state_dict())
+    wanted = arrays(Trainer(tiny_training.task(num_threads=1)).model.state_dict())
     ends = together(3, begin_unlike, tmp_path)
     for weights, (total, count, largest, _), error in ends:
         assert all(np.array_equal(weights[name], wanted[name]) for name in wanted)

@@ -6,7 +6,7 @@ import pytest
 from src.utils import runs
 from src.utils.config import PretrainConfig, TrainConfig
 from src.utils.errors import CheckpointError
-from src.utils.folder import write_json
+from src.utils.files import write_json
 from src.utils.runs import RUN, newest_classifier, newest_masked_lm, newest_unfinished_run
 
 

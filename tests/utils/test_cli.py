@@ -1,17 +1,28 @@
 import json
+import os
 import re
+import signal
 import subprocess
 import sys
+import textwrap
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from src.utils.command_line import parse, parse_pretraining, parse_training
-from src.utils.completion import PROGRAMS
-from src.utils.config import CONTINUED_PRETRAINING, PRESETS, RECIPES, REPOSITORY, PretrainConfig, TrainConfig
-from src.utils.errors import UsageError
-from src.utils.options import with_options
+from src.utils.cli import parse, parse_pretraining, parse_training, run_program
+from src.utils.config import (
+    CONTINUED_PRETRAINING,
+    PRESETS,
+    RECIPES,
+    REPOSITORY,
+    PretrainConfig,
+    TrainConfig,
+    with_options,
+)
+from src.utils.errors import CheckpointError, DataError, DivergedError, Interrupted, StorageError, UsageError, UserError
 from src.utils.programs import InferenceConfig
+from tests.programs import PROGRAMS
 
 TRAIN, PRETRAIN, INFERENCE = (f"python -m src.{name}" for name in ("train", "pretrain", "inference"))
 
@@ -135,3 +146,87 @@ def test_help_needs_no_library_that_takes_long_to_import() -> None:
     for program, (code, shown, modules) in helped.items():
         assert code == 0 and f"python -m {program}" in shown and "--num-threads" in shown
         assert "tyro" in modules and HEAVY.isdisjoint(modules), program
+
+
+# Ends of a program
+
+CODES = {UsageError: 2, DataError: 3, CheckpointError: 4, DivergedError: 5, StorageError: 6}
+
+
+def failing(error: BaseException) -> Callable[[list[str]], None]:
+    def main(_: list[str]) -> None:
+        raise error
+
+    return main
+
+
+@pytest.fixture
+def no_arguments(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["program"])
+
+
+@pytest.mark.usefixtures("no_arguments")
+def test_an_error_ends_the_program_with_its_code_and_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    errors: list[tuple[UserError, int]] = [(kind("what; do this"), code) for kind, code in CODES.items()]
+    signals = ((signal.SIGINT, 130), (signal.SIGTERM, 143))
+    errors += [(Interrupted("what; do this", number), code) for number, code in signals]
+    for error, code in errors:
+        with pytest.raises(SystemExit) as caught:
+            run_program(failing(error))
+        shown = capsys.readouterr()
+        assert (caught.value.code, shown.err, shown.out) == (code, "error: what; do this\n", "")
+
+
+@pytest.mark.usefixtures("no_arguments")
+def test_a_mistake_of_the_program_is_not_hidden() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    for error in (ZeroDivisionError(), FileNotFoundError(2, "No such file or directory")):
+        with pytest.raises(type(error)):
+            run_program(failing(error))
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+PROGRAM = """
+import os, signal, sys, time
+from src.utils.cli import run_program
+from src.utils.errors import *
+
+def main(arguments):
+{body}
+
+run_program(main)
+"""
+
+
+def program(body: str, *arguments: str, stdout: int = subprocess.PIPE) -> "subprocess.CompletedProcess[str]":
+    code = PROGRAM.format(body=textwrap.indent(body, "    "))
+    # Buffered, as users' Python is: what is printed may meet the pipe's end only when the program does.
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    command = [sys.executable, "-c", code, *arguments]
+    return subprocess.run(command, cwd=REPOSITORY, env=environment, stdout=stdout, stderr=subprocess.PIPE, text=True)
+
+
+def test_a_user_sees_one_line_and_with_debug_the_traceback() -> None:
+    body = "raise DataError('reviews.csv:3: blank line; remove it')"
+    plain, debug = program(body), program(body, "--debug")
+    assert (plain.returncode, plain.stdout, plain.stderr) == (3, "", "error: reviews.csv:3: blank line; remove it\n")
+    assert debug.returncode != 0 and "Traceback" in debug.stderr and "reviews.csv:3" in debug.stderr
+
+
+@pytest.mark.parametrize(("name", "code", "said"), [("SIGINT", 130, "interrupted\n"), ("SIGTERM", 143, "")])
+def test_a_signal_ends_the_program_with_its_code_and_lets_it_clean_up(name: str, code: int, said: str) -> None:
+    ended = program(f"try: os.kill(os.getpid(), signal.{name}); time.sleep(600)\nfinally: print('cleaned')")
+    assert (ended.returncode, ended.stdout, ended.stderr) == (code, "cleaned\n", said)
+
+
+@pytest.mark.parametrize("lines", [1, 100_000], ids=["met at the end", "met midway"])
+def test_a_reader_that_left_the_pipe_is_no_error_and_a_full_disk_is_a_storage_error_in_one_line(lines: int) -> None:
+    reader, pipe = os.pipe()
+    os.close(reader)
+    outputs = [(pipe, 0, "")]
+    if os.path.exists("/dev/full"):  # noqa: PTH110  (a disk that is always full)
+        outputs.append((os.open("/dev/full", os.O_WRONLY), 6, r"error: .*No space left on device.*\n"))
+    for output, code, said in outputs:
+        ended = program(f"for _ in range({lines}): print('a line')", stdout=output)
+        os.close(output)
+        assert ended.returncode == code and re.fullmatch(said, ended.stderr)

@@ -7,19 +7,23 @@ from unittest.mock import Mock
 import pytest
 
 from src.utils.errors import CheckpointError, StorageError
-from src.utils.folder import (
+from src.utils.files import (
     CARD,
     MANIFEST,
-    REPLACED,
     UNFINISHED,
+    absolute_model_path,
+    check_regular_file,
     discard,
     discard_unfinished,
+    local_path,
     new_folder,
     read_json,
     refreshed_folder,
     replace_text,
+    results,
     verify,
     write_json,
+    writing,
 )
 
 Maker = Callable[[Path], AbstractContextManager[Path]]
@@ -149,29 +153,6 @@ class Crash(BaseException):
     """What nothing may clean up after."""
 
 
-def test_a_crash_between_the_two_renames_leaves_the_old_folder_where_it_is_looked_for(
-    saved: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    real, calls = Path.rename, []
-
-    def rename(*paths: Path) -> Path:
-        calls.append(paths)
-        if len(calls) == 2:
-            raise Crash
-        return real(*paths)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Path, "rename", rename)
-        with pytest.raises(Crash), new_folder(saved) as folder:
-            write(folder, weights="new")
-    replaced = saved.with_name(f"{saved.name}{REPLACED}")
-    assert not saved.exists() and contents(replaced) == {"weights": "0123456789", "config": "{}"}
-    verify(replaced, has_manifest=True)
-    with new_folder(saved) as folder:
-        write(folder, weights="newer")
-    assert contents(saved) == {"weights": "newer"} and not replaced.exists()
-
-
 def test_a_replaced_text_is_the_old_or_the_new_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "run.json"
     replace_text(file, "old")
@@ -192,7 +173,7 @@ def test_what_is_discarded_is_never_there_in_part_and_what_is_linked_stays(
     discard(saved.parent / "link")
     verify(saved, has_manifest=True)
     with monkeypatch.context() as patch:
-        patch.setattr(shutil, "rmtree", Mock(side_effect=[None, Crash]))  # after what an earlier one left
+        patch.setattr(shutil, "rmtree", Mock(side_effect=Crash))
         with pytest.raises(Crash):
             discard(saved)
     (left,) = saved.parent.iterdir()
@@ -202,3 +183,100 @@ def test_what_is_discarded_is_never_there_in_part_and_what_is_linked_stays(
     assert list(saved.parent.iterdir()) == []
     with pytest.raises(StorageError):
         discard(saved)
+
+
+def test_a_replaced_folder_that_cannot_be_put_in_place_is_the_old_one(
+    saved: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, calls = Path.rename, list[Path]()
+
+    def rename(path: Path, target: Path) -> Path:
+        calls.append(path)
+        if len(calls) == 2:
+            raise OSError(28, "No space left on device")
+        return real(path, target)
+
+    before = contents(saved)
+    monkeypatch.setattr(Path, "rename", rename)
+    with pytest.raises(StorageError), new_folder(saved) as folder:
+        write(folder, weights="new")
+    assert len(calls) == 3 and contents(saved) == before
+
+
+# Regular files
+
+
+def test_a_file_may_be_as_large_as_the_limit_and_no_larger(tmp_path: Path) -> None:
+    file = tmp_path / "a"
+    file.write_bytes(b"12345")
+    check_regular_file(file, 5)
+    with pytest.raises(CheckpointError, match=f"{file} .*5 bytes.* 4"):
+        check_regular_file(file, 4)
+    # What is missing, or a folder, is left to whoever opens it.
+    check_regular_file(tmp_path, 0)
+    check_regular_file(tmp_path / "gone", 0)
+
+
+def test_links_may_lead_about_in_their_folder_only(tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("x")
+    folder = tmp_path / "folder"
+    (folder / "below").mkdir(parents=True)
+    (folder / "below" / "a").write_text("x")
+    (folder / "in").symlink_to("below/a")
+    (folder / "there").symlink_to("../out")
+    (folder / "twice").symlink_to("there")
+    check_regular_file(folder / "in", 9)
+    for name in ("there", "twice"):
+        with pytest.raises(CheckpointError, match=str(folder / name)):
+            check_regular_file(folder / name, 9)
+    (tmp_path / "door").symlink_to(folder)
+    check_regular_file(tmp_path / "door" / "in", 9)  # a folder may be reached by a link
+
+
+# Results
+
+
+def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "results.txt"
+    path.write_text("old")
+    with pytest.raises(ValueError, match="midway"), results("--output", path) as stream:
+        stream.write("half")
+        raise ValueError("midway")
+    assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
+    with results("--output", path) as stream:
+        stream.write("new")
+        assert path.read_text() == "old"
+    assert path.read_text() == "new" and list(tmp_path.iterdir()) == [path]
+
+
+def test_what_cannot_be_written_is_a_storage_error_that_names_option_and_file(tmp_path: Path) -> None:
+    for path in (tmp_path, tmp_path / "absent" / "x"):
+        with pytest.raises(StorageError, match=f"--html {path}"), results("--html", path):
+            pass
+
+
+def test_a_reader_of_standard_output_that_left_is_no_fault_of_the_file(tmp_path: Path) -> None:
+    with pytest.raises(BrokenPipeError), writing("--html", tmp_path / "x"):
+        raise BrokenPipeError(32, "Broken pipe")
+
+
+# Names
+
+
+def test_a_name_that_is_no_path_stays() -> None:
+    for name in ("google-bert/bert-base-uncased", "x" * 300, "~nobody-of-this-name/model", "", "a\0b"):
+        assert local_path(name) is None and absolute_model_path(name) == name
+
+
+def test_a_folder_is_named_by_its_full_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "file").touch()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("model", "./model", "model/../model", "~/model"):
+        assert absolute_model_path(name) == str(tmp_path.resolve() / "model")
+    assert (
+        local_path("~/file") == tmp_path / "file"
+        and absolute_model_path("file") == "file"
+        and absolute_model_path(None) is None
+    )

@@ -1,0 +1,316 @@
+"""Files and folders that are whole or absent: written under another name, flushed, renamed, listed in a manifest."""
+
+import hashlib
+import json
+import os
+import shutil
+import stat
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from io import TextIOWrapper
+from pathlib import Path
+from typing import Any, TextIO
+from uuid import uuid4
+
+from safetensors import SafetensorError
+
+from src.utils.errors import CheckpointError, StorageError, notice
+
+MANIFEST = "manifest.json"
+CARD = "README.md"  # the model card, in no manifest: people edit it
+UNFINISHED = ".unfinished-"
+LOCK = ".lock"  # held by the process that trains in the folder
+# As Python objects, JSON may take thirty times its size. A list of tens of thousands of classes stays below this.
+LARGEST_JSON = 3_000_000
+
+
+@contextmanager
+def storage_errors(where: Path) -> Iterator[None]:
+    """Turns a full or forbidden disk into a StorageError that names what is being written."""
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        if isinstance(error, BrokenPipeError):  # of standard output
+            raise
+        reason = getattr(error, "strerror", None) or error
+        raise StorageError(f"cannot write {where} ({reason}); free space or permit it") from error
+
+
+@contextmanager
+def new_folder(target: Path) -> Iterator[Path]:
+    """Gives a folder to write files into, which then appears at `target` as a whole, with a manifest, or not at all.
+
+    Raises:
+        StorageError: the disk refused; what was at `target` is still there.
+    """
+    with storage_errors(target), _temporary_folder(target.parent) as temporary:
+        yield temporary
+        _write_manifest(temporary)
+        if target.is_dir():
+            old = _unused_name(target)
+            target.rename(old)
+            try:
+                temporary.rename(target)
+            except OSError:
+                old.rename(target)
+                raise
+            shutil.rmtree(old)
+        else:
+            temporary.rename(target)
+        _flush(target.parent)
+
+
+@contextmanager
+def refreshed_folder(target: Path) -> Iterator[Path]:
+    """Gives a folder to write files into, which then replace those of `target` one by one, the manifest last.
+
+    Raises:
+        StorageError: the disk refused.
+    """
+    with storage_errors(target):
+        target.mkdir(parents=True, exist_ok=True)
+        with _temporary_folder(target) as temporary:
+            yield temporary
+            _write_manifest(temporary)
+            for file in sorted(temporary.iterdir(), key=lambda file: file.name == MANIFEST):
+                file.replace(target / file.name)
+            _flush(target)
+
+
+@contextmanager
+def _temporary_folder(parent: Path) -> Iterator[Path]:
+    parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=UNFINISHED, dir=parent))
+    temporary.chmod(0o755)  # mkdtemp's folders are for their owner alone
+    try:
+        yield temporary
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _unused_name(path: Path) -> Path:
+    return path.with_name(f"{UNFINISHED}{uuid4().hex}")
+
+
+def _write_manifest(folder: Path) -> None:
+    files = sorted(file for file in folder.iterdir() if file.name != MANIFEST)
+    write_json(folder / MANIFEST, {file.name: _digest(file) for file in files if file.name != CARD})
+    for file in [*files, folder / MANIFEST]:
+        file.chmod(0o644)  # safetensors writes for the owner alone
+        _flush(file)
+    _flush(folder)
+
+
+def _digest(file: Path) -> dict[str, Any]:
+    with file.open("rb") as stream:
+        return {"bytes": file.stat().st_size, "sha256": hashlib.file_digest(stream, "sha256").hexdigest()}
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def verify(folder: Path, has_manifest: bool = False) -> None:
+    """Compares the files of a folder with its manifest.
+
+    Args:
+        folder: to look at.
+        has_manifest: refuse a folder without a manifest, too; another program's has none.
+
+    Raises:
+        CheckpointError: a file is missing, or its content changed.
+    """
+    if not has_manifest and not (folder / MANIFEST).exists():
+        return
+    for name, expected in read_json(folder / MANIFEST).items():
+        if name == CARD:  # earlier versions listed it
+            continue
+        file = folder / name
+        if name != Path(name).name:
+            raise CheckpointError(f"{folder / MANIFEST} lists {name!r}, no file of this folder; restore the manifest")
+        check_regular_file(file)
+        try:
+            is_same = _digest(file) == expected
+        except OSError as error:
+            raise CheckpointError(f"{file} cannot be read ({error.strerror}); restore it or train again") from None
+        if not is_same:
+            raise CheckpointError(f"{file} is damaged: it differs from {MANIFEST}; restore it or train again")
+
+
+def is_whole(folder: Path) -> bool:
+    """Tells whether a folder of the cache is there and undamaged; a damaged one is deleted, to be made again."""
+    if not folder.exists():
+        return False
+    try:
+        verify(folder, has_manifest=True)
+        return True
+    except CheckpointError as error:
+        notice(f"warning: {error}; making it again")
+        shutil.rmtree(folder)
+        return False
+
+
+def check_regular_file(path: Path, max_bytes: int = sys.maxsize) -> None:
+    """Refuses a file of a model folder that is a device or pipe, a link out of the folder, or too large.
+
+    The hub's cache may link from a snapshot to the blobs next to it. A missing file and a folder pass: whoever opens
+    them says so.
+
+    Raises:
+        CheckpointError: it is one of these.
+    """
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise CheckpointError(f"{path} cannot be read ({reason}); restore it") from None
+    if stat.S_ISDIR(found.st_mode):
+        return
+    if not stat.S_ISREG(found.st_mode):
+        raise CheckpointError(f"{path} is not a regular file; restore it from where the model came")
+    folder = path.parent.resolve()
+    homes = [folder, *([folder.parent.parent / "blobs"] if folder.parent.name == "snapshots" else [])]
+    if path.is_symlink() and not any(path.resolve().is_relative_to(home) for home in homes):
+        raise CheckpointError(f"{path} links to a file outside its folder; put the file itself there")
+    if found.st_size > max_bytes:
+        raise CheckpointError(f"{path} has {found.st_size:,} bytes, more than the {max_bytes:,} allowed; restore it")
+
+
+def memory_bytes() -> int:
+    """Returns how much memory this machine has."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Reads a JSON object.
+
+    Raises:
+        CheckpointError: the file is missing or is not a JSON object, or a key occurs twice.
+    """
+    check_regular_file(path, LARGEST_JSON)
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=without_duplicates)
+    except FileNotFoundError:
+        raise CheckpointError(f"{path} is missing; is {path.parent} a model folder?") from None
+    except (ValueError, RecursionError, OSError) as error:
+        raise CheckpointError(f"{path} cannot be read as JSON ({error}); restore it") from None
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path} holds {type(content).__name__}, not a JSON object; restore it")
+    return content
+
+
+def without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Is an `object_pairs_hook` of `json.loads` that raises ValueError where a key occurs twice."""
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        repeated, _ = Counter(name for name, _ in pairs).most_common(1)[0]
+        raise ValueError(f"key {repeated!r} occurs twice")
+    return content
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Writes a JSON object, indented, in UTF-8; paths become strings."""
+    path.write_text(_as_json(content), encoding="utf-8")
+
+
+def replace_json(path: Path, content: dict[str, Any]) -> None:
+    """Writes a JSON object as `replace_text` does."""
+    replace_text(path, _as_json(content))
+
+
+def _as_json(content: dict[str, Any]) -> str:
+    return json.dumps(content, indent=2, ensure_ascii=False, default=str) + "\n"
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Replaces a file in one step, so that at any moment it is the old one or the new one.
+
+    Raises:
+        StorageError: the disk refused; the file is as it was.
+    """
+    unfinished = path.with_name(f"{UNFINISHED}{path.name}")
+    with storage_errors(path):
+        try:
+            unfinished.write_text(text, encoding="utf-8")
+            _flush(unfinished)
+            unfinished.replace(path)
+            _flush(path.parent)
+        finally:
+            unfinished.unlink(missing_ok=True)
+
+
+def discard(path: Path) -> None:
+    """Deletes a file, or a folder, of which no part remains under its name.
+
+    Raises:
+        StorageError: the disk refused.
+    """
+    with storage_errors(path):
+        if path.is_symlink() or not path.is_dir():
+            path.unlink()
+        else:
+            doomed = _unused_name(path)
+            path.rename(doomed)
+            shutil.rmtree(doomed)
+
+
+def discard_unfinished(folder: Path) -> None:
+    """Deletes what writing or deleting left in a folder when the process was killed."""
+    with storage_errors(folder):
+        for path in folder.glob(f"{UNFINISHED}*"):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+@contextmanager
+def results(option: str, path: Path | None) -> Iterator[TextIO]:
+    """Opens standard output, or the file that an option names, which appears when it is whole.
+
+    Raises:
+        StorageError: the file cannot be written; an old one is as it was.
+    """
+    if path is None:
+        if isinstance(sys.stdout, TextIOWrapper):
+            sys.stdout.reconfigure(errors="backslashreplace")  # a console may lack a text's characters
+        yield sys.stdout
+        return
+    unfinished = path.with_name(f".{path.name}.unfinished")
+    with writing(option, path):
+        try:
+            with unfinished.open("w", encoding="utf-8") as stream:
+                yield stream
+            unfinished.replace(path)
+        finally:
+            unfinished.unlink(missing_ok=True)
+
+
+@contextmanager
+def writing(option: str, path: Path) -> Iterator[None]:
+    """Turns what goes wrong while the file that an option names is written into a StorageError."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None or isinstance(error, BrokenPipeError):  # of a network, or of standard output
+            raise
+        raise StorageError(f"cannot write {option} {path} ({error.strerror or error}); choose another") from error
+
+
+def local_path(name: str) -> Path | None:
+    """Returns the existing path that a name stands for, "~" expanded, or None (a hub id, a mistake)."""
+    path = Path(name).expanduser() if name.startswith("~/") else Path(name)
+    with suppress(OSError):  # too long for a file name, or in a folder that may not be read
+        return path if name and path.exists() else None
+    return None
+
+
+def absolute_model_path(name: str | None) -> str | None:
+    """Makes the path of a model folder absolute, so that a resumed run finds it from any folder; hub ids stay."""
+    return name if name is None or (path := local_path(name)) is None or not path.is_dir() else str(path.resolve())
