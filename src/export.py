@@ -1,11 +1,10 @@
 """Write a model as ONNX, or upload it to the Hugging Face hub: `python -m src.export --help` lists every option."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from src.utils.cli import parse, run_program
-from src.utils.errors import UsageError, notice
+from src.utils.errors import StorageError, UsageError, notice, require_packages
 from src.utils.programs import ExportConfig
 
 if TYPE_CHECKING:
@@ -17,93 +16,98 @@ PROGRAM = "python -m src.export"
 
 def main(arguments: list[str]) -> None:
     """Parses the command line, then exports or uploads."""
+    from src.utils.runs import newest_classifier
+
     config = parse(ExportConfig, arguments, PROGRAM)
+    folder = config.model_folder[0] if config.model_folder else newest_classifier()
+    notice(f"checkpoint  {folder}")
     if config.output is not None:
-        _export(config, config.output)
+        export(folder, config.output, config)
     elif config.push_to_hub is not None:
-        _upload(config, config.push_to_hub)
+        print(upload(folder, config.push_to_hub, config))
 
 
-def _export(config: ExportConfig, output: Path) -> None:
+def export(folder: Path, output: Path, config: ExportConfig) -> None:
+    """Writes a classifier as ONNX, then prints the size of each graph, and with --quantize the accuracy of both."""
     # Not above: --help should not wait for PyTorch.
-
+    from src.evaluation.predictor import labelled_dataset
+    from src.evaluation.split import open_split
     from src.interop.huggingface import load_classifier
-    from src.interop.onnx import require_exporter, save_onnx, save_quantized
+    from src.interop.onnx import is_export, save_onnx, save_quantized
     from src.utils.device import set_up_device
     from src.utils.files import new_folder
 
-    require_exporter()
-    _refuse_taken(output, config.overwrite)
+    require_packages("ONNX export", "onnx", "onnxscript", "onnxruntime")
+    if output.exists() and not (output.is_dir() and not any(output.iterdir())):
+        if not is_export(output):
+            raise UsageError(f"{output} holds more than an export, so it is never replaced; choose another --output")
+        if not config.overwrite:
+            raise UsageError(f"{output} exists; choose another --output, or --overwrite")
     set_up_device("cpu", config.num_threads)
-    classifier = load_classifier(folder := _model_folder(config))
+    classifier = load_classifier(folder)
     if classifier.long_text != "truncate":
-        notice(
-            f"long texts  the model reads them by {classifier.long_text}; its tokenizer.json alone cuts their end off"
-        )
-    measured = None if config.quantize is None else _measured(config, folder, classifier)
+        notice(f"long texts  tokenizer.json alone cuts their end off; the model reads them by {classifier.long_text}")
+    if config.quantize is not None:  # opened first, for the export takes longer
+        split = open_split(folder, config, classifier.label_names).splits[config.split]
+        dataset = labelled_dataset(classifier, split.texts, split.labels, split.pairs)
     with new_folder(output) as temporary:
         lines = [f"largest difference from the model's logits: {save_onnx(temporary, classifier):.1g}"]
-        if measured is not None:
+        if config.quantize is not None:
             save_quantized(temporary)
-            lines += _accuracies(temporary, classifier, *measured)
+            lines += [f"{split.origin}:", *_accuracies(temporary, classifier, dataset)]
     for path in sorted(output.glob("*.onnx")):
         print(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
     print("\n".join(lines))
 
 
-def _refuse_taken(output: Path, overwrite: bool) -> None:
-    from src.interop.onnx import is_export
-
-    if not output.exists() or (output.is_dir() and not any(output.iterdir())):
-        return
-    if not is_export(output):
-        raise UsageError(
-            f"{output} exists and holds more than an export, so it is never replaced; choose another --output"
-        )
-    if not overwrite:
-        raise UsageError(f"{output} exists; choose another --output, or --overwrite")
-
-
-def _model_folder(config: ExportConfig) -> Path:
-    from src.utils.runs import newest_classifier
-
-    folder = config.model_folder[0] if config.model_folder else newest_classifier()
-    notice(f"checkpoint  {folder}")
-    return folder
-
-
-def _measured(config: ExportConfig, folder: Path, classifier: "Classifier") -> tuple[str, "DSCreator"]:
-    """Opens the split to measure accuracy on, before the export that takes longer."""
-    from src.evaluation.predictor import labelled_dataset
-    from src.evaluation.split import open_split
-
-    split = open_split(folder, config, classifier.label_names).splits[config.split]
-    return split.origin, labelled_dataset(classifier, split.texts, split.labels, split.pairs)
-
-
-def _accuracies(folder: Path, classifier: "Classifier", origin: str, dataset: "DSCreator") -> Iterator[str]:
-    """Evaluates both graphs of an export; yields a line for each, and one on how often they agree."""
+def _accuracies(folder: Path, classifier: "Classifier", dataset: "DSCreator") -> list[str]:
+    """Evaluates both graphs of an export; returns a line for each, and one on how often they agree."""
     import torch
 
     from src.evaluation.metrics import evaluate
     from src.evaluation.predictor import classify
     from src.interop.onnx import GRAPH, QUANTIZED, OnnxModel
 
-    answers = []
-    yield f"{origin}:"
-    for kind, name in (("float32", GRAPH), ("int8", QUANTIZED)):
-        logits = classify(OnnxModel(folder / name), dataset, torch.device("cpu"))
-        evaluation = evaluate(logits, dataset.text_labels, classifier.label_names)
-        answers.append(logits.argmax(-1))
-        yield f"{kind:<7}  {evaluation.as_text().splitlines()[0]}"
-    same = int((answers[0] == answers[1]).sum())
-    yield f"both give the same answer to {same:,} of {len(answers[0]):,} texts"
+    logits = [classify(OnnxModel(folder / name), dataset, torch.device("cpu")) for name in (GRAPH, QUANTIZED)]
+    evaluations = [evaluate(each, dataset.text_labels, classifier.label_names).as_text() for each in logits]
+    lines = [f"{kind:<7}  {text.splitlines()[0]}" for kind, text in zip(("float32", "int8"), evaluations, strict=True)]
+    same = int((logits[0].argmax(-1) == logits[1].argmax(-1)).sum())
+    return [*lines, f"both predict the same class for {same:,} of {len(logits[0]):,} texts"]
 
 
-def _upload(config: ExportConfig, repository: str) -> None:
-    from src.interop.upload import upload
+def upload(folder: Path, repository: str, config: ExportConfig) -> str:
+    """Uploads a model's own files and its card, nothing else of a run, in one commit; returns the address.
 
-    print(upload(_model_folder(config), repository, config.license, config.language, config.private))
+    Raises:
+        UsageError: the name cannot be a repository's, or there is no token.
+        CheckpointError: the folder is damaged, of another kind of model, or has no card.
+        StorageError: the hub cannot be reached, or refuses.
+    """
+    import huggingface_hub
+
+    from src.data.hub import HUB_ID
+    from src.interop.huggingface import FILES
+    from src.interop.model_card import completed_card
+    from src.utils.files import CARD
+
+    if not HUB_ID.fullmatch(repository):
+        raise UsageError(f"--push-to-hub {repository} is no repository's name; write OWNER/NAME")
+    card = completed_card(folder, repository, config.license, config.language)
+    if huggingface_hub.get_token() is None:
+        raise UsageError("no token of the hub is configured; run hf auth login, or set HF_TOKEN")
+    api = huggingface_hub.HfApi()
+    files: dict[str, Path | bytes] = {name: folder / name for name in FILES if (folder / name).exists()}
+    files[CARD] = card.encode()
+    additions = [huggingface_hub.CommitOperationAdd(name, content) for name, content in files.items()]
+    try:
+        address = api.create_repo(repository, private=config.private or None, exist_ok=True)
+        api.create_commit(repository, additions, commit_message="Upload the model")
+    except Exception as error:  # the library's errors have no common base
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        raise StorageError(
+            f"cannot upload to {api.endpoint}/{repository} ({reason}); check network, name, and the token's rights"
+        ) from None
+    return str(address)
 
 
 if __name__ == "__main__":

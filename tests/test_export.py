@@ -1,4 +1,4 @@
-"""The program that exports a model as ONNX: its files and their numbers; what is refused leaves nothing behind."""
+"""The program that exports a model as ONNX or uploads it: files and numbers; what is refused leaves nothing behind."""
 
 import json
 import os
@@ -6,9 +6,12 @@ import re
 import shutil
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock, create_autospec
 
+import huggingface_hub
 import pytest
 import torch
+from huggingface_hub import HfApi, ModelCard
 from safetensors.torch import load_file, save_file
 
 from src.data.sources import open_corpus
@@ -19,6 +22,7 @@ from src.utils.files import MANIFEST, verify
 from tests.conftest import Programs, TrainedRun
 
 FILES = {"config.json", MANIFEST, "model.onnx", "model_int8.onnx", "tokenizer.json", "tokenizer_config.json"}
+UPLOADED = {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "README.md"}
 
 
 @pytest.fixture
@@ -68,21 +72,18 @@ def test_the_graphs_answer_as_the_model_does_and_their_accuracies_are_printed(da
             assert printed == f"{100 * accuracy:.1f}"
 
 
-def test_a_graph_that_differs_from_the_model_is_not_kept(programs: Programs, ready_graph: None, model: Path) -> None:
+@pytest.mark.parametrize(("name", "fact"), [("classifier.bias", "0.001"), ("classifier.weight", "model.safetensors")])
+def test_a_graph_that_differs_and_a_model_without_classifier_leave_nothing(
+    name: str, fact: str, programs: Programs, ready_graph: None, model: Path
+) -> None:
     tensors = load_file(model / "model.safetensors")
-    tensors["classifier.bias"][1] += 1e-3
+    if name == "classifier.bias":
+        tensors[name][1] += 1e-3
+    else:
+        del tensors[name]
     save_file(tensors, model / "model.safetensors", {"format": "pt"})
     answer = programs.export(model, "--output", model.with_name("onnx"))
-    assert (answer.code, answer.out) == (4, "") and "0.001" in answer.error
-    assert list(model.parent.iterdir()) == [model]
-
-
-def test_a_model_without_classifier_is_a_checkpoint_error(programs: Programs, model: Path) -> None:
-    tensors = load_file(model / "model.safetensors")
-    kept = {name: tensor for name, tensor in tensors.items() if not name.startswith("classifier.")}
-    save_file(kept, model / "model.safetensors", {"format": "pt"})
-    answer = programs.export(model, "--output", model.with_name("onnx"))
-    assert (answer.code, answer.out) == (4, "") and str(model) in answer.error
+    assert (answer.code, answer.out) == (4, "") and fact in answer.error
     assert list(model.parent.iterdir()) == [model]
 
 
@@ -92,33 +93,26 @@ def test_data_that_cannot_be_read_is_found_before_the_export(programs: Programs,
     assert answer.code == 3 and "absent.csv" in answer.error and list(tmp_path.iterdir()) == []
 
 
-def test_what_is_no_export_is_never_replaced(programs: Programs, tmp_path: Path) -> None:
-    (tmp_path / "notes").mkdir()
-    (tmp_path / "notes" / "diary.txt").write_text("dear diary")
-    for output in (tmp_path / "notes", tmp_path / "notes" / "diary.txt", SHIPPED_CHECKPOINT):
+def test_what_is_no_export_is_never_replaced(programs: Programs, exported: TrainedRun, tmp_path: Path) -> None:
+    shutil.copytree(exported.path, tmp_path / "onnx")
+    (tmp_path / "onnx" / "diary.txt").write_text("dear diary")
+    for output in (tmp_path / "onnx", tmp_path / "onnx" / "diary.txt", SHIPPED_CHECKPOINT):
         answer = programs.export(SHIPPED_CHECKPOINT, "--output", output, "--overwrite")
         assert answer.code == 2 and str(output) in answer.error
-    assert (tmp_path / "notes" / "diary.txt").read_text() == "dear diary"
+    assert (tmp_path / "onnx" / "diary.txt").read_text() == "dear diary"
 
 
 def test_an_export_is_replaced_only_where_that_was_asked_for(
-    programs: Programs, ready_graph: None, exported: TrainedRun, tmp_path: Path
+    programs: Programs, ready_graph: None, exported: TrainedRun, model: Path
 ) -> None:
-    shutil.copytree(exported.path, tmp_path / "onnx")
-    answer = programs.export(SHIPPED_CHECKPOINT, "--output", tmp_path / "onnx")
+    output = shutil.copytree(exported.path, model.with_name("onnx"))
+    answer = programs.export(model, "--output", output)
     assert answer.code == 2 and "--overwrite" in answer.error
-    answer = programs.export(SHIPPED_CHECKPOINT, "--output", tmp_path / "onnx", "--overwrite")
-    assert answer.code == 0, answer.err
-    assert {file.name for file in (tmp_path / "onnx").iterdir()} == FILES - {"model_int8.onnx"}
-
-
-def test_of_a_model_that_reads_long_texts_in_windows_the_user_is_told(
-    programs: Programs, ready_graph: None, model: Path
-) -> None:
     path = model / "tokenizer_config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"long_text": "windows"}))
-    answer = programs.export(model, "--output", model.with_name("onnx"))
-    assert answer.code == 0 and "windows" in answer.err
+    answer = programs.export(model, "--output", output, "--overwrite")
+    assert answer.code == 0 and "windows" in answer.err  # which a graph alone does not do
+    assert {file.name for file in output.iterdir()} == FILES - {"model_int8.onnx"}
 
 
 @pytest.mark.parametrize(
@@ -129,8 +123,73 @@ def test_of_a_model_that_reads_long_texts_in_windows_the_user_is_told(
         (["a", "b", "--output", "x"], "2 model folders"),
         (["--output", "x", "--dataset", "sample"], "--quantize int8"),
         (["--output", "x", "--license", "mit"], "--push-to-hub"),
+        (["--push-to-hub", "reviews"], "reviews"),
     ],
 )
 def test_contradictory_options_are_usage_errors(options: list[str], fact: str, programs: Programs) -> None:
     answer = programs.export(*options)
     assert (answer.code, answer.out) == (2, "") and fact in answer.error
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """What was asked of the hub; nothing of it reaches the world's, and no token of this machine is used."""
+    hub = create_autospec(HfApi, instance=True, endpoint="https://hub.invalid")
+    hub.create_repo.return_value = "https://hub.invalid/me/reviews"
+    monkeypatch.setattr(huggingface_hub, "HfApi", Mock(return_value=hub))
+    monkeypatch.setattr(huggingface_hub, "get_token", lambda: "hf_of_the_test")
+    return hub
+
+
+def test_an_upload_brings_the_model_and_its_card_to_the_hub_and_nothing_else(
+    hub: Any, programs: Programs, sample_run: TrainedRun
+) -> None:
+    options = ("--push-to-hub", "me/reviews", "--private", "--license", "apache-2.0")
+    answer = programs.export(sample_run.path, *options)
+    assert (answer.code, answer.out) == (0, "https://hub.invalid/me/reviews\n"), answer.err
+    hub.create_repo.assert_called_once_with("me/reviews", private=True, exist_ok=True)
+    (repository, additions), _ = hub.create_commit.call_args
+    contents = {}
+    for addition in additions:
+        with addition.as_file() as file:
+            contents[addition.path_in_repo] = file.read()
+    assert repository == "me/reviews"
+    assert contents.keys() == UPLOADED  # run.json, which knows paths of this machine, stays here
+    for name in UPLOADED - {"README.md"}:
+        assert contents[name] == (sample_run.path / name).read_bytes()
+    card: Any = ModelCard(contents["README.md"].decode())
+    header = (card.data.license, card.data.language, card.data.pipeline_tag)
+    assert header == ("apache-2.0", "en", "text-classification")
+    assert 'model="me/reviews"' in card.text and str(sample_run.path.parent) not in card.content
+
+
+@pytest.mark.parametrize("error", [huggingface_hub.errors.OfflineModeIsEnabled("off"), OSError("401\nUnauthorized")])
+def test_a_hub_that_refuses_or_does_not_answer_is_a_storage_error(
+    error: Exception, hub: Any, programs: Programs
+) -> None:
+    hub.create_repo.side_effect = error
+    answer = programs.export(SHIPPED_CHECKPOINT, "--push-to-hub", "me/reviews")
+    assert (answer.code, answer.out) == (6, "") and not hub.create_commit.called
+    assert "https://hub.invalid/me/reviews" in answer.error and str(error).split()[-1] in answer.error
+
+
+def test_without_a_token_the_user_is_told_how_to_get_one(
+    hub: Any, programs: Programs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(huggingface_hub, "get_token", lambda: None)
+    answer = programs.export(SHIPPED_CHECKPOINT, "--push-to-hub", "me/reviews")
+    assert (answer.code, answer.out) == (2, "") and "HF_TOKEN" in answer.error and not hub.create_repo.called
+
+
+@pytest.mark.parametrize(
+    ("file", "content"), [("README.md", "---\nlicense: [\n---\n# Mine\n"), ("README.md", None), ("config.json", "{}")]
+)
+def test_a_folder_that_is_damaged_or_has_no_card_is_not_uploaded(
+    file: str, content: str | None, hub: Any, programs: Programs, model: Path
+) -> None:
+    (model / file).unlink()
+    if content is not None:
+        (model / file).write_text(content)
+    answer = programs.export(model, "--push-to-hub", "me/reviews")
+    assert (answer.code, answer.out) == (4, "") and not hub.create_repo.called
+    assert str(model / file) in answer.error

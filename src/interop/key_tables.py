@@ -1,19 +1,17 @@
-"""What the hand-written modules' parameters are called in Hugging Face checkpoints, one two-way table a family.
+"""What our parameters are called in Hugging Face checkpoints, one two-way table per family.
 
-Each row names a module here and the module there; `.weight` and `.bias` follow on both sides. `{i}` is the number of an
+Each row names a module here and the module there; `.weight` and `.bias` follow on both sides. `{}` is the number of an
 encoder layer.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from torch import Tensor
 
 from src.utils.errors import CheckpointError
 
-Table = Mapping[str, str]
-
-_BERT_LAYER: dict[str, str] = {
+_BERT_LAYER = {
     "attention.query": "attention.self.query",
     "attention.key": "attention.self.key",
     "attention.value": "attention.self.value",
@@ -23,7 +21,7 @@ _BERT_LAYER: dict[str, str] = {
     "feed_forward.contract": "output.dense",
     "feed_forward_norm": "output.LayerNorm",
 }
-_DISTILBERT_LAYER: dict[str, str] = {
+_DISTILBERT_LAYER = {
     "attention.query": "attention.q_lin",
     "attention.key": "attention.k_lin",
     "attention.value": "attention.v_lin",
@@ -35,37 +33,35 @@ _DISTILBERT_LAYER: dict[str, str] = {
 }
 
 
-def _encoder(prefix: str, layers: str, layer: Table) -> dict[str, str]:
-    embeddings = {
+def _encoder(prefix: str, layers: str, layer: Mapping[str, str]) -> dict[str, str]:
+    return {
         "bert.embedding.token": f"{prefix}.embeddings.word_embeddings",
         "bert.embedding.position": f"{prefix}.embeddings.position_embeddings",
         "bert.embedding.segment": f"{prefix}.embeddings.token_type_embeddings",
         "bert.embedding.norm": f"{prefix}.embeddings.LayerNorm",
-    }
-    return embeddings | {
-        f"bert.encoder.layers.{{i}}.{ours}": f"{prefix}.{layers}.{{i}}.{theirs}" for ours, theirs in layer.items()
+        **{f"bert.encoder.layers.{{}}.{ours}": f"{prefix}.{layers}.{{}}.{theirs}" for ours, theirs in layer.items()},
     }
 
 
-TABLES: dict[str, Table] = {
-    "bert": _encoder("bert", "encoder.layer", _BERT_LAYER)
-    | {
+TABLES = {
+    "bert": {
+        **_encoder("bert", "encoder.layer", _BERT_LAYER),
         "pooler.dense": "bert.pooler.dense",
         "classifier": "classifier",
         "masked_lm.transform": "cls.predictions.transform.dense",
         "masked_lm.norm": "cls.predictions.transform.LayerNorm",
         "masked_lm.decoder": "cls.predictions",  # its .bias; the decoder's matrix is the token embedding
     },
-    "distilbert": _encoder("distilbert", "transformer.layer", _DISTILBERT_LAYER)
-    | {
+    "distilbert": {
+        **_encoder("distilbert", "transformer.layer", _DISTILBERT_LAYER),
         "pooler.dense": "pre_classifier",
         "classifier": "classifier",
         "masked_lm.transform": "vocab_transform",
         "masked_lm.norm": "vocab_layer_norm",
         "masked_lm.decoder": "vocab_projector",
     },
-    "roberta": _encoder("roberta", "encoder.layer", _BERT_LAYER)
-    | {
+    "roberta": {
+        **_encoder("roberta", "encoder.layer", _BERT_LAYER),
         "pooler.dense": "classifier.dense",
         "classifier": "classifier.out_proj",
         "masked_lm.transform": "lm_head.dense",
@@ -76,21 +72,10 @@ TABLES: dict[str, Table] = {
 
 
 def their_name(ours: str, model_type: str) -> str:
-    """Translates the name of one parameter.
-
-    Args:
-        ours: a key of our `state_dict`, e.g. "bert.encoder.layers.3.attention.output.bias".
-        model_type: "bert", "distilbert" or "roberta".
-
-    Returns:
-        The Hugging Face key.
-    """
+    """Translates a key of our `state_dict`, e.g. "bert.encoder.layers.3.attention.output.bias", to Hugging Face's."""
     module, kind = ours.rsplit(".", 1)
-    number = re.search(r"\.layers\.(\d+)\.", module)
-    if number is None:
-        return f"{TABLES[model_type][module]}.{kind}"
-    pattern = module.replace(f".{number[1]}.", ".{i}.", 1)
-    return f"{TABLES[model_type][pattern]}.{kind}".replace("{i}", number[1])
+    row, layer = re.sub(r"\d+", "{}", module), re.findall(r"\d+", module)
+    return TABLES[model_type][row].format(*layer) + f".{kind}"
 
 
 def to_hugging_face(state: Mapping[str, Tensor], model_type: str) -> dict[str, Tensor]:
@@ -98,33 +83,11 @@ def to_hugging_face(state: Mapping[str, Tensor], model_type: str) -> dict[str, T
     return {their_name(key, model_type): tensor.contiguous() for key, tensor in state.items()}
 
 
-def from_hugging_face(checkpoint: Mapping[str, Tensor], wanted: Iterable[str], model_type: str) -> dict[str, Tensor]:
-    """Collects our parameters out of a Hugging Face checkpoint.
-
-    Args:
-        checkpoint: tensors under canonical Hugging Face names (see `canonical_names`).
-        wanted: the keys of our `state_dict`.
-        model_type: the checkpoint's family.
-
-    Returns:
-        Those of the wanted keys that the checkpoint holds.
-    """
-    names = {key: their_name(key, model_type) for key in wanted}
-    return {key: checkpoint[name] for key, name in names.items() if name in checkpoint}
-
-
 def canonical_names(checkpoint: Mapping[str, Tensor], model_type: str) -> dict[str, Tensor]:
     """Gives a checkpoint's tensors the names that current Hugging Face models use.
 
     Old files say gamma and beta for LayerNorm, wrappers prepend `module.` or `_orig_mod.`, and bare encoders lack the
     family's prefix.
-
-    Args:
-        checkpoint: tensors as they stand in the file.
-        model_type: the checkpoint's family.
-
-    Returns:
-        The same tensors under canonical names.
 
     Raises:
         CheckpointError: two tensors have the same canonical name.

@@ -1,139 +1,164 @@
 """README.md of a model folder: the model card, in the Hugging Face hub's format."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+# Here and not where it is used: W&B watches imports, and one whose service was killed breaks any that come later.
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
+
 from src.data.hub import HUB_ID
-from src.interop.card_header import card_header
-from src.utils.config import EVALUATED_MASK_RATE, SAMPLE
+from src.interop.huggingface import CONFIG, load_classifier, load_masked_lm
+from src.utils.config import EVALUATED_MASK_RATE, IMDB, SAMPLE, SST2
+from src.utils.errors import CheckpointError, notice
+from src.utils.files import CARD, read_json
 from src.utils.runs import stages
 
 FAMILIES = {"bert": "BERT", "distilbert": "DistilBERT", "roberta": "RoBERTa"}
+HUB_NAMES = {"sst2": SST2, "imdb": IMDB}  # a folder in the hub's layout goes by its last name
+ENGLISH = {SST2, IMDB, SAMPLE}
+OWN_LICENSE = "mit"  # of weights that go back to nothing but random numbers and training here
+METRICS = {"accuracy": "accuracy", "f1": "f1", "mcc": "matthews_correlation"}  # ours to the hub's
+FOLDER = "path/to/this/folder"  # the examples' own, until the folder has a place on the hub
 
-# Names in the hub's header to those of an evaluation.
-RESULTS = {"accuracy": "accuracy", "f1": "f1", "matthews_correlation": "mcc"}
-PLACE = "path/to/this/folder"  # the examples' own, until the folder has a place on the hub
-
-SAMPLE_WARNING = """
-> **Trained on the bundled sample, not on SST-2.** A few hundred sentences, good 
-> for trying the program only.
-"""
-
-USAGE = f"""```python
-from transformers import pipeline
-
-classify = pipeline("text-classification", model="{PLACE}")
-print(classify("a gripping film"))
-```
-"""
+SAMPLE_WARNING = (
+    "> **Trained on the bundled sample, not on SST-2.** A few hundred sentences, good for trying the program only.\n\n"
+)
 
 
 def classifier_card(run: Mapping[str, Any], evaluation: Mapping[str, Any]) -> str:
-    """Writes the model card of a classifier.
-
-    Args:
-        run: the content of run.json.
-        evaluation: the numbers of the delivered model on the validation split, fractions in [0, 1].
-
-    Returns:
-        Markdown with a YAML header.
-    """
-    results = {name: evaluation[key] for name, key in RESULTS.items()}
-    header = card_header(run, "text-classification", _title(run), results)
-    return "\n\n".join([header, _description(run), _numbers(run, evaluation), USAGE])
-
-
-def _title(run: Mapping[str, Any]) -> str:
-    data, model = run["data"], run["model"]
-    training = " on" if "label_names" in data else ", pre-trained on"
-    return (
-        f"{FAMILIES[model['model_type']]} {model['num_hidden_layers']}/{model['hidden_size']}{training} {data['name']}"
-    )
-
-
-def _description(run: Mapping[str, Any]) -> str:
-    data, model, config = run["data"], run["model"], run["config"]
-    layers, width, training = model["num_hidden_layers"], model["hidden_size"], config["optimization"]
-    return f"""# {_title(run)}
-{SAMPLE_WARNING if data["name"] == SAMPLE else ""}
-{model["parameters"]:,} parameters in {layers} layers, {width} wide, trained from
-{_beginning(run)}
-on {data["train"]:,} examples of {data["name"]}:
-{training["epochs"]} epochs, about {training["batch_size"]} sentences a batch,
-learning rate {training["learning_rate"]}, seed {config["run"]["seed"]}.
-{_history(run)}
-Labels: {", ".join(data["label_names"])}. A text is read up to {model["seq_len"]} tokens
-(`long_text`: {config["tokenization"]["long_text"]})."""
-
-
-def _beginning(run: Mapping[str, Any]) -> str:
-    """Names what the weights were before a training."""
-    name = run["config"].get("model_name_or_path")
-    if name is None:
-        return "random weights"
-    # Of a folder the last part: where it lay is nobody's business.
-    return str(name) if HUB_ID.fullmatch(name) else Path(name).name
-
-
-def _history(run: Mapping[str, Any]) -> str:
-    """Tells of the pre-trainings before a training, the first one first; nothing if there were none here."""
-    earlier = list(stages(run))[:0:-1]
-    if not earlier:
-        return ""
-    lines = [
-        f"{number}. {stage['config']['optimization']['max_steps']:,} steps of "
-        f"{stage['config']['optimization']['batch_size']} rows of {stage['config']['tokenization']['seq_len']} tokens "
-        f"of {stage['data']['name']} ({stage['data']['documents']:,} documents, {stage['data']['train']:,} tokens)"
-        for number, stage in enumerate(earlier, start=1)
-    ]
-    start = f"Pre-trained before, without labels, to predict masked tokens, from {_beginning(earlier[0])}:"
-    return "\n".join(["", start, "", *lines, ""])
-
-
-def _numbers(run: Mapping[str, Any], evaluation: Mapping[str, Any]) -> str:
+    """Writes the model card of a classifier, given its run.json and its numbers on the validation split."""
+    data, settings, training = run["data"], run["config"], run["config"]["optimization"]
     low, high = (100 * bound for bound in evaluation["interval"])
-    return f"""| {run["data"]["validation_origin"]} | |
+    text = f"""{SAMPLE_WARNING if data["name"] == SAMPLE else ""}{_beginning(run)} on {data["train"]:,} examples of
+{data["name"]}: {training["epochs"]} epochs, about {training["batch_size"]} sentences a batch, learning rate
+{training["learning_rate"]}, seed {settings["run"]["seed"]}.
+{_history(run)}
+Labels: {", ".join(data["label_names"])}. A text is read up to {run["model"]["seq_len"]} tokens
+(`long_text`: {settings["tokenization"]["long_text"]}).
+
+| {data["validation_origin"]} | |
 |---|---|
 | examples | {evaluation["n"]} |
 | accuracy | {100 * evaluation["accuracy"]:.1f} % (95 % interval {low:.1f}-{high:.1f}) |
 | macro F1 | {100 * evaluation["f1"]:.1f} % |
 | Matthews correlation | {evaluation["mcc"]:.3f} |
 | loss | {evaluation["loss"]:.4f} nats |"""
+    return _card(run, "text-classification", evaluation, text, example="a gripping film")
 
 
 def masked_lm_card(run: Mapping[str, Any], numbers: Mapping[str, Any]) -> str:
-    """Writes the model card of a masked language model.
-
-    Args:
-        run: the content of run.json.
-        numbers: those of the delivered model on held-out documents.
-
-    Returns:
-        Markdown with a YAML header.
-    """
-    data, model, config = run["data"], run["model"], run["config"]
-    layers, width, training = model["num_hidden_layers"], model["hidden_size"], config["optimization"]
-    masked = f"{numbers['n']:,} masked tokens ({EVALUATED_MASK_RATE:.0%}) of held-out documents"
-    return f"""{card_header(run, "fill-mask", _title(run), {"accuracy": numbers["accuracy"]})}
-
-# {_title(run)}
-
-{model["parameters"]:,} parameters in {layers} layers, {width} wide, trained from
-{_beginning(run)}
-to predict masked tokens (rate {training["mask_rate"]}) of {data["documents"]:,} documents, {data["train"]:,} tokens,
-in rows of {config["tokenization"]["seq_len"]}: {training["max_steps"]:,} steps of {training["batch_size"]} rows,
-learning rate {training["learning_rate"]}, seed {config["run"]["seed"]}. No labels were used.
+    """Writes the model card of a masked language model, given its run.json and its numbers on held-out documents."""
+    data, settings, training = run["data"], run["config"], run["config"]["optimization"]
+    text = f"""{_beginning(run)} to predict masked tokens (rate {training["mask_rate"]}) of
+{data["documents"]:,} documents, {data["train"]:,} tokens, in rows of {settings["tokenization"]["seq_len"]}:
+{training["max_steps"]:,} steps of {training["batch_size"]} rows, learning rate {training["learning_rate"]},
+seed {settings["run"]["seed"]}. No labels were used.
 {_history(run)}
-| {masked} | this model | most frequent token, always |
+| {numbers["n"]:,} masked tokens ({EVALUATED_MASK_RATE:.0%}) of held-out documents | this model | most frequent token |
 |---|---|---|
 | accuracy | {100 * numbers["accuracy"]:.1f} % | {100 * numbers["unigram_accuracy"]:.1f} % |
-| loss in nats | {numbers["loss"]:.3f} | {numbers["unigram_loss"]:.3f} (token frequencies) |
+| loss in nats | {numbers["loss"]:.3f} | {numbers["unigram_loss"]:.3f} (token frequencies) |"""
+    return _card(run, "fill-mask", {"accuracy": numbers["accuracy"]}, text, example="a [MASK] film")
+
+
+def completed_card(folder: Path, repository: str, license: str | None, language: str | None) -> str:
+    """Completes a model's card for its upload to "owner/name", once the model has been loaded.
+
+    Raises:
+        CheckpointError: the model cannot be loaded, or its card is missing or no card.
+    """
+    is_masked_lm = str(read_json(folder / CONFIG).get("architectures")).endswith("MaskedLM']")
+    (load_masked_lm if is_masked_lm else load_classifier)(folder)  # no broken one is uploaded
+    try:
+        card: Any = ModelCard((folder / CARD).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise CheckpointError(f"{folder / CARD} is missing; write this model card before others see it") from None
+    except Exception as error:  # YAML's own errors, UnicodeDecodeError, ValueError
+        reason = " ".join(str(error).split())
+        raise CheckpointError(f"{folder / CARD} is no model card ({reason}); restore or correct it") from None
+    data, task = card.data, "fill-mask" if is_masked_lm else "text-classification"
+    data.license = license or data.get("license", "unknown")
+    data.language = language or data.get("language")
+    data.library_name = data.get("library_name", "transformers")
+    data.pipeline_tag = data.get("pipeline_tag", task)
+    if data.license == "unknown":
+        notice("license     unknown, says the card; name it with --license")
+    return str(card).replace(FOLDER, repository)
+
+
+def _card(run: Mapping[str, Any], task: str, numbers: Mapping[str, float], text: str, example: str) -> str:
+    """Puts a text between the YAML header, by which the hub sorts, links and plots models, and an example."""
+    data, model = run["data"], run["model"]
+    title = f"{FAMILIES[model['model_type']]} {model['num_hidden_layers']}/{model['hidden_size']} "
+    title += f"{'on' if 'label_names' in data else 'pre-trained on'} {data['name']}"
+    corpora = [name for stage in stages(run) for name in _corpora(stage)]
+    bases = [stage["config"].get("model_name_or_path") for stage in stages(run)]
+    origin = data.get("validation_origin", f"{data['name']}, held-out documents")
+    split = re.search(r", split ([\w-]+)", origin)
+    measured = {name: numbers[key] for key, name in METRICS.items() if key in numbers}
+    header = ModelCardData(
+        language="en" if set(corpora) <= ENGLISH else None,
+        license=OWN_LICENSE if bases[-1] is None else "unknown",
+        library_name="transformers",
+        pipeline_tag=task,
+        tags=[model["model_type"]],
+        base_model=next((base for base in bases if base is not None and HUB_ID.fullmatch(base)), None),
+        datasets=[name for name in dict.fromkeys(corpora) if HUB_ID.fullmatch(name)] or None,
+        metrics=list(measured),
+        model_name=title,
+        eval_results=[
+            EvalResult(task, corpora[0], origin, name, round(value, 4), dataset_split=split and split[1])
+            for name, value in measured.items()
+        ],
+    )
+    return f"""---
+{header.to_yaml()}
+---
+
+# {title}
+
+{text}
 
 ```python
 from transformers import pipeline
 
-fill = pipeline("fill-mask", model="{PLACE}")
-print(fill("a [MASK] film"))
+pipe = pipeline("{task}", model="{FOLDER}")
+print(pipe("{example}"))
 ```
 """
+
+
+def _corpora(stage: Mapping[str, Any]) -> list[str]:
+    """Names what a training read, by the hub's names where it has them."""
+    names = (part.rpartition(":")[0] or part for part in stage["data"]["name"].split(" + "))
+    return [HUB_NAMES.get(name, name) for name in names]
+
+
+def _base(run: Mapping[str, Any]) -> str:
+    """Names what the weights were before a training; of a folder the last part, for its place is private."""
+    name = run["config"].get("model_name_or_path")
+    if name is None:
+        return "random weights"
+    return str(name) if HUB_ID.fullmatch(name) else Path(name).name
+
+
+def _beginning(run: Mapping[str, Any]) -> str:
+    model = run["model"]
+    size = f"{model['parameters']:,} parameters in {model['num_hidden_layers']} layers, {model['hidden_size']} wide"
+    return f"{size}, trained from {_base(run)}"
+
+
+def _history(run: Mapping[str, Any]) -> str:
+    """Lists the pre-trainings before a training, the first one first."""
+    earlier = list(stages(run))[:0:-1]
+    if not earlier:
+        return ""
+    text = f"\nPre-trained before, without labels, to predict masked tokens, from {_base(earlier[0])}:\n\n"
+    for number, stage in enumerate(earlier, start=1):
+        data, training = stage["data"], stage["config"]["optimization"]
+        rows = f"{training['batch_size']} rows of {stage['config']['tokenization']['seq_len']} tokens"
+        text += f"{number}. {training['max_steps']:,} steps of {rows} of {data['name']} "
+        text += f"({data['documents']:,} documents, {data['train']:,} tokens)\n"
+    return text

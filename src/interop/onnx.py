@@ -1,4 +1,4 @@
-"""A classifier as an ONNX graph: exported, held against our own logits, and on request with 8-bit weights beside it."""
+"""A classifier as an ONNX graph: exported, compared with our own logits, and on request with 8-bit weights."""
 
 import logging
 import warnings
@@ -13,26 +13,20 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 
 from src.data.tokenizer import roles
-from src.interop.configs import to_hugging_face_config
+from src.interop.config import to_hugging_face_config
 from src.interop.huggingface import CONFIG, Classifier
-from src.interop.tokenizer_files import ReadingSettings, save_tokenizer
+from src.interop.tokenizer import TOKENIZER, TOKENIZER_CONFIG, save_tokenizer
 from src.model.bert import BertForSequenceClassification
 from src.utils.config import BertConfig
-from src.utils.errors import CheckpointError, require_packages
-from src.utils.files import MANIFEST, read_json, write_json
+from src.utils.errors import CheckpointError
+from src.utils.files import MANIFEST, write_json
 
 GRAPH, QUANTIZED = "model.onnx", "model_int8.onnx"
 TOLERANCE = 1e-5
-# What the exporter traces; the dimensions it calls "batch" and "length" take any number afterwards.
-TRACED = (2, 3)
 
 
 class OnnxModel(nn.Module):
-    """A graph that ONNX Runtime computes on the CPU, called like our own classifier.
-
-    Args:
-        path: the graph.
-    """
+    """A graph that ONNX Runtime computes on the CPU, called like our own classifier."""
 
     def __init__(self, path: Path):
         super().__init__()
@@ -56,15 +50,6 @@ class OnnxModel(nn.Module):
         return torch.from_numpy(np.asarray(logits))
 
 
-def require_exporter() -> None:
-    """Refuses to go on without the packages that writing a graph takes.
-
-    Raises:
-        UsageError: some are not installed.
-    """
-    require_packages("ONNX export", "onnx", "onnxscript", "onnxruntime")
-
-
 def save_onnx(folder: Path, classifier: Classifier) -> float:
     """Writes a classifier as a graph of any batch and length, with config and tokenizer, and verifies the graph.
 
@@ -78,26 +63,33 @@ def save_onnx(folder: Path, classifier: Classifier) -> float:
     Raises:
         CheckpointError: a logit differs by more than 1e-5, or 1e-5 of the largest one where that exceeds 1.
     """
-    _export(folder / GRAPH, classifier.model)
-    write_json(folder / CONFIG, to_hugging_face_config(classifier.model.config, "classifier", classifier.label_names))
-    _save_tokenizer(folder, classifier)
-    return _compared(folder / GRAPH, classifier.model)
-
-
-def is_export(folder: Path) -> bool:
-    """Tells whether a folder holds an export and nothing else, so that another one may take its place."""
-    if not (folder / MANIFEST).is_file():
-        return False
-    listed = read_json(folder / MANIFEST)
-    return GRAPH in listed and {file.name for file in folder.iterdir()} <= {MANIFEST, *listed}
+    config = classifier.model.config
+    batch = _random_batch(config, 2, 3)
+    axes = {0: torch.export.Dim("batch"), 1: torch.export.Dim("length", max=config.longest_sequence)}
+    with _quiet():
+        torch.onnx.export(
+            classifier.model,
+            kwargs=batch,
+            f=folder / GRAPH,
+            input_names=list(batch),
+            output_names=["logits"],
+            dynamic_shapes=dict.fromkeys(batch, axes),
+            dynamo=True,
+            external_data=False,
+            verbose=False,
+        )
+    write_json(folder / CONFIG, to_hugging_face_config(config, "classifier", classifier.label_names))
+    # The tokenizer cuts and pads by itself, for programs that know no more than its file.
+    tokenizer = Tokenizer.from_str(classifier.tokenizer.to_str())
+    tokenizer.enable_truncation(classifier.seq_len)
+    if (pad := roles(tokenizer).get("pad")) is not None:
+        tokenizer.enable_padding(pad_id=tokenizer.token_to_id(pad), pad_token=pad)
+    save_tokenizer(folder, tokenizer, config, classifier.seq_len, classifier.long_text)
+    return _largest_difference(folder / GRAPH, classifier.model)
 
 
 def save_quantized(folder: Path) -> None:
-    """Writes a graph with 8-bit weights beside the one in a folder; activations are quantized as they come.
-
-    Args:
-        folder: holds the graph that `save_onnx` wrote.
-    """
+    """Adds a graph with 8-bit weights to a folder that `save_onnx` wrote; activations are quantized as they come."""
     from onnxruntime.quantization import QuantType, quantize_dynamic
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
@@ -108,49 +100,27 @@ def save_quantized(folder: Path) -> None:
         quantize_dynamic(prepared, folder / QUANTIZED, weight_type=QuantType.QInt8, reduce_range=True)
 
 
-def _export(path: Path, model: BertForSequenceClassification) -> None:
-    batch = _random_batch(model.config, *TRACED)
-    longest = torch.export.Dim("length", max=model.config.longest_sequence)
-    axes = {0: torch.export.Dim("batch"), 1: longest}
-    with _quiet():
-        torch.onnx.export(
-            model,
-            kwargs=batch,
-            f=path,
-            input_names=list(batch),
-            output_names=["logits"],
-            dynamic_shapes=dict.fromkeys(batch, axes),
-            dynamo=True,
-            external_data=False,
-            verbose=False,
-        )
+def is_export(folder: Path) -> bool:
+    """Tells whether a folder holds an export and nothing else, so that another one may take its place."""
+    names = {file.name for file in folder.iterdir()} if folder.is_dir() else set()
+    return {GRAPH} <= names <= {GRAPH, QUANTIZED, CONFIG, TOKENIZER, TOKENIZER_CONFIG, MANIFEST}
 
 
-def _random_batch(shape: BertConfig, B: int, T: int) -> dict[str, Tensor]:
+def _random_batch(config: BertConfig, B: int, T: int) -> dict[str, Tensor]:
     """Draws token ids of the whole vocabulary, padded on the right, with segments where the model has them."""
     random = torch.Generator().manual_seed(0)
     ends = torch.randint(1, T + 1, (B, 1), generator=random)
     batch = {
-        "input_ids": torch.randint(shape.vocab_size, (B, T), generator=random),
+        "input_ids": torch.randint(config.vocab_size, (B, T), generator=random),
         "attention_mask": (torch.arange(T) < ends).long(),
     }
-    if shape.type_vocab_size > 1:
-        batch["token_type_ids"] = torch.randint(shape.type_vocab_size, (B, T), generator=random)
+    if config.type_vocab_size > 1:
+        batch["token_type_ids"] = torch.randint(config.type_vocab_size, (B, T), generator=random)
     return batch
 
 
-def _save_tokenizer(folder: Path, classifier: Classifier) -> None:
-    """Writes the tokenizer so that it cuts and pads by itself, for programs that know no more than its file."""
-    tokenizer = Tokenizer.from_str(classifier.tokenizer.to_str())
-    tokenizer.enable_truncation(classifier.seq_len)
-    if (pad := roles(tokenizer).get("pad")) is not None:
-        tokenizer.enable_padding(pad_id=tokenizer.token_to_id(pad), pad_token=pad)
-    reading = ReadingSettings(classifier.seq_len, classifier.long_text)
-    save_tokenizer(folder, tokenizer, reading, has_segments=classifier.model.config.type_vocab_size > 1)
-
-
 @torch.inference_mode()
-def _compared(path: Path, model: BertForSequenceClassification) -> float:
+def _largest_difference(path: Path, model: BertForSequenceClassification) -> float:
     graph, longest = OnnxModel(path), model.config.longest_sequence
     largest = 0.0
     for B, T in ((1, 1), (13, min(7, longest)), (5, min(64, longest)), (2, longest)):
@@ -174,8 +144,7 @@ def _quiet() -> Iterator[None]:
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with warnings.catch_warnings(action="ignore"):
             yield
     finally:
         logging.disable(before)

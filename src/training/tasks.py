@@ -176,8 +176,8 @@ class MaskedLMTask:
             shape = replace(config.model, vocab_size=vocab_size, pad_token_id=pad_token_id)
             self.model = BertForMaskedLM(shape).to(self.device)
         else:
-            masked_lm, report = load_pretrained_masked_lm(base, config)
-            self.model = masked_lm.model.to(self.device)
+            model, report = load_pretrained_masked_lm(base, config)
+            self.model = model.to(self.device)
             if initialize:
                 report.tell()
         self.train = self._rows("training text", corpus.train, settings.mask_rate, settings.mask_replacement == "mask")

@@ -30,7 +30,7 @@ from safetensors.torch import load_file, save_file
 from src.data.packing import TokenizedCorpus
 from src.data.sources import open_corpus
 from src.interop.huggingface import Classifier, load_classifier, save_classifier
-from src.interop.tokenizer_files import read_tokenizer
+from src.interop.tokenizer import load_tokenizer
 from src.model.bert import BertForSequenceClassification
 from src.training.tasks import MaskedLMTask
 from src.training.trainer import Trainer
@@ -256,7 +256,7 @@ class Run:
             texts = [(text, SENTIMENT_LABELS[label]) for text, label in zip(rows.texts, rows.labels, strict=True)]
             csv.writer(file).writerows([("text", "label"), *texts[:count]])
         found: dict[str, Any] = {}
-        tokenizer = read_tokenizer(self.work / "minilm", 30_522)
+        tokenizer = load_tokenizer(self.work / "minilm", 30_522)
         tokenizer.no_padding()
         minilm = SIX_384 | {"num_attention_heads": 12}
         for name, sizes in {"MiniLM 6/384": minilm, "base 12/768": PRESETS["base"]}.items():

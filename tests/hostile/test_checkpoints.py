@@ -86,7 +86,6 @@ def test_names_show_the_terminal_no_control_characters(folder: Path, programs: P
         '{"config": {"holdout": 2}}',
         '{"model": null}',
         '{"model": {"pretraining": {"config": {"tokenization": {"seq_len": "x"}}}}}',
-        '{"model": {"pretraining": {"config": {"tokenization": {"seq_len": -5}}, "model": {}}}}',
     ],
 )
 def test_settings_and_pretrainings_that_are_none_are_refused(content: str, folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 import random
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,7 +11,7 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 
 from src.data.tokenizer import build_tokenizer
-from src.interop.configs import ARCHITECTURES, from_hugging_face_config
+from src.interop.config import ARCHITECTURES, from_hugging_face_config
 from src.utils.config import BertConfig, TokenizerConfig
 
 transformers.utils.logging.disable_progress_bar()
@@ -20,6 +21,8 @@ LABELS = ("awful", "poor", "fair", "good", "great")
 C = len(LABELS)
 FAMILIES = tuple(ARCHITECTURES)
 SEQ_LEN = 9
+CLASSES = {"bert": "Bert", "distilbert": "DistilBert", "roberta": "Roberta"}
+HEADS = {"bare": "Model", "pretraining": "ForPreTraining", "masked_lm": "ForMaskedLM"}  # else a classifier
 
 SENTENCES = [
     "The film is a slow, sweet and very funny one.",
@@ -46,11 +49,19 @@ def their_config(family: str, **changes: Any) -> Any:
 
 
 def our_config(family: str) -> BertConfig:
-    return from_hugging_face_config(their_config(family).to_dict(), "config.json")[0]
+    return from_hugging_face_config(their_config(family).to_dict(), Path("config.json"))[0]
 
 
-def their_model(family: str, head: str) -> Any:
-    return randomized(getattr(transformers, ARCHITECTURES[family][head])(their_config(family)))
+def their_model(family: str, head: str, **changes: Any) -> Any:
+    class_ = getattr(transformers, CLASSES[family] + HEADS.get(head, "ForSequenceClassification"))
+    return randomized(class_(their_config(family, **changes)))
+
+
+def save_theirs(folder: Path, family: str, head: str, **changes: Any) -> Path:
+    """Writes a checkpoint as `transformers` does, with a tokenizer of words."""
+    their_model(family, head, **changes).save_pretrained(folder)
+    tokenizer().save(str(folder / "tokenizer.json"))
+    return folder
 
 
 def randomized(module: nn.Module, seed: int = 0, std: float = 0.2) -> Any:

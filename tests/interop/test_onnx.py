@@ -5,16 +5,12 @@ import torch
 import transformers
 from tokenizers import Tokenizer
 
-from src.interop.configs import ARCHITECTURES
 from src.interop.huggingface import Classifier, load_classifier
-from src.interop.onnx import GRAPH, OnnxModel, is_export, save_onnx
+from src.interop.onnx import GRAPH, OnnxModel, save_onnx
 from src.model.bert import BertForSequenceClassification
 from src.utils.config import SHIPPED_CHECKPOINT, BertConfig
-from src.utils.files import new_folder
 from tests.conftest import TrainedRun
-from tests.interop.peers import LABELS, POSITIONS, SENTENCES, C, batch, randomized, their_config, tokenizer
-
-LAYERS = {"distilbert": "n_layers", "roberta": "num_hidden_layers"}
+from tests.interop.peers import LABELS, POSITIONS, SENTENCES, C, batch, save_theirs, tokenizer
 
 # transformers leaves config.json open in save_pretrained
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed file .*config.json:ResourceWarning")
@@ -35,15 +31,13 @@ def test_the_graph_of_a_bert_has_the_logits_of_transformers(exported: TrainedRun
 @torch.no_grad()
 @pytest.mark.parametrize("family", [pytest.param("distilbert", marks=pytest.mark.deep), "roberta"])
 def test_the_graph_of_the_other_families_has_the_logits_of_transformers(family: str, tmp_path: Path) -> None:
-    folder, config = tmp_path, their_config(family, **{LAYERS[family]: 2})  # the last layer is computed otherwise
-    theirs = randomized(getattr(transformers, ARCHITECTURES[family]["classifier"])(config))
-    theirs.save_pretrained(folder)
-    tokenizer().save(str(folder / "tokenizer.json"))
-    classifier = load_classifier(folder)
+    layers = {"distilbert": "n_layers", "roberta": "num_hidden_layers"}[family]
+    classifier = load_classifier(save_theirs(tmp_path, family, "classifier", **{layers: 2}))
+    theirs = transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path)
     before = classifier.tokenizer.to_str()
-    assert 0 < save_onnx(folder, classifier) < 1e-5
-    assert classifier.tokenizer.to_str() == before != (folder / "tokenizer.json").read_text(encoding="utf-8")
-    graph = OnnxModel(folder / GRAPH)
+    assert 0 < save_onnx(tmp_path, classifier) < 1e-5
+    assert classifier.tokenizer.to_str() == before != (tmp_path / "tokenizer.json").read_text(encoding="utf-8")
+    graph = OnnxModel(tmp_path / GRAPH)
     assert not graph.has_segments
     longest = POSITIONS - (2 if family == "roberta" else 0)  # RoBERTa's first position is pad_token_id + 1
     long = {"input_ids": torch.arange(5, 5 + longest)[None], "attention_mask": torch.ones(1, longest).long()}
@@ -78,22 +72,7 @@ def test_the_tokenizer_cuts_and_pads_by_itself_as_ours_does(exported: TrainedRun
     texts = [*SENTENCES, "a long film " * 100]
     encodings = alone.encode_batch(texts)
     assert {len(encoding.ids) for encoding in encodings} == {ours.seq_len}
-    expected = ours.tokenizer.encode_batch(texts)
-    for found, whole in zip(encodings, expected, strict=True):
+    for found, whole in zip(encodings, ours.tokenizer.encode_batch(texts), strict=True):
         real = sum(found.attention_mask)
         assert found.ids[:real] == whole.ids[: ours.seq_len - 1] + whole.ids[-1:] if real == ours.seq_len else whole.ids
         assert set(found.ids[real:]) <= {ours.model.config.pad_token_id}
-
-
-def test_only_what_an_export_wrote_counts_as_one(tmp_path: Path) -> None:
-    def fill(*names: str) -> Path:
-        with new_folder(tmp_path / "folder") as folder:
-            for name in names:
-                (folder / name).write_text(name)
-        return tmp_path / "folder"
-
-    assert is_export(fill(GRAPH, "config.json"))
-    (fill(GRAPH) / "notes.txt").write_text("somebody's")
-    assert not is_export(tmp_path / "folder")
-    assert not is_export(fill("model.safetensors", "config.json"))
-    assert not is_export(tmp_path)

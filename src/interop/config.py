@@ -1,0 +1,98 @@
+"""config.json, two ways: our `BertConfig` and Hugging Face's, which has the same names for BERT and RoBERTa."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+from src.utils.config import BertConfig
+from src.utils.errors import CheckpointError, UsageError
+
+ARCHITECTURES = {
+    "bert": {"classifier": "BertForSequenceClassification", "masked_lm": "BertForMaskedLM"},
+    "distilbert": {"classifier": "DistilBertForSequenceClassification", "masked_lm": "DistilBertForMaskedLM"},
+    "roberta": {"classifier": "RobertaForSequenceClassification", "masked_lm": "RobertaForMaskedLM"},
+}
+
+# Ours to DistilBERT's; all other names agree.
+DISTILBERT_NAMES = {
+    "hidden_size": "dim",
+    "num_hidden_layers": "n_layers",
+    "num_attention_heads": "n_heads",
+    "intermediate_size": "hidden_dim",
+    "hidden_dropout_prob": "dropout",
+    "attention_probs_dropout_prob": "attention_dropout",
+    "classifier_dropout": "seq_classif_dropout",
+    "hidden_act": "activation",
+}
+
+# What transformers takes where config.json is silent, unless BertConfig takes the same.
+DEFAULTS: dict[str, dict[str, Any]] = {
+    "bert": {},
+    "distilbert": {"num_hidden_layers": 6, "classifier_dropout": 0.2},
+    "roberta": {"vocab_size": 50_265, "pad_token_id": 1},
+}
+
+# Settings that must be absent or have one of these values, because this encoder computes nothing else.
+SUPPORTED: dict[str, tuple[Any, ...]] = {
+    "hidden_act": ("gelu",),
+    "position_embedding_type": ("absolute", None),
+    "positional_encoding": ("learned", "sinusoidal"),
+    "is_decoder": (False, None),
+    "add_cross_attention": (False, None),
+}
+
+
+def to_hugging_face_config(config: BertConfig, head: str, label_names: Sequence[str] = ()) -> dict[str, Any]:
+    """Describes a model, whose head is "classifier" or "masked_lm", so that `transformers` builds the same one."""
+    values = asdict(config) | {"hidden_act": "gelu"}
+    if config.model_type == "distilbert":
+        values = {DISTILBERT_NAMES.get(name, name): value for name, value in values.items()}
+        values["sinusoidal_pos_embds"] = False
+        del values["type_vocab_size"]
+    else:
+        values["position_embedding_type"] = "absolute"
+    values |= {"architectures": [ARCHITECTURES[config.model_type][head]], "dtype": "float32"}
+    if label_names:
+        values["id2label"] = dict(enumerate(label_names))
+        values["label2id"] = {name: index for index, name in enumerate(label_names)}
+    return values
+
+
+def from_hugging_face_config(values: dict[str, Any], path: Path) -> tuple[BertConfig, tuple[str, ...]]:
+    """Reads the shape of a model and the names of its classes, () if there are none, from the content of config.json.
+
+    Raises:
+        CheckpointError: another family, activation or kind of positions, or a value that is missing or contradictory.
+    """
+    family = values.get("model_type")
+    if family not in [*ARCHITECTURES]:
+        raise CheckpointError(
+            f"{path}: model_type {family!r} is not supported; this encoder reads {', '.join(ARCHITECTURES)}, "
+            "others differ in layer order, attention or positions"
+        )
+    if family == "distilbert":
+        values = values | {ours: values[theirs] for ours, theirs in DISTILBERT_NAMES.items() if theirs in values}
+        values["type_vocab_size"] = 0
+    values = DEFAULTS[family] | values
+    for name, supported in SUPPORTED.items():
+        if name in values and values[name] not in supported:
+            raise CheckpointError(f"{path}: {name} {values[name]!r} is not supported; this encoder has {supported[0]}")
+    if values.get("classifier_dropout") is None:
+        values = values | {"classifier_dropout": values.get("hidden_dropout_prob", 0.1)}
+    shape = {field.name: values.get(field.name, field.default) for field in fields(BertConfig)}
+    for field in fields(BertConfig):
+        kind, value = type(field.default), shape[field.name]
+        if not isinstance(value, (int, float) if kind is float else kind) or isinstance(value, bool):
+            raise CheckpointError(f"{path}: {field.name} is {value!r:.40}, no {kind.__name__}; restore the file")
+    try:
+        return BertConfig(**shape), _label_names(values)
+    except (UsageError, ValueError, AttributeError) as error:
+        raise CheckpointError(f"{path}: {error}; restore the file") from None
+
+
+def _label_names(values: dict[str, Any]) -> tuple[str, ...]:
+    names = {int(index): str(name) for index, name in (values.get("id2label") or {}).items()}
+    if sorted(names) != list(range(len(names))):
+        raise ValueError("id2label must number its classes 0, 1, 2, ...")
+    return tuple(names[index] for index in range(len(names)))
