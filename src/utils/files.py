@@ -185,11 +185,6 @@ def check_regular_file(path: Path, max_bytes: int = sys.maxsize) -> None:
         raise CheckpointError(f"{path} has {found.st_size:,} bytes, more than the {max_bytes:,} allowed; restore it")
 
 
-def memory_bytes() -> int:
-    """Returns how much memory this machine has."""
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-
-
 def read_json(path: Path) -> dict[str, Any]:
     """Reads a JSON object.
 
