@@ -210,15 +210,18 @@ class RunFolder:
             for path in sorted(self.path.iterdir(), key=lambda path: path.name == RUN):
                 if path.name != LOCK:
                     discard(path)
-        environment = {
+        content = {
+            "task": task.config.task,
+            "config": asdict(task.config),
+            "data": task.data,
+            "model": task.describe(),
             "command": sys.argv,
             "started": _now(),
-            "versions": {"python": platform.python_version()}
-            | {name: version(name) for name in ("torch", "tokenizers", "safetensors")},
+            "finished": None,
+            "versions": {name: version(name) for name in ("torch", "tokenizers", "safetensors")}
+            | {"python": platform.python_version()},
             "machine": f"{platform.machine()}, {os.cpu_count()} CPUs",
         }
-        settings = {"task": task.config.task, "config": asdict(task.config)}
-        content = settings | {"data": task.data, "model": task.describe(), "finished": None} | environment
         with refreshed_folder(self.path) as folder:
             write_json(folder / RUN, content)
 
@@ -274,8 +277,7 @@ class RunFolder:
         if not is_main_process():
             return
         # JSON knows no NaN or infinity, which a diverging run reports.
-        unknown = {name for name, value in row.items() if isinstance(value, float) and not math.isfinite(value)}
-        finite = {name: None if name in unknown else value for name, value in row.items()}
+        finite = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
         with storage_errors(self.path / METRICS), (self.path / METRICS).open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(finite, allow_nan=False) + "\n")
 

@@ -4,6 +4,7 @@ import statistics
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import torch
@@ -36,13 +37,14 @@ def dry_run(task: Task) -> None:
     seconds = seconds_per_step(trainer)
     trained = sum(parameter.numel() for parameter in trainer.model.parameters() if parameter.requires_grad)
     settings = {name: value for name, value in changed_options(task.config).items() if name != "dry_run"}
+    duration = timedelta(seconds=round(trainer.total_steps * seconds))
     rows = {
         "settings": _listed(settings) or "the defaults",
         "data": _listed(task.data),
         "parameters": f"{task.describe()['parameters']:,}, of which {trained:,} are trained",
         "memory": f"{_peak_memory_of(task.device) / 2**20:,.0f} MB at the peak so far",
         "step": f"{1000 * seconds:,.1f} ms (median)",
-        "run": f"{trainer.total_steps:,} steps, about {_duration(trainer.total_steps * seconds)} without evaluations",
+        "run": f"{trainer.total_steps:,} steps, about {duration} without evaluations",
     }
     if is_main_process():
         print("\n".join(f"{name:<12}{row}" for name, row in rows.items()))
@@ -61,13 +63,7 @@ def with_steps(config: PretrainConfig, corpus: TokenizedCorpus) -> PretrainConfi
 
 
 def _listed(values: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name} {_said(value)}" for name, value in values.items())
-
-
-def _said(value: Any) -> str:
-    if isinstance(value, tuple | list):
-        return "/".join(map(str, value))
-    return f"{value:,}" if type(value) is int else str(value)
+    return ", ".join(f"{name} {value}" for name, value in values.items())
 
 
 def _peak_memory_of(device: torch.device) -> int:
@@ -77,10 +73,3 @@ def _peak_memory_of(device: torch.device) -> int:
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak * (1 if sys.platform == "darwin" else 1024)  # macOS counts bytes, Linux kilobytes
-
-
-def _duration(seconds: float) -> str:
-    for limit, unit, name in ((120, 1, "seconds"), (7200, 60, "minutes")):
-        if seconds < limit:
-            return f"{seconds / unit:.0f} {name}"
-    return f"{seconds / 3600:.1f} hours"

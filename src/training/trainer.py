@@ -5,6 +5,7 @@ under a token budget, so a batch of long sentences holds fewer of them, and each
 SST-2's whole sentences, the kind in validation, over its phrases.
 """
 
+import itertools
 import math
 import signal
 import sys
@@ -240,8 +241,9 @@ def train(task: Task, folder: RunFolder, show: bool = True) -> None:
         folder.begin(task)
     else:
         folder.resume(trainer)
-    mode, name, settings = config.wandb if is_main_process() else "disabled", folder.path.name, options_of(task.config)
-    wandb = open_wandb(mode, config.wandb_project, name, settings, folder.path, progress.wandb_run_id)
+    wandb = WandbLogger()
+    if is_main_process():
+        wandb = open_wandb(config, options_of(task.config), folder.path, progress.wandb_run_id)
     progress.wandb_run_id = wandb.run_id or progress.wandb_run_id
     try:
         with stop_on_signals(trainer):
@@ -250,11 +252,10 @@ def train(task: Task, folder: RunFolder, show: bool = True) -> None:
         wandb.finish(error.exit_code)
         raise
     folder.finish(progress.training_seconds)
-    if is_main_process():
+    wandb.finish()
+    if show and is_main_process():
         evaluation = task.evaluation_class.from_dict(folder.read_evaluation())
-        wandb.finish(0, evaluation)
-        if show:
-            print(f"{evaluation.as_text()}\n\n{folder.path}")
+        print(f"{evaluation.as_text()}\n\n{folder.path}")
 
 
 def run_epochs(trainer: Trainer, folder: RunFolder, wandb: WandbLogger) -> None:
@@ -325,6 +326,10 @@ def _evaluate(trainer: Trainer, folder: RunFolder, wandb: WandbLogger) -> Evalua
     values = {f"validation/{name}": value for name, value in evaluation.curves().items()}
     values |= {"epoch": trainer.epochs_done}
     folder.log({"step": progress.step} | values | evaluation.tables())
+    if isinstance(evaluation, Evaluation):
+        pairs = itertools.product(evaluation.label_names, repeat=2)
+        counts = itertools.chain.from_iterable(evaluation.confusion)
+        values |= {f"confusion/{true}/{predicted}": n for (true, predicted), n in zip(pairs, counts, strict=True)}
     wandb.log(progress.step, values)
     notice(
         f"epoch {trainer.epochs_done:.3g}, step {progress.step:,}/{trainer.total_steps:,}: "

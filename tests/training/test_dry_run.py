@@ -21,8 +21,8 @@ def test_what_a_dry_run_says_is_what_the_run_would_be(capsys: pytest.CaptureFixt
     task = tiny_training.task(epochs=100, freeze_layers=1, seed=10_000)
     dry_run.dry_run(task)
     told = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
-    assert "epochs 100" in told["settings"] and "seed 10,000" in told["settings"]
-    assert "train 36" in told["data"] and "label_names negative/positive" in told["data"]
+    assert "epochs 100" in told["settings"] and "seed 10000" in told["settings"]
+    assert "train 36" in told["data"] and "label_names ('negative', 'positive')" in told["data"]
     head = sum(p.numel() for name, p in task.model.named_parameters() if not name.startswith("bert."))
     everything = sum(p.numel() for p in task.model.parameters())
     assert told["parameters"] == f"{everything:,}, of which {head:,} are trained"
