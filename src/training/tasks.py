@@ -29,11 +29,10 @@ from src.interop.huggingface import Classifier, MaskedLanguageModel, save_classi
 from src.interop.model_card import classifier_card, masked_lm_card
 from src.interop.pretrained import fetch, load_pretrained, load_pretrained_masked_lm, pretraining_of
 from src.model.bert import BertForMaskedLM, BertForSequenceClassification
-from src.model.encoder import Encoder
 from src.training.distillation import distillation_loss, teacher_logits, with_unlabelled
 from src.training.embedding_init import start_from_counts
 from src.utils.config import CACHE_DIR, EVALUATED_MASK_RATE, BertConfig, OptimizerConfig, PretrainConfig, TrainConfig
-from src.utils.device import set_up_device, wants_bf16
+from src.utils.device import set_up_device, use_fast_dropout, wants_bf16
 from src.utils.errors import UsageError, notice
 
 NO_LABEL = -1  # of a text that only a teacher has labelled
@@ -76,7 +75,7 @@ class ClassificationTask:
                 config.distillation.teacher, train, corpus.label_names, CACHE_DIR, self.device, self.bf16
             )
         freeze(self.model, config.optimization.freeze_layers)
-        _set_up_encoder(self.model.bert.encoder, config.optimization)
+        _prepare(self.model, config.optimization)
         tokenizer = self.classifier.tokenizer
         ids = {role: token_id(tokenizer, token) for role, token in roles(tokenizer).items()}
         self._unk_token_id, self._special_ids = ids.pop("unk", 0), list(ids.values())
@@ -185,7 +184,7 @@ class MaskedLMTask:
         if initialize and base is None and settings.begin_with == "counts":
             notice("counting    which tokens keep company with which, for the start (--begin-with)")
             start_from_counts(self.model, corpus.train, self.train.counts, config.run.seed)
-        _set_up_encoder(self.model.bert.encoder, config.optimization)
+        _prepare(self.model, config.optimization)
         self.pretraining = None if base is None else pretraining_of(base)
         self.data = {
             "name": corpus.name,
@@ -273,10 +272,11 @@ def freeze(model: BertForSequenceClassification, layers: int | Literal["all"] | 
     model.bert.encoder.layers[:count].requires_grad_(False)
 
 
-def _set_up_encoder(encoder: Encoder, config: OptimizerConfig) -> None:
-    encoder.gradient_checkpointing = config.gradient_checkpointing
+def _prepare(model: BertForSequenceClassification | BertForMaskedLM, config: OptimizerConfig) -> None:
+    use_fast_dropout(model)
+    model.bert.encoder.gradient_checkpointing = config.gradient_checkpointing
     if config.compile:
-        encoder.compile_layers()
+        model.bert.encoder.compile_layers()
 
 
 def _new_classifier(config: TrainConfig, train: TextSplit, label_names: tuple[str, ...]) -> Classifier:

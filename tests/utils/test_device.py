@@ -3,9 +3,10 @@ import sys
 
 import pytest
 import torch
+from torch import nn
 
 from src.utils.config import REPOSITORY
-from src.utils.device import multiplies_by_onednn, resolve_device, set_up_device
+from src.utils.device import FastDropout, multiplies_by_onednn, resolve_device, set_up_device, use_fast_dropout
 from src.utils.errors import UsageError
 
 
@@ -85,3 +86,19 @@ def test_all_threads_of_a_command_take_tiny_numbers_for_zeros() -> None:
     product = "print((torch.full((2**22,), 1e-38) * 0.1).count_nonzero().item())"
     command = [sys.executable, "-c", "; ".join([imports, begin, product])]
     assert subprocess.run(command, check=True, capture_output=True, text=True, cwd=REPOSITORY).stdout == "0\n"
+
+
+@pytest.mark.parametrize("p", [0.1, 0.5])
+def test_fast_dropout_drops_and_scales_as_that_of_pytorch(p: float) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Dropout(p), nn.Dropout(0.0))
+    use_fast_dropout(model)
+    x = torch.ones(1001, 999, requires_grad=True)  # 1,000,000 - 1 elements: no multiple of four
+    y = model(x)
+    y.backward(torch.full_like(y, 2.0))
+    share = (y == 0).double().mean().item()
+    assert share == pytest.approx(p, abs=4 * (p * (1 - p) / x.numel()) ** 0.5)  # four standard errors
+    assert y.detach().unique().tolist() == pytest.approx([0.0, 1 / (1 - p)], rel=1e-4)
+    assert x.grad is not None and torch.equal(x.grad, 2 * y.detach())
+    assert torch.equal(model.eval()(x), x)
+    assert [type(part) for part in model] == [FastDropout, FastDropout]
