@@ -4,6 +4,7 @@ The groups below become the sections of `--help`; `src/utils/cli.py` turns them 
 command line wins over `--recipe` and `--preset`, which win over the defaults here.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from math import inf
 from pathlib import Path
@@ -27,10 +28,20 @@ SENTIMENT_LABELS = ("negative", "positive")
 EVALUATED_MASK_RATE = 0.15
 
 
-def require(holds: bool, name: str, value: object, rule: str) -> None:
-    """Raises a UsageError that names the option and the rule, unless the value keeps to it."""
-    if not holds:
-        raise UsageError(f"{name} = {value} {rule}")
+Rule = tuple[Callable[[Any], bool], str]
+AT_LEAST_1: Rule = (lambda value: value >= 1, "must be at least 1")
+NOT_NEGATIVE: Rule = (lambda value: value >= 0, "must not be negative")
+POSITIVE: Rule = (lambda value: value > 0, "must be above 0")
+FRACTION: Rule = (lambda value: 0 <= value < 1, "must lie in [0, 1)")
+
+
+def require(config: Any, rule: Rule, *names: str) -> None:
+    """Raises a UsageError that names the first of some options whose value breaks a rule; None breaks none."""
+    holds, words = rule
+    for name in names:
+        value = getattr(config, name)
+        if value is not None and not holds(value):
+            raise UsageError(f"{name} = {value} {words}")
 
 
 @dataclass(frozen=True)
@@ -79,40 +90,20 @@ class BertConfig:
         return self.max_position_embeddings - self.position_offset
 
     def __post_init__(self) -> None:
-        for name in ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size"):
-            require(getattr(self, name) >= 1, name, getattr(self, name), "must be at least 1")
-        for name in ("type_vocab_size", "initializer_range"):
-            require(getattr(self, name) >= 0, name, getattr(self, name), "must not be negative")
-        require(self.layer_norm_eps > 0, "layer_norm_eps", self.layer_norm_eps, "must be above 0")
-        require(
-            self.hidden_size % self.num_attention_heads == 0,
-            "num_attention_heads",
-            self.num_attention_heads,
-            f"must divide hidden_size = {self.hidden_size}",
-        )
-        for name in ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout"):
-            require(0 <= getattr(self, name) < 1, name, getattr(self, name), "must lie in [0, 1)")
-        require(
-            0 <= self.pad_token_id < self.vocab_size,
-            "pad_token_id",
-            self.pad_token_id,
-            f"must be an id below vocab_size = {self.vocab_size}",
-        )
-        require(
-            self.max_position_embeddings >= 3, "max_position_embeddings", self.max_position_embeddings, "is below 3"
-        )
-        require(
-            self.positional_encoding == "learned" or self.hidden_size % 2 == 0,
-            "hidden_size",
-            self.hidden_size,
-            "must be even for sinusoidal positions",
-        )
-        require(
-            self.model_type != "distilbert" or self.type_vocab_size == 0,
-            "type_vocab_size",
-            self.type_vocab_size,
-            "must be 0 for distilbert, which has no segments",
-        )
+        sizes = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
+        require(self, AT_LEAST_1, *sizes)
+        require(self, NOT_NEGATIVE, "type_vocab_size", "initializer_range")
+        require(self, POSITIVE, "layer_norm_eps")
+        require(self, FRACTION, "hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout")
+        D, V = self.hidden_size, self.vocab_size
+        require(self, (lambda H: D % H == 0, f"must divide hidden_size = {D}"), "num_attention_heads")
+        require(self, (lambda pad: 0 <= pad < V, f"must be an id below vocab_size = {V}"), "pad_token_id")
+        require(self, (lambda rows: rows >= 3, "must be at least 3"), "max_position_embeddings")
+        if self.positional_encoding == "sinusoidal":
+            require(self, (lambda D: D % 2 == 0, "must be even for sinusoidal positions"), "hidden_size")
+        if self.model_type == "distilbert":
+            no_segments = "must be 0 for distilbert, which has no segments"
+            require(self, (lambda segments: segments == 0, no_segments), "type_vocab_size")
 
 
 # Google's released sizes (Devlin et al. 2019; Turc et al. 2019), heads 64 wide throughout, and nano: from SST-2 alone
@@ -158,9 +149,8 @@ class DataConfig:
     """Set this fraction of the maximal training phrases aside and evaluate on them instead of the validation split."""
 
     def __post_init__(self) -> None:
-        require(0 <= self.holdout < 1, "holdout", self.holdout, "must lie in [0, 1)")
-        if self.max_train_samples is not None:
-            require(self.max_train_samples >= 1, "max_train_samples", self.max_train_samples, "must be at least 1")
+        require(self, FRACTION, "holdout")
+        require(self, AT_LEAST_1, "max_train_samples")
         if self.dataset is not None and self.train_file is not None:
             raise UsageError("--dataset and --train-file name two sources; give one of them")
         if self.validation_file is not None and self.train_file is None:
@@ -185,8 +175,8 @@ class VocabularyConfig:
     """Most tokens that are read at once, [CLS] and [SEP] included: of a text, or in a row of pre-training."""
 
     def __post_init__(self) -> None:
-        require(self.seq_len >= 3, "seq_len", self.seq_len, "must be at least 3: [CLS], one token, [SEP]")
-        require(self.min_frequency >= 1, "min_frequency", self.min_frequency, "must be at least 1")
+        require(self, (lambda tokens: tokens >= 3, "must be at least 3: [CLS], one token, [SEP]"), "seq_len")
+        require(self, AT_LEAST_1, "min_frequency")
 
 
 @dataclass(frozen=True)
@@ -229,14 +219,11 @@ class OptimizerConfig:
     """Decay of the moving average of weights that is evaluated and saved; 0 keeps the raw weights."""
 
     def __post_init__(self) -> None:
-        for name in ("batch_size", "gradient_accumulation_steps"):
-            require(getattr(self, name) >= 1, name, getattr(self, name), "must be at least 1")
-        require(0 < self.layer_decay <= 1, "layer_decay", self.layer_decay, "must lie in (0, 1]")
-        for name in ("learning_rate", "adam_epsilon", "max_grad_norm"):
-            require(getattr(self, name) > 0, name, getattr(self, name), "must be above 0")
-        require(self.weight_decay >= 0, "weight_decay", self.weight_decay, "must not be negative")
-        for name in ("warmup_ratio", "ema_decay", "adam_beta1", "adam_beta2"):
-            require(0 <= getattr(self, name) < 1, name, getattr(self, name), "must lie in [0, 1)")
+        require(self, AT_LEAST_1, "batch_size", "gradient_accumulation_steps")
+        require(self, (lambda decay: 0 < decay <= 1, "must lie in (0, 1]"), "layer_decay")
+        require(self, POSITIVE, "learning_rate", "adam_epsilon", "max_grad_norm")
+        require(self, NOT_NEGATIVE, "weight_decay")
+        require(self, FRACTION, "warmup_ratio", "ema_decay", "adam_beta1", "adam_beta2")
 
     def total_steps(self, steps_per_epoch: int) -> int:
         """Says after how many optimiser steps the training ends."""
@@ -258,11 +245,9 @@ class OptimizationConfig(OptimizerConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(self.epochs >= 1, "epochs", self.epochs, "must be at least 1")
-        if isinstance(self.freeze_layers, int):
-            require(self.freeze_layers >= 0, "freeze_layers", self.freeze_layers, "must not be negative")
-        for name in ("label_smoothing", "word_dropout"):
-            require(0 <= getattr(self, name) < 1, name, getattr(self, name), "must lie in [0, 1)")
+        require(self, AT_LEAST_1, "epochs")
+        require(self, (lambda layers: layers == "all" or layers >= 0, "must not be negative"), "freeze_layers")
+        require(self, FRACTION, "label_smoothing", "word_dropout")
 
     def total_steps(self, steps_per_epoch: int) -> int:
         """Says after how many optimiser steps the training ends: after all epochs."""
@@ -289,9 +274,9 @@ class PretrainingConfig(OptimizerConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(self.max_steps is None or self.max_steps >= 1, "max_steps", self.max_steps, "must be at least 1")
-        require(0 < self.minutes < inf, "minutes", self.minutes, "must be above 0 and finite")
-        require(0 < self.mask_rate < 1, "mask_rate", self.mask_rate, "must lie in (0, 1)")
+        require(self, AT_LEAST_1, "max_steps")
+        require(self, (lambda minutes: 0 < minutes < inf, "must be above 0 and finite"), "minutes")
+        require(self, (lambda rate: 0 < rate < 1, "must lie in (0, 1)"), "mask_rate")
 
     def total_steps(self, steps_per_epoch: int) -> int:
         """Says after how many optimiser steps the training ends: --max-steps, which --minutes have become by then."""
@@ -314,8 +299,8 @@ class DistillationConfig:
     """Weight of the true labels in the loss; the teacher's probabilities have the rest."""
 
     def __post_init__(self) -> None:
-        require(self.temperature > 0, "temperature", self.temperature, "must be above 0")
-        require(0 <= self.hard_label_weight <= 1, "hard_label_weight", self.hard_label_weight, "must lie in [0, 1]")
+        require(self, POSITIVE, "temperature")
+        require(self, (lambda weight: 0 <= weight <= 1, "must lie in [0, 1]"), "hard_label_weight")
         if self.unlabelled and self.teacher is None:
             raise UsageError("--unlabelled needs --teacher, which labels it")
 
@@ -360,11 +345,9 @@ class RunConfig:
     """Show the traceback of an error."""
 
     def __post_init__(self) -> None:
-        require(self.num_threads >= 0, "num_threads", self.num_threads, "must not be negative")
-        require(self.keep_last >= 1, "keep_last", self.keep_last, "must be at least 1")
-        for name in ("save_every", "evaluate_every", "patience"):
-            require(getattr(self, name) >= 0, name, getattr(self, name), "must not be negative")
-        require(0 <= self.seed < 2**63, "seed", self.seed, "must lie in [0, 2^63)")
+        require(self, NOT_NEGATIVE, "num_threads", "save_every", "evaluate_every", "patience")
+        require(self, AT_LEAST_1, "keep_last")
+        require(self, (lambda seed: 0 <= seed < 2**63, "must lie in [0, 2^63)"), "seed")
         if self.overwrite and self.resume != "never":
             raise UsageError("--overwrite deletes what --resume would continue; give one of them")
         if self.dry_run and self.resume != "never":
@@ -499,12 +482,8 @@ CONTINUED_PRETRAINING: dict[str, Any] = {"learning_rate": 1e-4}
 
 
 def _require_room(tokenization: VocabularyConfig, model: BertConfig) -> None:
-    require(
-        tokenization.seq_len <= model.longest_sequence,
-        "seq_len",
-        tokenization.seq_len,
-        f"exceeds the {model.longest_sequence} positions of max_position_embeddings",
-    )
+    longest = model.longest_sequence
+    require(tokenization, (lambda T: longest >= T, f"exceeds the {longest} positions of the model"), "seq_len")
 
 
 def _require_another_folder(model: str | None, run: RunConfig) -> None:

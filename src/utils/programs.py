@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from src.utils.config import require
+from src.utils.config import NOT_NEGATIVE, require
 from src.utils.errors import UsageError
 
 
@@ -40,7 +40,7 @@ class Running:
     """Show the traceback of an error."""
 
     def __post_init__(self) -> None:
-        require(self.num_threads >= 0, "num_threads", self.num_threads, "must not be negative")
+        require(self, NOT_NEGATIVE, "num_threads")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +74,7 @@ class InferenceConfig(EvaluatedData, RunningOnDevice):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(self.examples >= 0, "examples", self.examples, "must not be negative")
+        require(self, NOT_NEGATIVE, "examples")
         if self.texts and self.file is not None:
             raise UsageError("texts on the command line and --file are two inputs; give one of them")
         if self.fill_mask is not None and (self.texts or self.file is not None or self.is_named):
@@ -185,4 +185,4 @@ class DemoConfig(RunningOnDevice):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(0 < self.port < 65536, "port", self.port, "must lie in 1 to 65535")
+        require(self, (lambda port: 0 < port < 65536, "must lie in 1 to 65535"), "port")
