@@ -5,7 +5,6 @@ import sys
 from importlib.util import find_spec
 
 LONGEST_MESSAGE = 1000  # characters
-FEW_ESCAPES = 20
 
 
 class UserError(Exception):
@@ -62,31 +61,15 @@ class Interrupted(UserError):
 
 
 def printable(text: str) -> str:
-    r"""Escapes what a terminal would obey or hide instead of showing.
-
-    Args:
-        text: any string, lone surrogates included.
-
-    Returns:
-        The same with control, format and unassigned characters and odd spaces written as `\n`, `\x1b`, `\u202e`.
-    """
+    r"""Writes control, format and unassigned characters and odd spaces of a text as `\n`, `\x1b`, `\u202e`."""
     if text.isprintable():
         return text
-    escapes = {c: c.encode("unicode_escape").decode() for c in set(text) if not c.isprintable()}
-    if len(escapes) > FEW_ESCAPES:
-        return text.translate({ord(c): escape for c, escape in escapes.items()})
-    for c, escape in escapes.items():  # many times as fast, and texts may have millions of characters
-        text = text.replace(c, escape)
-    return text
+    escapes = {ord(c): c.encode("unicode_escape").decode() for c in set(text) if not c.isprintable()}
+    return text.translate(escapes)
 
 
 def notice(message: str, from_all: bool = False) -> None:
-    """Tells the user something on standard error, which leaves standard output to results.
-
-    Args:
-        message: what to tell.
-        from_all: of several processes under `torchrun`, let each tell its own, not the first one alone.
-    """
+    """Tells the user something on standard error; under `torchrun` the main process alone, unless `from_all`."""
     process = os.environ.get("RANK", "0")
     if process == "0" or from_all:
         line = message if process == "0" else f"process {process}: {message}"
@@ -94,14 +77,6 @@ def notice(message: str, from_all: bool = False) -> None:
 
 
 def require_packages(what: str, *packages: str) -> None:
-    """Refuses to go on without packages that only some users need.
-
-    Args:
-        what: what needs them, as the error names it.
-        packages: their names, both for pip and for Python.
-
-    Raises:
-        UsageError: some are not installed.
-    """
+    """Raises a UsageError unless optional packages, named as in pip, are installed; `what` needs them."""
     if missing := [name for name in packages if find_spec(name) is None]:
         raise UsageError(f"{what} needs {', '.join(missing)}; pip install {' '.join(missing)}")
