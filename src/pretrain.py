@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from src.data.documents import settled
+from src.data.documents import absolute_source
 from src.utils.cli import parse_pretraining, run_program
 from src.utils.config import CACHE_DIR, PretrainConfig
 from src.utils.errors import UsageError
@@ -46,12 +46,12 @@ def main(arguments: list[str]) -> None:
 
 
 def _corpus(config: PretrainConfig) -> "TokenizedCorpus":
-    from src.data.documents import chain, open_documents
+    from src.data.documents import open_documents
     from src.data.packing import tokenized_corpus
     from src.interop.pretrained import fetch, pretrained_tokenizer
     from src.utils.distributed import main_process_first
 
-    documents = chain(open_documents(source, config.text_column) for source in config.corpus)
+    documents = open_documents(config.corpus, config.text_column)
     tokenizer = None
     if config.model_name_or_path is not None:
         tokenizer = pretrained_tokenizer(fetch(config.model_name_or_path), config)
@@ -63,7 +63,7 @@ def _parsed(arguments: list[str], default: PretrainConfig | None = None) -> Pret
     config = parse_pretraining(arguments, PROGRAM, default)
     return replace(
         config,
-        corpus=tuple(settled(source) for source in config.corpus),
+        corpus=tuple(absolute_source(source) for source in config.corpus),
         model_name_or_path=absolute_model_path(config.model_name_or_path),
     )
 

@@ -35,7 +35,8 @@ def main(arguments: list[str]) -> None:
         if saved is not None:
             config = _parse_on_top(arguments, saved)
         corpus = open_corpus(config.data, seed=config.run.seed)
-        recipe = "finetune" if config.model_name_or_path is not None else SAMPLE if corpus.is_sample else None
+        from_sample = SAMPLE if corpus.source.dataset == SAMPLE else None
+        recipe = "finetune" if config.model_name_or_path is not None else from_sample
         if saved is None and config.recipe is None and recipe is not None:
             notice(f"settings    --recipe {recipe}, which suits this; options given on the command line stay")
             config = parse_training(arguments, PROGRAM, recipe=recipe)
@@ -61,12 +62,12 @@ def _parse_on_top(arguments: list[str], saved: TrainConfig) -> TrainConfig:
 
 def _with_absolute_paths(config: TrainConfig, corpus: "Corpus") -> TrainConfig:
     """Names data and models so that a later run finds them from any folder and under any environment."""
-    from src.data.documents import settled
+    from src.data.documents import absolute_source
 
     distillation = replace(
         config.distillation,
         teacher=absolute_model_path(config.distillation.teacher),
-        unlabelled=tuple(settled(source) for source in config.distillation.unlabelled),
+        unlabelled=tuple(absolute_source(source) for source in config.distillation.unlabelled),
     )
     base = absolute_model_path(config.model_name_or_path)
     return replace(config, data=corpus.source, model_name_or_path=base, distillation=distillation)

@@ -21,6 +21,8 @@ from src.utils.config import REPOSITORY, SHIPPED_CHECKPOINT
 
 # Before anything imports PyTorch: tests of tiny models want one thread.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Before anything imports the libraries that read it: no test reaches the hub.
+os.environ["HF_HUB_OFFLINE"] = "1"
 if not os.access(Path.home(), os.W_OK):  # libraries keep caches there, and some warn where they cannot
     os.environ["HOME"] = tempfile.mkdtemp(prefix="home-")
 # A shell ignores Ctrl-C for what it starts in the background, and so would every program that the tests start.
@@ -67,7 +69,7 @@ class Programs:
     """The programs `python -m src.*` in this process: importing PyTorch anew costs seconds."""
 
     small = SMALL
-    environment: ClassVar = {"HF_HUB_OFFLINE": "1", "WANDB_MODE": "disabled"}
+    environment: ClassVar = {"WANDB_MODE": "disabled"}
 
     def train(self, *arguments: object) -> Answer:
         return _call(train.main, arguments)

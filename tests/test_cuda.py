@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from src.data.batching import Batch
+from src.data.dataset import Batch
 from src.data.packing import PackedRows, TokenizedCorpus
 from src.interop.huggingface import load_classifier
 from src.training.checkpoint import gather_random_states, load_state, save_state

@@ -1,17 +1,32 @@
-"""`DSCreator`: a split of texts and labels as a PyTorch dataset of token ids."""
+"""`DSCreator`: a split of texts and labels as a PyTorch dataset of token ids, in batches without padding.
+
+Sentences of equal length go together, cut by a budget of tokens. SST-2's phrases have few distinct lengths, so nearly
+every batch holds one, needs no padding and no mask. Only where one length runs out and the next begins does a batch
+hold both, padded to the longer.
+"""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NotRequired, TypedDict, cast
 
+import numpy as np
 import torch
 from tokenizers import Tokenizer
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
 
-from src.data.batching import Batch, collate, group_by_length
-from src.data.encoding import encode
-from src.data.tokenizer import roles
+from src.data.tokenizer import encode, special_token_ids
 from src.utils.config import LongText
+
+
+class Batch(TypedDict):
+    """Tensors of one batch: ids and labels, a mask only if something is padded, segments only of text pairs."""
+
+    input_ids: Tensor  # int64 (B, T)
+    attention_mask: Tensor | None  # bool (B, T), True at real tokens; None: no padding
+    token_type_ids: Tensor | None  # int64 (B, T); None: all in segment 0
+    labels: Tensor  # int64 (B,), classes, -1 where there is no label; in pre-training (B, T), the masked tokens
+    teacher_logits: NotRequired[Tensor]  # float (B, C), with a teacher
 
 
 class DSCreator(Dataset[dict[str, Tensor]]):
@@ -25,17 +40,6 @@ class DSCreator(Dataset[dict[str, Tensor]]):
         label_column: name of the column of class indices.
         pair_column: name of the column of second texts, if there is one.
         long_text: what becomes of texts with more tokens; in windows, a text becomes several examples.
-
-    Attributes:
-        input_ids: token ids of every example, int64, each of shape (T_i,).
-        token_type_ids: segments of every example, int64, each (T_i,); None where all is segment 0.
-        labels: class index of every example.
-        text_labels: class index of every text.
-        lengths: tokens of every example.
-        owners: for every example, the index of its text in the split.
-        truncated: for every text, whether some of it is not read.
-        unknown: for every text, whether the tokenizer knows none of its words.
-        teacher_logits: for every text, a teacher's logits, float (N, C); None: there is no teacher.
     """
 
     def __init__(
@@ -49,19 +53,19 @@ class DSCreator(Dataset[dict[str, Tensor]]):
         long_text: LongText = "truncate",
     ):
         pairs = None if pair_column is None else list(split[pair_column])
-        texts = encode(tokenizer, list(split[text_column]), seq_len, pairs, long_text)
-        windows = [(owner, window) for owner, text in enumerate(texts) for window in text.windows]
-        self.input_ids = [torch.tensor(window.input_ids) for _, window in windows]
-        self.token_type_ids = None if pairs is None else [torch.tensor(window.token_type_ids) for _, window in windows]
-        self.owners = [owner for owner, _ in windows]
+        encoded = encode(tokenizer, list(split[text_column]), seq_len, pairs, long_text)
+        # Of every text.
         self.text_labels: list[int] = list(split[label_column])
-        self.labels = [self.text_labels[owner] for owner in self.owners]
+        self.truncated, self.unknown = encoded.truncated, encoded.unknown
+        self.teacher_logits: Tensor | None = None  # float (N, C)
+        # Of every example: a text, or a window of one.
+        self.overflow_to_sample_mapping = encoded.overflow_to_sample_mapping  # the index of its text
+        self.input_ids = [torch.tensor(ids) for ids in encoded.input_ids]  # int64, each (T_i,)
+        self.token_type_ids = None if pairs is None else [torch.tensor(types) for types in encoded.token_type_ids]
+        self.labels = [self.text_labels[text] for text in self.overflow_to_sample_mapping]
         self.lengths = [len(ids) for ids in self.input_ids]
-        self.truncated = [text.truncated for text in texts]
-        self.unknown = [text.unknown for text in texts]
-        self.teacher_logits: Tensor | None = None
         # Where there is no padding token any id will do: the mask hides it.
-        self.pad_token_id: int = tokenizer.token_to_id(roles(tokenizer).get("pad", "")) or 0
+        self.pad_token_id = special_token_ids(tokenizer).get("pad_token", 0)
 
     def __len__(self) -> int:
         """Returns the number of examples."""
@@ -73,28 +77,66 @@ class DSCreator(Dataset[dict[str, Tensor]]):
         return example if self.token_type_ids is None else example | {"token_type_ids": self.token_type_ids[index]}
 
     def batches(self, batch_size: int, seed: int, epoch: int) -> list[list[int]]:
-        """Divides the examples into batches of equal length.
-
-        Args:
-            batch_size: sentences of mean length; their tokens are the budget of every batch.
-            seed: of the order.
-            epoch: with the seed, fixes the order.
-
-        Returns:
-            Lists of indices; their number does not depend on seed or epoch.
-        """
-        mean_length = sum(self.lengths) / len(self)
-        return self.grouped(max(round(batch_size * mean_length), max(self.lengths)), seed, epoch)
-
-    def grouped(self, tokens_per_batch: int, seed: int = 0, epoch: int | None = None) -> list[list[int]]:
-        """Groups the examples by length into batches; see `group_by_length`."""
-        return group_by_length(self.lengths, tokens_per_batch, seed, epoch)
+        """Groups the examples of an epoch by length; a batch has room for `batch_size` sentences of mean length."""
+        budget = max(round(batch_size * (sum(self.lengths) / len(self.lengths))), max(self.lengths))
+        return group_by_length(self.lengths, budget, seed, epoch)
 
     def collate(self, indices: Sequence[int]) -> Batch:
-        """Makes one batch of the examples at `indices`."""
+        """Stacks the examples at `indices` into one batch, padded on the right where lengths differ."""
+        ids = [self.input_ids[index] for index in indices]
         types = None if self.token_type_ids is None else [self.token_type_ids[index] for index in indices]
-        labels = [self.labels[index] for index in indices]
-        batch = collate([self.input_ids[index] for index in indices], labels, self.pad_token_id, types)
+        lengths = torch.tensor([len(row) for row in ids])  # (B,)
+        is_real = torch.arange(int(lengths.max())) < lengths[:, None]  # (B, T)
+        batch = Batch(
+            input_ids=pad_sequence(ids, batch_first=True, padding_value=self.pad_token_id),
+            attention_mask=None if is_real.all() else is_real,
+            token_type_ids=None if types is None else pad_sequence(types, batch_first=True),
+            labels=torch.tensor([self.labels[index] for index in indices]),
+        )
         if self.teacher_logits is not None:
-            batch["teacher_logits"] = self.teacher_logits[[self.owners[index] for index in indices]]
+            batch["teacher_logits"] = self.teacher_logits[[self.overflow_to_sample_mapping[i] for i in indices]]
         return batch
+
+
+def group_by_length(
+    lengths: Sequence[int], tokens_per_batch: int, seed: int = 0, epoch: int | None = None
+) -> list[list[int]]:
+    """Groups examples of equal or neighbouring length into batches under a token budget.
+
+    Args:
+        lengths: tokens of every example.
+        tokens_per_batch: most tokens in a batch, padding included; a longer example makes a batch of its own.
+        seed: of the order.
+        epoch: with the seed, fixes which examples of a length meet and the order of the batches; None: not shuffled,
+            short batches first.
+
+    Returns:
+        The batches, lists of indices into `lengths`; every index occurs exactly once. Their number does not depend on
+        the seed or the epoch.
+    """
+    order = np.arange(len(lengths))
+    random = None if epoch is None else np.random.default_rng((seed, epoch))
+    if random is not None:
+        random.shuffle(order)
+    order = order[np.argsort(np.asarray(lengths)[order], kind="stable")]
+    batches: list[list[int]] = []
+    for index in order.tolist():
+        # Lengths only grow, so this example is the longest its batch would hold.
+        if batches and (len(batches[-1]) + 1) * lengths[index] <= tokens_per_batch:
+            batches[-1].append(index)
+        else:
+            batches.append([index])
+    if random is not None:
+        random.shuffle(batches)
+    return batches
+
+
+def to_device(batch: Batch, device: torch.device) -> Batch:
+    """Moves a batch from a CPU; to a GPU from pinned memory, so that the CPU does not wait for the copy."""
+    moved = cast(dict[str, Tensor | None], batch.copy())
+    for name, tensor in moved.items():
+        if tensor is not None and device.type == "cuda":
+            moved[name] = tensor.pin_memory().to(device, non_blocking=True)
+        elif tensor is not None:
+            moved[name] = tensor.to(device)
+    return cast(Batch, moved)

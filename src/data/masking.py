@@ -14,35 +14,23 @@ NOT_MASKED = -100  # what PyTorch's cross-entropy ignores by default
 
 @dataclass(frozen=True)
 class Masking:
-    """How tokens are masked.
+    """Masks tokens, each time differently ("dynamic masking", Liu et al. 2019, section 4.1)."""
 
-    Args:
-        rate: chance that a token is to be predicted.
-        only_mask_tokens: put [MASK] in the place of all of them; else of 80 %, a random one in 10 %, and leave 10 %.
-        mask_token_id: id of [MASK].
-        special_ids: ids that are never masked, nor put in another's place.
-        vocab_size: V.
-    """
-
-    rate: float
-    only_mask_tokens: bool
+    rate: float  # chance that a token is to be predicted
+    only_mask_tokens: bool  # [MASK] replaces all of them; else 80 %, a random token replaces 10 %, and 10 % stay
     mask_token_id: int
-    special_ids: Sequence[int]
+    special_ids: Sequence[int]  # are never masked, and replace no other token
     vocab_size: int
 
     def __call__(self, input_ids: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
-        """Masks a batch anew, so that every epoch has other gaps ("dynamic masking", Liu et al. 2019, section 4.1).
-
-        Args:
-            input_ids: int64, shape (B, T).
-            generator: of random numbers; PyTorch's own if unset.
+        """Masks token ids, int64 (B, T), with random numbers of `generator`, or PyTorch's own.
 
         Returns:
             What the model reads, and what it has to say: the true id at masked tokens, NOT_MASKED elsewhere; both int64
             (B, T).
         """
-        # One number a token decides both: whether it is chosen and, since those chosen are uniform below the rate, what
-        # stands in its place.
+        # One number for each token decides both: whether it is chosen and, since those chosen are uniform below the
+        # rate, what replaces it.
         draw = torch.rand(input_ids.shape, generator=generator)  # (B, T)
         special = torch.isin(input_ids, torch.tensor(self.special_ids))
         chosen = (draw < self.rate) & ~special
@@ -58,16 +46,9 @@ class Masking:
 
 
 def drop_words(input_ids: Tensor, rate: float, special_ids: Sequence[int], unk_token_id: int) -> Tensor:
-    """Replaces tokens by [UNK] at random, so that a classifier relies on no single word (Iyyer et al. 2015, section 4).
+    """Replaces tokens (B, T) by [UNK] at random, so that a classifier relies on no single word.
 
-    Args:
-        input_ids: int64, shape (B, T).
-        rate: probability of each token to be replaced.
-        special_ids: ids that stay.
-        unk_token_id: id of [UNK].
-
-    Returns:
-        A new tensor of ids, shape (B, T).
+    Special tokens stay (Iyyer et al. 2015, section 4).
     """
     dropped = torch.rand(input_ids.shape, device=input_ids.device) < rate  # (B, T)
     special = torch.isin(input_ids, torch.tensor(special_ids, device=input_ids.device))  # (B, T)

@@ -2,12 +2,11 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -15,16 +14,17 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from src.data.batching import Batch
-from src.data.documents import Documents, pieces
+from src.data.dataset import Batch
+from src.data.documents import Documents
 from src.data.masking import Masking
-from src.data.tokenizer import build_tokenizer, special_ids
+from src.data.tokenizer import SPELLINGS, build_tokenizer, special_token_ids
 from src.utils.config import VocabularyConfig
 from src.utils.errors import DataError, notice
 from src.utils.files import is_whole, new_folder
 
 TOKENIZER = "tokenizer.json"
-PIECES_AT_ONCE = 1000
+LONGEST_PIECE = 100_000  # characters: tokenizing time grows faster than the text
+DOCUMENTS_AT_ONCE = 100
 TOKENS_AT_ONCE = 10_000_000
 # One document in so many is held out for evaluation: fewer of a large corpus than of a small one.
 HELD_OUT, LARGE, HELD_OUT_OF_SMALL = 100, 1000, 20
@@ -55,111 +55,90 @@ def tokenized_corpus(
         cache: folder of tokenized corpora; each has a name made of its content, so none is ever out of date.
         tokenizer: that of a checkpoint, in place of a new one as the two arguments above describe it.
 
-    Returns:
-        The corpus.
-
     Raises:
-        DataError: there are fewer than two documents, or too few words.
+        DataError: there are fewer than two documents, or too few words, or the tokenizer has no [MASK] or the like.
     """
     notice(f"reading     {documents.name}")
-    recipe = (
-        [FORMAT, asdict(config) | {"seq_len": 0}, vocab_size] if tokenizer is None else [FORMAT, tokenizer.to_str()]
-    )
-    sha256, count = _digest(documents, recipe)
+    how = [asdict(config) | {"seq_len": 0}, vocab_size] if tokenizer is None else [tokenizer.to_str()]
+    count, digest = 0, hashlib.sha256(json.dumps([FORMAT, *how]).encode())
+    for document in documents.read():
+        count += 1
+        digest.update(document.encode("utf-8", "replace") + b"\0")
     if count < 2:
         raise DataError(f"{documents.name} holds {count} documents; give two at least (blank lines divide a .txt file)")
-    folder = cache / sha256[:16]
+    folder = cache / digest.hexdigest()[:16]
     if not is_whole(folder):
         notice(f"tokenizing  {count:,} documents into {folder}")
+        held_out = HELD_OUT if count >= LARGE else min(HELD_OUT_OF_SMALL, count)
         with new_folder(folder) as unfinished:
-            held_out = HELD_OUT if count >= LARGE else min(HELD_OUT_OF_SMALL, count)
             if tokenizer is None:
-                train_text = (piece.text for piece in _pieces(documents, held_out) if not piece.held_out)
-                tokenizer = build_tokenizer(train_text, config, vocab_size)
-            _tokenize(unfinished, documents, tokenizer, held_out)
+                training = (text for number, text in enumerate(documents.read(), start=1) if number % held_out)
+                tokenizer = build_tokenizer((part for text in training for part in pieces(text)), config, vocab_size)
+            _write_streams(unfinished, documents, tokenizer, held_out)
     tokenizer = Tokenizer.from_file(str(folder / TOKENIZER))
-    train, validation = (_stream(folder / f"{part}.bin", tokenizer) for part in ("train", "validation"))
-    return TokenizedCorpus(documents.name, tokenizer, train, validation, count, sha256)
+    train, validation = (
+        np.memmap(folder / f"{part}.bin", dtype=_dtype(tokenizer), mode="r") for part in ("train", "validation")
+    )
+    return TokenizedCorpus(documents.name, tokenizer, train, validation, count, digest.hexdigest())
 
 
-def _digest(documents: Documents, recipe: list[Any]) -> tuple[str, int]:
-    count, digest = 0, hashlib.sha256(json.dumps(recipe).encode())
-    for count, text in enumerate(documents.read(), start=1):  # noqa: B007  # the last number is their count
-        digest.update(text.encode("utf-8", "replace") + b"\0")
-    return digest.hexdigest(), count
+def pieces(document: str) -> list[str]:
+    """Cuts a document, at blanks if it has any, into parts that are tokenized in reasonable time; none is blank."""
+    parts = []
+    while len(document) > LONGEST_PIECE:
+        end = document.rfind(" ", 1, LONGEST_PIECE)
+        end = LONGEST_PIECE if end < 0 else end
+        parts.append(document[:end])
+        document = document[end:]
+    return [part for part in (*parts, document) if part.strip()]
 
 
-def _tokenize(folder: Path, documents: Documents, tokenizer: Tokenizer, held_out: int) -> None:
+def _write_streams(folder: Path, documents: Documents, tokenizer: Tokenizer, held_out: int) -> None:
+    special = special_token_ids(tokenizer)
+    if missing := [spellings[0] for name, spellings in SPELLINGS.items() if name not in special]:
+        raise DataError(f"the tokenizer has no {missing[0]}; name a checkpoint that was pre-trained by masking")
     tokenizer.no_truncation()
     tokenizer.no_padding()
     # Not its own `save`, whose errors are of no type that tells a full disk.
     (folder / TOKENIZER).write_text(tokenizer.to_str(pretty=True), encoding="utf-8")
-    separator, kind = special_ids(tokenizer)["sep"], _kind(tokenizer)
+    sep_token_id = special["sep_token"]
+    numbered = enumerate(documents.read(), start=1)
     with (folder / "train.bin").open("wb") as train, (folder / "validation.bin").open("wb") as validation:
-        every = _pieces(documents, held_out)
-        while chunk := list(islice(every, PIECES_AT_ONCE)):
-            encodings = tokenizer.encode_batch_fast([piece.text for piece in chunk], add_special_tokens=False)
-            for encoding, piece in zip(encodings, chunk, strict=True):
-                ids = [*encoding.ids, separator] if piece.ends_document else encoding.ids
-                (validation if piece.held_out else train).write(np.array(ids, dtype=kind).tobytes())
+        while chunk := [(number, pieces(text)) for number, text in islice(numbered, DOCUMENTS_AT_ONCE)]:
+            parts = [part for _, of_document in chunk for part in of_document]
+            encodings = iter(tokenizer.encode_batch_fast(parts, add_special_tokens=False))
+            for number, of_document in chunk:
+                ids = [index for _ in of_document for index in next(encodings).ids]
+                stream = train if number % held_out else validation
+                stream.write(np.array([*ids, sep_token_id], dtype=_dtype(tokenizer)).tobytes())
 
 
-@dataclass(frozen=True)
-class _Piece:
-    text: str
-    held_out: bool
-    ends_document: bool
-
-
-def _pieces(documents: Documents, held_out: int) -> Iterator[_Piece]:
-    for number, document in enumerate(documents.read(), start=1):
-        parts = list(pieces(document))
-        for part, text in enumerate(parts, start=1):
-            yield _Piece(text, number % held_out == 0, part == len(parts))
-
-
-def _kind(tokenizer: Tokenizer) -> type[np.uint16] | type[np.uint32]:
+def _dtype(tokenizer: Tokenizer) -> type[np.uint16] | type[np.uint32]:
     return np.uint16 if tokenizer.get_vocab_size() <= 2**16 else np.uint32
 
 
-def _stream(path: Path, tokenizer: Tokenizer) -> NDArray[np.integer]:
-    return np.memmap(path, dtype=_kind(tokenizer), mode="r")
-
-
+@dataclass(eq=False)
 class PackedRows:
-    """Rows of fixed length out of a stream of tokens, each framed as [CLS] ... [SEP] and masked anew when read.
+    """Rows of fixed length out of a stream of tokens, each framed as [CLS] ... [SEP] and masked whenever it is read.
 
     A row begins where the one before ended, in the middle of a document or a word; in every epoch the cuts fall
     elsewhere.
-
-    Args:
-        name: of the text, for messages.
-        stream: token ids, shape (tokens,).
-        seq_len: T, special tokens included.
-        cls_token_id: begins every row.
-        sep_token_id: ends every row.
-        masking: chooses the tokens to predict.
     """
 
-    def __init__(
-        self,
-        name: str,
-        stream: NDArray[np.integer],
-        seq_len: int,
-        cls_token_id: int,
-        sep_token_id: int,
-        masking: Masking,
-    ):
-        self.stream, self.seq_len, self.masking = stream, seq_len, masking
-        self.cls_token_id, self.sep_token_id = cls_token_id, sep_token_id
-        self.width = seq_len - 2
+    name: str  # of the text, for messages
+    stream: NDArray[np.integer]  # token ids, (tokens,)
+    seq_len: int  # T, special tokens included
+    cls_token_id: int
+    sep_token_id: int
+    masking: Masking
+
+    def __post_init__(self) -> None:
+        self.width = self.seq_len - 2
         # The first row begins up to width - 1 tokens late, so that the number of rows is the same in every epoch.
-        self.row_count = (len(stream) - (self.width - 1)) // self.width
+        self.row_count = (len(self.stream) - (self.width - 1)) // self.width
         if self.row_count < 1:
-            raise DataError(
-                f"{name}: {len(stream)} tokens, but rows of --seq-len {seq_len} need {2 * self.width - 1}; lower it or "
-                "give more text"
-            )
+            problem = f"{len(self.stream)} tokens, but rows of --seq-len {self.seq_len} need {2 * self.width - 1}"
+            raise DataError(f"{self.name}: {problem}; lower it or give more text")
 
     def __len__(self) -> int:
         """Returns the number of rows of an epoch."""
@@ -174,30 +153,16 @@ class PackedRows:
         return torch.from_numpy(counts)
 
     def batches(self, batch_size: int, seed: int, epoch: int) -> list[list[int]]:
-        """Divides the rows of an epoch into batches.
+        """Divides the rows of an epoch into batches, given as the positions in the stream where the rows begin.
 
-        Args:
-            batch_size: rows of a batch.
-            seed: of the order and of where the rows begin.
-            epoch: with the seed, fixes both.
-
-        Returns:
-            Lists of positions in the stream where rows begin; their number does not depend on seed or epoch.
+        Seed and epoch fix where the cuts fall and the order of the rows, but not their number.
         """
         random = np.random.default_rng((seed, epoch))
         starts = int(random.integers(self.width)) + self.width * random.permutation(self.row_count)
         return [starts[first : first + batch_size].tolist() for first in range(0, self.row_count, batch_size)]
 
     def collate(self, indices: Sequence[int], generator: torch.Generator | None = None) -> Batch:
-        """Makes one batch of rows, masked.
-
-        Args:
-            indices: positions in the stream where the rows begin.
-            generator: of the masks; PyTorch's own if unset.
-
-        Returns:
-            The batch; labels are those of `Masking`.
-        """
+        """Makes one batch, masked by random numbers of `generator`, of the rows that begin at `indices`."""
         input_ids = torch.full((len(indices), self.seq_len), self.sep_token_id)  # (B, T)
         input_ids[:, 0] = self.cls_token_id
         rows = np.stack([self.stream[start : start + self.width] for start in indices])
@@ -207,14 +172,8 @@ class PackedRows:
 
 
 def log_frequencies(counts: Tensor) -> Tensor:
-    """Computes the natural logarithm of the share each token has of a text.
+    """Computes the natural logarithm of each token's share of a text from its counts (V,), as float32 (V,).
 
     One is added to every count, so that a token the text lacks is unlikely, not impossible.
-
-    Args:
-        counts: how often each id occurs, int64, shape (V,).
-
-    Returns:
-        float32, shape (V,).
     """
     return ((counts + 1) / (counts + 1).sum()).log()

@@ -1,21 +1,21 @@
-"""The one door to data: hub ids, folders, files and the bundled sample all come out as a `Corpus`."""
+"""Labelled text: hub ids, folders, files, Python lists and the bundled sample all come out as a `Corpus`."""
 
 import os
 import random
 import re
-import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from src.data import hub
-from src.data.readers import TEXT_COLUMNS, RawSplit, choose_column, clean_row, read_rows
+from src.data.holdout import hold_out
+from src.data.readers import TEXT_COLUMNS, Row, Table, choose_column, read_rows, text_cell
 from src.utils.config import SAMPLE, SAMPLE_DIR, SENTIMENT_LABELS, SST2, DataConfig
 from src.utils.errors import DataError, notice
 
-_LABEL_COLUMNS = ("label", "labels", "sentiment", "class")
-_POLES = {"0": 0, "negative": 0, "neg": 0, "1": 1, "positive": 1, "pos": 1}
-_POLE_PAIRS = ({"0", "1"}, {"negative", "positive"}, {"neg", "pos"})
+LABEL_COLUMNS = ("label", "labels", "sentiment", "class")
+SENTIMENT_SPELLINGS = (("0", "1"), SENTIMENT_LABELS, ("neg", "pos"))
+SENTIMENT = {name: index for spelling in SENTIMENT_SPELLINGS for index, name in enumerate(spelling)}
 
 
 @dataclass(frozen=True)
@@ -35,30 +35,13 @@ class TextSplit:
 
 @dataclass(frozen=True)
 class Corpus:
-    """The splits that were asked for.
-
-    `is_fallback` says that the sample stands in for an SST-2 out of reach; `source` names this very corpus again,
-    wherever and with whatever environment the program runs next.
-    """
+    """The splits that were asked for."""
 
     name: str
     label_names: tuple[str, ...]
     splits: dict[str, TextSplit]
-    source: DataConfig
-    is_fallback: bool = False
-
-    @property
-    def is_sample(self) -> bool:
-        """Whether this is the bundled sample, asked for or not."""
-        return self.name == SAMPLE
-
-
-@dataclass(frozen=True)
-class _Table:
-    origin: str
-    rows: list[tuple[str, str | None, str]]  # text, label, place
-    class_names: tuple[str, ...]
-    pairs: list[str] | None
+    source: DataConfig  # names this very corpus again, from any folder and under any environment
+    is_fallback: bool = False  # the sample, because SST-2 is out of reach
 
 
 def open_corpus(
@@ -77,179 +60,143 @@ def open_corpus(
         seed: draws the validation rows of a single file, and the held-out phrases.
         allow_unlabelled: accept splits without labels.
 
-    Returns:
-        The corpus with exactly these splits.
-
     Raises:
         DataError: a source the user named cannot be read, lacks a split, or holds a row that cannot be used.
     """
     wanted = ["train", *(split for split in splits if split not in ("train", "validation"))]
-    name, raw, is_fallback = _load(data, wanted if data.holdout else list(splits))
-    tables = {split: _table(rows, data, allow_unlabelled) for split, rows in raw.items()}
-    names = label_names or _name_labels(tables.get("train") or next(iter(tables.values())))
-    found = {split: _index_labels(table, names, allow_unlabelled) for split, table in tables.items()}
+    name, tables, source = _load(data, wanted if data.holdout else list(splits))
+    names, found = label_names or (), {}
+    for split in sorted(tables, key=lambda split: split != "train"):  # training decides the classes
+        found[split], names = _labelled(tables[split], data, names, allow_unlabelled)
     if data.holdout or ("validation" not in found and (data.train_file is not None or "validation" in splits)):
         found |= _divide(found["train"], data.holdout, names, seed)
     if missing := [split for split in splits if split not in found]:
         raise DataError(f"{name} has no split {missing[0]}; it has {', '.join(found)}: ask for one of these")
     if "train" in splits and len(set(found["train"].labels) - {-1}) == 1:
         raise DataError(f"{found['train'].origin}: all labels are the same; give rows of at least two classes")
-    return Corpus(name, names, {split: found[split] for split in splits}, _source(data, name), is_fallback)
+    is_fallback = source.dataset == SAMPLE != data.dataset
+    return Corpus(name, names, {split: found[split] for split in splits}, source, is_fallback)
 
 
 def corpus_of_lists(texts: Sequence[str], labels: Sequence[str | int]) -> Corpus:
-    """Makes a corpus of Python lists, whose validation split is the training texts themselves.
+    """Makes a corpus of texts and one label for each; its validation split is the training texts themselves.
 
-    Args:
-        texts: the texts.
-        labels: one for each text; their sorted names become the classes, 0 and 1 become negative and positive.
-
-    Returns:
-        The corpus, called "lists".
-
-    Raises:
-        DataError: the lists differ in length, a text is empty, or there is one class only.
+    The sorted labels become the classes, and 0 and 1 become negative and positive.
     """
     if len(texts) != len(labels):
         raise DataError(f"{len(texts)} texts and {len(labels)} labels; give one label for each text")
-    rows = [
-        (*clean_row(text, str(label), f"text {number}"), f"text {number}")
-        for number, (text, label) in enumerate(zip(texts, labels, strict=True), start=1)
-    ]
-    table = _Table("the training texts themselves", rows, (), None)
-    split = _index_labels(table, names := _name_labels(table), allow_unlabelled=False)
-    if len(names) < 2 or len(set(split.labels)) < 2:
+    if len(set(map(str, labels))) < 2:
         raise DataError("all labels are the same; give texts of at least two classes")
+    examples = enumerate(zip(texts, labels, strict=True), start=1)
+    rows = [Row(f"text {number}", {"text": text, "label": str(label)}) for number, (text, label) in examples]
+    split, names = _labelled(Table("the training texts themselves", rows), DataConfig(), (), allow_unlabelled=False)
     return Corpus("lists", names, {"train": split, "validation": split}, DataConfig())
 
 
-def _load(data: DataConfig, wanted: list[str]) -> tuple[str, dict[str, RawSplit], bool]:
+def _load(data: DataConfig, wanted: list[str]) -> tuple[str, dict[str, Table], DataConfig]:
+    """Reads the tables of splits; returns the name of the corpus, them, and what names the corpus again."""
     if data.train_file is not None:
         files = {"train": data.train_file, "validation": data.validation_file}
-        return data.train_file.name, {split: _file(file) for split, file in files.items() if file}, False
-    if data.dataset == SAMPLE:
-        return SAMPLE, _sample(wanted), False
+        tables = {split: Table(file.name, read_rows(file)) for split, file in files.items() if file is not None}
+        validation_file = data.validation_file and data.validation_file.resolve()
+        source = replace(data, train_file=data.train_file.resolve(), validation_file=validation_file)
+        return data.train_file.name, tables, source
     folder = os.environ.get("SST2_DIR")
     if data.dataset is None and folder and not Path(folder).is_dir():
         raise DataError(f"SST2_DIR = {folder} is no folder; correct it, or unset it to load {SST2} from the hub")
-    if (source := data.dataset if data.dataset is not None else folder or None) is not None:
-        return *_load_named(source, wanted), False
-    try:
-        corpus = hub.load_hub(SST2)
-    except DataError as error:
-        _announce_sample(str(error))
-        return SAMPLE, _sample(wanted), True
-    return SST2, {split: hub.read_split(corpus, SST2, split) for split in wanted}, False
+    name = data.dataset if data.dataset is not None else folder or SST2
+    if name != SAMPLE:
+        path = hub.existing_path(name)
+        if path is not None and path.is_file():
+            split = wanted[0] if len(wanted) == 1 else "train"
+            source = replace(data, dataset=None, train_file=path.resolve())
+            return path.name, {split: Table(path.name, read_rows(path))}, source
+        try:
+            corpus = hub.load_hub(name) if path is None else hub.load_folder(path)
+        except DataError as error:
+            if data.dataset is not None or folder:
+                raise
+            banner = "THIS IS NOT SST-2: the small bundled sample replaces it. Its figures say nothing about SST-2."
+            notice(f"{'#' * 80}\n{banner}\nTried: SST2_DIR, which is not set; then the hub: {error}.\n{'#' * 80}")
+        else:
+            source = replace(data, dataset=name if path is None else str(path.resolve()))
+            if path is not None:  # SAMPLE is the name of the bundled sample alone
+                name = path.resolve().name if path.resolve().name != SAMPLE else f"{name}/"
+            return name, {split: hub.read_split(corpus, name, split) for split in wanted}, source
+    tables = {
+        split: Table(f"{SAMPLE}, split {split}", read_rows(SAMPLE_DIR / f"{split}.jsonl"))
+        for split in ("train", "validation")
+    }
+    return SAMPLE, tables, replace(data, dataset=SAMPLE)
 
 
-def _source(data: DataConfig, name: str) -> DataConfig:
-    if data.train_file is not None:
-        validation_file = data.validation_file and data.validation_file.resolve()
-        return replace(data, train_file=data.train_file.resolve(), validation_file=validation_file)
-    if name == SAMPLE:
-        return replace(data, dataset=SAMPLE)
-    path = hub.existing_path(data.dataset or os.environ.get("SST2_DIR") or SST2)
-    if path is None:
-        return replace(data, dataset=data.dataset or SST2)
-    if path.is_dir():
-        return replace(data, dataset=str(path.resolve()))
-    return replace(data, dataset=None, train_file=path.resolve())
+def _labelled(
+    table: Table, data: DataConfig, names: tuple[str, ...], allow_unlabelled: bool
+) -> tuple[TextSplit, tuple[str, ...]]:
+    """Reads the texts and labels of a table; without `names`, its classes are those it declares or holds."""
+    columns, pair_column = table.rows[0].cells, data.text_pair_column
+    text_column = choose_column(columns, data.text_column, TEXT_COLUMNS, "--text-column", table.origin)
+    label_column = ""
+    if not allow_unlabelled or data.label_column or set(columns) & set(LABEL_COLUMNS):
+        label_column = choose_column(columns, data.label_column, LABEL_COLUMNS, "--label-column", table.origin)
+    if pair_column is not None:
+        choose_column(columns, pair_column, (), "--text-pair-column", table.origin)
+    texts = [text_cell(row, text_column) for row in table.rows]
+    pairs = None if pair_column is None else [text_cell(row, pair_column) for row in table.rows]
+    given: list[str | None] = []
+    for number, row in enumerate(table.rows):
+        if not texts[number].strip() or (pairs is not None and not pairs[number].strip()):
+            raise DataError(f"{row.place}: empty text; remove the row")
+        label = row.cells.get(label_column)
+        if label is not None and not isinstance(label, str | int):
+            raise DataError(f"{row.place}: the label is {label!r:.40}; write a name or a whole number")
+        name = text_cell(row, label_column) if isinstance(label, str) else str(label)
+        name = name.lower() if isinstance(label, bool) else name
+        given.append(None if label is None or name.strip() in ("", "-1") else name)
 
-
-def _load_named(source: str, wanted: list[str]) -> tuple[str, dict[str, RawSplit]]:
-    path = hub.existing_path(source)
-    if path is not None and not path.is_dir():
-        return path.name, {wanted[0] if len(wanted) == 1 else "train": _file(path)}
-    name = source if path is None else path.resolve().name
-    name = name if name != SAMPLE else f"{source}/"  # that name belongs to the bundled sample
-    corpus = hub.load_hub(source) if path is None else hub.load_folder(path)
-    return name, {split: hub.read_split(corpus, name, split) for split in wanted}
-
-
-def _sample(wanted: list[str]) -> dict[str, RawSplit]:
-    if absent := [split for split in wanted if split not in ("train", "validation")]:
-        raise DataError(f"{SAMPLE} has no split {absent[0]}; it has train, validation: ask for one of these")
-    return {split: _file(SAMPLE_DIR / f"{split}.jsonl", f"{SAMPLE}, split {split}") for split in wanted}
-
-
-def _file(path: Path, origin: str | None = None) -> RawSplit:
-    return RawSplit(origin or path.name, f"{path}:", read_rows(path))
-
-
-def _announce_sample(reason: str) -> None:
-    title = "THIS IS NOT SST-2: the small bundled sample stands in. Its figures say nothing about SST-2."
-    tried = f"Tried: SST2_DIR, which is not set; then the hub: {reason}."
-    lines = [line for text in (title, tried) for line in textwrap.wrap(text, 76, break_on_hyphens=False)]
-    notice("\n".join(("#" * 80, *(f"# {line:<76} #" for line in lines), "#" * 80)))
-
-
-def _table(raw: RawSplit, data: DataConfig, allow_unlabelled: bool) -> _Table:
-    first = raw.rows[0].cells
-    text = choose_column(first, data.text_column, TEXT_COLUMNS, "--text-column", raw.origin)
-    label = None
-    if not allow_unlabelled or data.label_column or set(first) & set(_LABEL_COLUMNS):
-        label = choose_column(first, data.label_column, _LABEL_COLUMNS, "--label-column", raw.origin)
-    pair = data.text_pair_column
-    if pair is not None:
-        choose_column(first, pair, (), "--text-pair-column", raw.origin)
-    rows, pairs = [], []
-    for row in raw.rows:
-        place = f"{raw.place}{row.line}"
-        if lacking := [column for column in (text, label, pair) if column is not None and column not in row.cells]:
-            raise DataError(f"{place}: no {lacking[0]!r}; give every row a text and a label under the same names")
-        rows.append((*clean_row(row.cells[text], None if label is None else row.cells[label], place), place))
-        if pair is not None:
-            pairs.append(clean_row(row.cells[pair], None, f"{place}, {pair}")[0])
-    return _Table(raw.origin, rows, raw.class_names.get(label or "", ()), pairs if pair is not None else None)
-
-
-def _name_labels(table: _Table) -> tuple[str, ...]:
-    found = {label for _, label, _ in table.rows if label is not None}
-    numbers = all(re.fullmatch(r"-?\d{1,18}", label) for label in found)  # longer ones are codes, if not traps
-    names = table.class_names or tuple(sorted(found, key=int if numbers else None))
-    spellings = {name.lower() for name in names}
-    return SENTIMENT_LABELS if names and any(spellings <= pair for pair in _POLE_PAIRS) else names
-
-
-def _index_labels(table: _Table, names: tuple[str, ...], allow_unlabelled: bool) -> TextSplit:
-    texts = [text for text, _, _ in table.rows]
-    if not any(label for _, label, _ in table.rows):
-        if allow_unlabelled:
-            return TextSplit(texts, [-1] * len(texts), table.origin, table.pairs)
-        raise DataError(f"{table.origin} has no labels (first at {table.rows[0][2]}); predict with --file instead")
-    poles = [_POLES.get(name.lower()) for name in names]
-    is_sentiment = len(poles) == 2 and set(poles) == {0, 1}
-    aliases = {alias: poles.index(pole) for alias, pole in _POLES.items()} if is_sentiment else {}
-    indices = aliases | {name: index for index, name in enumerate(names)}
+    found = {label for label in given if label is not None}
+    if not found and allow_unlabelled:
+        return TextSplit(texts, [-1] * len(texts), table.origin, pairs), names
+    if not found:
+        raise DataError(f"{table.origin} has no labels (first at {table.rows[0].place}); predict with --file instead")
+    if not names:
+        are_numbers = all(re.fullmatch(r"-?\d{1,18}", label) for label in found)  # longer ones are codes, if not traps
+        names = table.class_names.get(label_column) or tuple(sorted(found, key=int if are_numbers else None))
+        if any({name.lower() for name in names} <= set(spelling) for spelling in SENTIMENT_SPELLINGS):
+            names = SENTIMENT_LABELS
+    indices = {name: index for index, name in enumerate(names)}
+    order = [SENTIMENT.get(name.lower(), -1) for name in names]
+    # A model of sentiment understands every spelling of it.
+    aliases = {name: order.index(index) for name, index in SENTIMENT.items()} if sorted(order) == [0, 1] else {}
     labels = []
-    for _, label, place in table.rows:
+    for (place, _), label in zip(table.rows, given, strict=True):
         if label is None:
             raise DataError(f"{place}: no label; give the row one of {', '.join(names)}")
-        if (index := indices.get(label, aliases.get(label.lower()))) is None:
+        index = indices.get(label, aliases.get(label, aliases.get(label.lower())))
+        if index is None:
             raise DataError(f"{place}: label {label!r} is none of {', '.join(names)}; correct it")
         labels.append(index)
-    return TextSplit(texts, labels, table.origin, table.pairs)
+    return TextSplit(texts, labels, table.origin, pairs), names
 
 
 def _divide(train: TextSplit, holdout: float, names: tuple[str, ...], seed: int) -> dict[str, TextSplit]:
+    """Draws the validation rows from the training rows: held-out phrases, or a tenth of each class."""
     if holdout:
-        from src.data.holdout import hold_out
-
         kept, drawn = hold_out(train.texts, holdout, seed)
         if not drawn:
             raise DataError(f"holdout = {holdout} of {train.origin} is not one row; raise it")
-        parts = {"train": (kept, "without held-out phrases"), "validation": (drawn, "held-out phrases")}
+        what = "held-out phrases"
     else:
-        kept, drawn = _stratified_tenth(train, names, seed)
-        parts = {"train": (kept, "without a stratified tenth"), "validation": (drawn, "a stratified tenth")}
-    return {split: train.select(rows, f"{train.origin}, {part}") for split, (rows, part) in parts.items()}
-
-
-def _stratified_tenth(split: TextSplit, names: tuple[str, ...], seed: int) -> tuple[list[int], list[int]]:
-    draw, drawn = random.Random(seed), set()
-    for label in sorted(set(split.labels)):
-        rows = [row for row, other in enumerate(split.labels) if other == label]
-        if len(rows) < 2:
-            raise DataError(f"{split.origin}: one row only is labelled {names[label]}; add rows or --validation-file")
-        drawn |= set(draw.sample(rows, max(1, round(len(rows) / 10))))
-    return [row for row in range(len(split.texts)) if row not in drawn], sorted(drawn)
+        random_numbers, drawn = random.Random(seed), []
+        for label in sorted(set(train.labels)):
+            rows = [row for row, other in enumerate(train.labels) if other == label]
+            if len(rows) < 2:
+                only = f"{train.origin}: one row only is labelled {names[label]}"
+                raise DataError(f"{only}; add rows or --validation-file")
+            drawn += random_numbers.sample(rows, max(1, round(len(rows) / 10)))
+        kept = sorted(set(range(len(train.texts))) - set(drawn))
+        what = "a stratified tenth"
+    return {
+        "train": train.select(kept, f"{train.origin}, without {what}"),
+        "validation": train.select(sorted(drawn), f"{train.origin}, {what}"),
+    }

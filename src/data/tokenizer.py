@@ -1,59 +1,61 @@
-"""Text to token ids: a word-level and a WordPiece tokenizer, both built with `tokenizers` on the training text.
+"""Text to token ids: word-level and WordPiece tokenizers learned from the training text, and how long texts are read.
 
 Everything done to text lives in `tokenizer.json` as normalizers and a pre-tokenizer, so any program that reads the file
 reads text as the model was trained to.
 """
 
-import json
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 
-from tokenizers import Regex, Tokenizer, normalizers, pre_tokenizers
+from tokenizers import Encoding, Regex, Tokenizer, normalizers, pre_tokenizers
 from tokenizers.models import WordLevel, WordPiece
-from tokenizers.normalizers import NFD, Lowercase, Normalizer, Replace, StripAccents
-from tokenizers.processors import TemplateProcessing
+from tokenizers.normalizers import NFD, Lowercase, Replace, StripAccents
+from tokenizers.processors import BertProcessing
 from tokenizers.trainers import WordLevelTrainer, WordPieceTrainer
 
-from src.utils.config import VocabularyConfig
+from src.utils.config import LongText, VocabularyConfig
 from src.utils.errors import DataError
 
 PAD, UNK, CLS, SEP, MASK = SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 # As BERT and as RoBERTa spell them.
 SPELLINGS = {
-    "pad": (PAD, "<pad>"),
-    "unk": (UNK, "<unk>"),
-    "cls": (CLS, "<s>"),
-    "sep": (SEP, "</s>"),
-    "mask": (MASK, "<mask>"),
+    "pad_token": (PAD, "<pad>"),
+    "unk_token": (UNK, "<unk>"),
+    "cls_token": (CLS, "<s>"),
+    "sep_token": (SEP, "</s>"),
+    "mask_token": (MASK, "<mask>"),
 }
 
-# Penn Treebank tokenization splits clitics and punctuation off and spells brackets and quotes out. Joining them again
-# makes SST-2 look like ordinary text. The patterns only ever delete a blank or replace a spelled-out sign.
-TREEBANK_SPELLINGS = {"-lrb-": "(", "-rrb-": ")", "-lsb-": "[", "-rsb-": "]", "``": '"', "''": '"'}
-TREEBANK_BLANKS = (
-    r"(?i) (?=n't\b)",  # ca n't
-    r"(?i) (?='(s|m|d|re|ve|ll)\b)",  # it 's
-    r"(?i)(?<=\bcan) (?=not\b)|(?<=\b(gon|wan)) (?=na\b)|(?<=\bgot) (?=ta\b)",  # can not, gon na
-    r" (?=[.,;:!?%)\]])",  # good .
-    r"(?<=[(\[$]) ",  # ( good
-)
+STRAIGHT_QUOTES = [Replace(Regex("[\u2018\u2019]"), "'"), Replace(Regex("[\u201c\u201d]"), '"')]
 
-# The hub's copy of IMDB holds HTML line breaks.
-LINE_BREAKS = r"(<br\s*/?>\s*)+"
+# Penn Treebank tokenization splits clitics and punctuation off and spells brackets and quotes out. Joining them again
+# makes SST-2 look like ordinary text. The hub's copy of IMDB holds HTML line breaks.
+PLAIN_TEXT = [
+    Replace(Regex(r"(<br\s*/?>\s*)+"), " "),
+    *(
+        Replace(spelling, sign)
+        for spelling, sign in {"-lrb-": "(", "-rrb-": ")", "-lsb-": "[", "-rsb-": "]", "``": '"', "''": '"'}.items()
+    ),
+    Replace(Regex(r"(?i) (?=n't\b)"), ""),  # ca n't
+    Replace(Regex(r"(?i) (?='(s|m|d|re|ve|ll)\b)"), ""),  # it 's
+    Replace(Regex(r"(?i)(?<=\bcan) (?=not\b)|(?<=\b(gon|wan)) (?=na\b)|(?<=\bgot) (?=ta\b)"), ""),  # can not, gon na
+    Replace(Regex(r" (?=[.,;:!?%)\]])"), ""),  # good .
+    Replace(Regex(r"(?<=[(\[$]) "), ""),  # ( good
+]
 
 # A word, a clitic or one sign. "can't" gives "ca" + "n't" whether the text came joined or split, and hyphens separate,
 # so fewer words are unknown.
 WORD_PATTERN = r"(?i)\w+?(?=n't\b)|n't\b|'(?:s|m|d|re|ve|ll)\b|\w+|[^\w\s]"
 
+# Tokenizing time grows with the text, whatever is kept of it. No language has words as long as this on average, and a
+# text that is read in windows, hence whole, has 15,000 words or so before it reaches its limit.
+CHARACTERS_PER_TOKEN = 100
+CHARACTERS_IN_WINDOWS = 100_000
+
 
 def build_tokenizer(texts: Iterable[str], config: VocabularyConfig, vocab_size: int) -> Tokenizer:
-    """Builds a tokenizer whose vocabulary is learned from `texts`.
-
-    Args:
-        texts: the training texts, and nothing else.
-        config: kind of tokenizer, normalization, minimum frequency, maximum length.
-        vocab_size: largest number of tokens, special tokens included.
+    """Builds a tokenizer whose vocabulary of at most `vocab_size` tokens is learned from the training texts.
 
     Returns:
         A tokenizer that frames each text as [CLS] ... [SEP] and truncates it to `config.seq_len`.
@@ -61,150 +63,160 @@ def build_tokenizer(texts: Iterable[str], config: VocabularyConfig, vocab_size: 
     Raises:
         DataError: the texts hold no word that is frequent enough, or more letters than `vocab_size`.
     """
-    train = _train_wordlevel if config.tokenizer == "wordlevel" else _train_wordpiece
-    tokenizer = train(list(texts), config, vocab_size)
+    texts = list(texts)
+    if config.tokenizer == "wordlevel":
+        tokenizer = _train(texts, config, [], vocab_size)
+    else:
+        # The trainer numbers the letters inside words ("##a") in the order of a randomly seeded hash table and breaks
+        # ties by number. It numbers special tokens as given: so a first round only finds the letters, which a second
+        # one is given in order, and the same text gives the same vocabulary.
+        letters = sorted(token for token in _train(texts, config, [], 0).get_vocab() if token.startswith("##"))
+        trained = _train(texts, config, letters, vocab_size)
+        if trained.get_vocab_size() > vocab_size:
+            needed = trained.get_vocab_size()
+            raise DataError(f"the letters of the training text alone make {needed} WordPieces; raise --vocab-size")
+        tokenizer = Tokenizer(WordPiece(trained.get_vocab(), unk_token=UNK, max_input_chars_per_word=100))
+        tokenizer.normalizer, tokenizer.pre_tokenizer = trained.normalizer, trained.pre_tokenizer
+        tokenizer.add_special_tokens(list(SPECIAL_TOKENS))
     if tokenizer.get_vocab_size() == len(SPECIAL_TOKENS):
         raise DataError(f"no word occurs {config.min_frequency} times in the training text; lower --min-frequency")
-    frame_and_truncate(tokenizer, config.seq_len)
+    ids = tokenizer.get_vocab()
+    tokenizer.post_processor = BertProcessing((SEP, ids[SEP]), (CLS, ids[CLS]))
+    tokenizer.enable_truncation(config.seq_len)
     return tokenizer
 
 
-def frame_and_truncate(tokenizer: Tokenizer, seq_len: int) -> None:
-    """Makes a tokenizer write [CLS] text [SEP], or [CLS] text [SEP] pair [SEP], in at most `seq_len` tokens.
-
-    Args:
-        tokenizer: changed in place.
-        seq_len: most tokens, special ones included, which truncation keeps.
-    """
-    ids = [(token, token_id(tokenizer, token)) for token in (CLS, SEP)]
-    tokenizer.post_processor = TemplateProcessing(
-        single=f"{CLS} $A {SEP}", pair=f"{CLS} $A {SEP} $B:1 {SEP}:1", special_tokens=ids
-    )
-    tokenizer.enable_truncation(seq_len)
-
-
-def token_id(tokenizer: Tokenizer, token: str) -> int:
-    """Looks up the id of a token that must be in the vocabulary.
-
-    Raises:
-        DataError: it is not.
-    """
-    found: int | None = tokenizer.token_to_id(token)
-    if found is None:
-        raise DataError(f"the tokenizer has no {token}; build or load one that has {', '.join(SPECIAL_TOKENS)}")
-    return found
-
-
-def roles(tokenizer: Tokenizer) -> dict[str, str]:
-    """Finds how a tokenizer spells its special tokens.
-
-    Args:
-        tokenizer: one of this project or of a Hugging Face checkpoint.
-
-    Returns:
-        Role ("pad", "unk", "cls", "sep", "mask") to token, for the roles it has.
-    """
-    found = {
-        role: [t for t in spellings if tokenizer.token_to_id(t) is not None] for role, spellings in SPELLINGS.items()
-    }
-    return {role: tokens[0] for role, tokens in found.items() if tokens}
-
-
-def special_ids(tokenizer: Tokenizer) -> dict[str, int]:
-    """Looks up the ids of all special tokens, as masked language modelling needs them.
-
-    Args:
-        tokenizer: one of this project or of a Hugging Face checkpoint.
-
-    Returns:
-        Role ("pad", "unk", "cls", "sep", "mask") to id.
-
-    Raises:
-        DataError: it lacks one.
-    """
-    found = roles(tokenizer)
-    if missing := [spellings[0] for role, spellings in SPELLINGS.items() if role not in found]:
-        raise DataError(f"the tokenizer has no {missing[0]}; name a checkpoint that was pre-trained by masking")
-    return {role: token_id(tokenizer, token) for role, token in found.items()}
-
-
-def _train_wordlevel(texts: list[str], config: VocabularyConfig, vocab_size: int) -> Tokenizer:
-    tokenizer = Tokenizer(WordLevel(unk_token=UNK))
-    tokenizer.normalizer = _normalizer(config)
-    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(WORD_PATTERN), behavior="removed", invert=True)
-    trainer = WordLevelTrainer(
+def _train(texts: list[str], config: VocabularyConfig, more_tokens: list[str], vocab_size: int) -> Tokenizer:
+    if config.tokenizer == "wordlevel":
+        tokenizer = Tokenizer(WordLevel(unk_token=UNK))
+        tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(WORD_PATTERN), behavior="removed", invert=True)
+        trainer: type[WordLevelTrainer] | type[WordPieceTrainer] = WordLevelTrainer
+    else:
+        tokenizer = Tokenizer(WordPiece(unk_token=UNK, max_input_chars_per_word=100))
+        tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+        trainer = WordPieceTrainer
+    plain_text = PLAIN_TEXT if config.plain_text else []
+    lowercase = [NFD(), StripAccents(), Lowercase()] if config.lowercase else []
+    tokenizer.normalizer = normalizers.Sequence([*STRAIGHT_QUOTES, *plain_text, *lowercase])
+    settings = trainer(
         vocab_size=vocab_size,
         min_frequency=config.min_frequency,
-        special_tokens=list(SPECIAL_TOKENS),
+        special_tokens=[*SPECIAL_TOKENS, *more_tokens],
         show_progress=False,
     )
-    tokenizer.train_from_iterator(texts, trainer)
-    return tokenizer
-
-
-def _train_wordpiece(texts: list[str], config: VocabularyConfig, vocab_size: int) -> Tokenizer:
-    # The trainer numbers the letters inside words ("##a") in the order of a randomly seeded hash table and breaks ties
-    # by number. It numbers special tokens as given: so a first round only finds the letters, which a second one is
-    # given in order, and the same text gives the same vocabulary.
-    letters = sorted(token for token in _wordpieces(texts, config, [], 0) if token.startswith("##"))
-    vocabulary = _wordpieces(texts, config, letters, vocab_size)
-    if len(vocabulary) > vocab_size:
-        raise DataError(
-            f"the letters of the training text alone make {len(vocabulary)} WordPieces; raise --vocab-size {vocab_size}"
-        )
-    tokenizer = _wordpiece_tokenizer(config, vocabulary)
-    tokenizer.add_special_tokens(list(SPECIAL_TOKENS))
-    return tokenizer
-
-
-def _wordpieces(texts: list[str], config: VocabularyConfig, letters: list[str], vocab_size: int) -> dict[str, int]:
-    tokenizer = _wordpiece_tokenizer(config, {})
-    trainer = WordPieceTrainer(
-        vocab_size=vocab_size,
-        min_frequency=config.min_frequency,
-        special_tokens=[*SPECIAL_TOKENS, *letters],
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(texts, trainer)
-    vocabulary: dict[str, int] = tokenizer.get_vocab()
-    return vocabulary
-
-
-def _wordpiece_tokenizer(config: VocabularyConfig, vocabulary: dict[str, int]) -> Tokenizer:
-    tokenizer = Tokenizer(WordPiece(vocabulary, unk_token=UNK, max_input_chars_per_word=100))
-    tokenizer.normalizer = _normalizer(config)
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.train_from_iterator(texts, settings)
     return tokenizer
 
 
 def prepend_plain_text_normalizer(tokenizer: Tokenizer) -> None:
     """Makes the tokenizer of a checkpoint undo a corpus's markup before all else it does to text, unless it does so."""
     own = [] if tokenizer.normalizer is None else [tokenizer.normalizer]
-    found = [step for each in own for step in _content(each).get("normalizers", [])]
-    if all(_content(step) in found for step in _plain_text()):
-        return
-    tokenizer.normalizer = normalizers.Sequence([*_plain_text(), *own])
+    present = b"".join(normalizer.__getstate__() for normalizer in own)  # as JSON
+    if not all(step.__getstate__() in present for step in PLAIN_TEXT):
+        tokenizer.normalizer = normalizers.Sequence([*PLAIN_TEXT, *own])
 
 
-def _content(normalizer: Normalizer) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads(normalizer.__getstate__())
-    return content
+def special_token_ids(tokenizer: Tokenizer) -> dict[str, int]:
+    """Finds the special tokens that a tokenizer of this project or of a checkpoint has, as {"pad_token": 0, ...}."""
+    found: dict[str, int] = {}
+    for name, spellings in SPELLINGS.items():
+        for index in map(tokenizer.token_to_id, spellings):
+            if index is not None:
+                found.setdefault(name, index)
+    return found
 
 
-def _straight_quotes() -> list[Normalizer]:
-    return [Replace(Regex("[\u2018\u2019]"), "'"), Replace(Regex("[\u201c\u201d]"), '"')]
+@dataclass
+class EncodedTexts:
+    """Texts as the model reads them, in windows of framed token ids: one a text, or several of a long text."""
+
+    input_ids: list[list[int]] = field(default_factory=list)  # of each window
+    token_type_ids: list[list[int]] = field(default_factory=list)  # of each window
+    overflow_to_sample_mapping: list[int] = field(default_factory=list)  # of each window, the index of its text
+    offset_mapping: list[list[tuple[int, int, int] | None]] = field(default_factory=list)
+    """Of each token of each window, the number of its text (1: the second of a pair) and the characters, from and to,
+    of `tokenized_part` of that text; None for the special tokens of the frame."""
+    truncated: list[bool] = field(default_factory=list)  # of each text, whether some of it is not read
+    unknown: list[bool] = field(
+        default_factory=list
+    )  # of each text, whether the tokenizer knows none of the words read
 
 
-def _plain_text() -> list[Normalizer]:
-    spellings = [Replace(spelled, sign) for spelled, sign in TREEBANK_SPELLINGS.items()]
-    blanks = [Replace(Regex(pattern), "") for pattern in TREEBANK_BLANKS]
-    return [Replace(Regex(LINE_BREAKS), " "), *spellings, *blanks]
+def encode(
+    tokenizer: Tokenizer,
+    texts: Sequence[str],
+    seq_len: int,
+    pairs: Sequence[str] | None = None,
+    long_text: LongText = "truncate",
+    return_offsets: bool = False,
+) -> EncodedTexts:
+    """Tokenizes texts, or pairs of texts, framed by the tokenizer's special tokens.
+
+    Args:
+        tokenizer: its truncation is set to `seq_len`, its padding switched off.
+        texts: any strings.
+        seq_len: most tokens of a window, special tokens included.
+        pairs: second texts, one for each of `texts`.
+        long_text: of a longer text read the beginning, the beginning and the end, or all of it in windows. Of a pair,
+            the shorter text is kept whole if it takes no more than half of the room.
+        return_offsets: fill `offset_mapping`, too.
+    """
+    tokenizer.no_padding()
+    tokenizer.no_truncation()  # of two long texts `tokenizers` would build every combination of their windows
+    columns = [texts] if pairs is None else [texts, pairs]
+    parts = [[tokenized_part(text, seq_len, long_text) for text in column] for column in columns]
+    encodings = tokenizer.encode_batch(parts[0] if pairs is None else list(zip(*parts, strict=True)))
+    tokenizer.enable_truncation(seq_len)
+    unk_id = special_token_ids(tokenizer).get("unk_token")
+    encoded = EncodedTexts()
+    for number, encoding in enumerate(encodings):
+        ids, type_ids, sequence_ids = encoding.ids, encoding.type_ids, encoding.sequence_ids
+        windows = _windows(encoding, seq_len, long_text)
+        encoded.input_ids += [[ids[row] for row in rows] for rows in windows]
+        encoded.token_type_ids += [[type_ids[row] for row in rows] for rows in windows]
+        encoded.overflow_to_sample_mapping += [number] * len(windows)
+        if return_offsets:
+            places = zip(sequence_ids, encoding.offsets, strict=True)
+            offsets = [None if sequence is None else (sequence, *characters) for sequence, characters in places]
+            encoded.offset_mapping += [[offsets[row] for row in rows] for rows in windows]
+        words = [ids[row] for rows in windows for row in rows if sequence_ids[row] is not None]
+        encoded.unknown.append(bool(words) and set(words) == {unk_id})
+        cut = any(len(part[number]) < len(column[number]) for part, column in zip(parts, columns, strict=True))
+        encoded.truncated.append(cut or (long_text != "windows" and len(ids) > seq_len))
+    return encoded
 
 
-def _normalizer(config: VocabularyConfig) -> Normalizer:
-    steps = _straight_quotes()
-    if config.plain_text:
-        steps += _plain_text()
-    if config.lowercase:
-        steps += [NFD(), StripAccents(), Lowercase()]
-    return normalizers.Sequence(steps)
+def tokenized_part(text: str, seq_len: int, long_text: LongText) -> str:
+    """Returns what of a text is tokenized: all of it, unless it is far longer than what is read."""
+    limit = seq_len * CHARACTERS_PER_TOKEN
+    if long_text == "windows":
+        limit = max(limit, CHARACTERS_IN_WINDOWS)
+    if len(text) > limit:
+        text = text[: limit // 2] + text[-(limit // 2) :] if long_text == "head-tail" else text[:limit]
+    # Half a surrogate pair, which bytes that are not UTF-8 become in sys.argv, would stop `tokenizers`.
+    return text.encode("utf-8", "replace").decode()
+
+
+def _windows(encoding: Encoding, seq_len: int, long_text: LongText) -> list[list[int]]:
+    """Chooses, for every window, which of a text's tokens it holds."""
+    if len(encoding) <= seq_len:
+        return [list(range(len(encoding)))]
+    frame, *texts = (
+        [row for row, sequence in enumerate(encoding.sequence_ids) if sequence == number] for number in (None, 0, 1)
+    )  # special tokens, which every window has, and the tokens of one or two texts
+    room = max(seq_len - len(frame), 0)
+    # Two texts get half of the room each, and what the shorter one leaves.
+    shorter = min(*map(len, texts), room // 2)
+    rooms = [room - shorter, shorter] if len(texts[0]) > len(texts[1]) else [shorter, room - shorter]
+    parts = []
+    for rows, room in zip(texts, rooms, strict=True):
+        if len(rows) <= room or room == 0 or long_text == "truncate":
+            parts.append([rows[:room]])
+        elif long_text == "head-tail":
+            parts.append([rows[: room - room // 2] + rows[len(rows) - room // 2 :]])
+        else:
+            parts.append([rows[start : start + room] for start in range(0, len(rows), room)])
+    return [
+        sorted(frame + [row for part in parts for row in part[min(number, len(part) - 1)]])
+        for number in range(max(map(len, parts)))
+    ]

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from src.data.sources import TextSplit
-from src.data.tokenizer import roles
+from src.data.tokenizer import special_token_ids
 from src.evaluation.predictor import Predictor
 from src.utils.errors import DataError
 
@@ -52,11 +52,10 @@ def answer_split(predictor: Predictor, split: TextSplit) -> Answers:
     """
     dataset = predictor.dataset(split.texts, split.labels, split.pairs)
     scores, predicted = predictor.logits(dataset).double().softmax(-1).max(-1)
-    tokenizer = predictor.classifier.tokenizer
-    unk_id = tokenizer.token_to_id(roles(tokenizer).get("unk", ""))
+    unk_id = special_token_ids(predictor.classifier.tokenizer).get("unk_token")
     unknown = torch.zeros(len(split.texts), dtype=torch.long)
-    for owner, ids in zip(dataset.owners, dataset.input_ids, strict=True):
-        unknown[owner] += int((ids == unk_id).sum()) if unk_id is not None else 0
+    for text, ids in zip(dataset.overflow_to_sample_mapping, dataset.input_ids, strict=True):
+        unknown[text] += int((ids == unk_id).sum()) if unk_id is not None else 0
     return Answers(
         split.texts,
         split.pairs,

@@ -6,8 +6,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from src.data.encoding import Place, locate, tokenized_part
-from src.data.tokenizer import roles
+from src.data.tokenizer import encode, special_token_ids, tokenized_part
 from src.evaluation.page import FONT, Page
 from src.evaluation.predictor import Predictor
 
@@ -44,22 +43,26 @@ def attention_maps(predictor: Predictor, text: str, pair: str | None = None) -> 
         The maps, with the tokens as the text spells them; special ones and unknown ones as the tokenizer does.
     """
     classifier = predictor.classifier
-    dataset = predictor.dataset([text], pairs=None if pair is None else [pair])
+    pairs = None if pair is None else [pair]
+    dataset = predictor.dataset([text], pairs=pairs)
     ids = dataset.input_ids[0][None].to(predictor.device)  # (1, T)
     types = None if dataset.token_type_ids is None else dataset.token_type_ids[0][None].to(predictor.device)
     attentions = predictor.model.bert(ids, None, types, return_attentions=True).attentions  # layers of (1, H, T, T)
-    places = locate(classifier.tokenizer, text, classifier.seq_len, pair, classifier.long_text)[0]
+    reading = classifier.seq_len, pairs, classifier.long_text
+    places = encode(classifier.tokenizer, [text], *reading, return_offsets=True).offset_mapping[0]
     texts = [tokenized_part(one, classifier.seq_len, classifier.long_text) for one in (text, pair) if one is not None]
     spellings = [str(classifier.tokenizer.id_to_token(index)) for index in ids[0].tolist()]
-    unknown = roles(classifier.tokenizer).get("unk")
+    unk_id = special_token_ids(classifier.tokenizer).get("unk_token")
+    unknown = None if unk_id is None else classifier.tokenizer.id_to_token(unk_id)
     tokens = [_name(place, texts, spelling, unknown) for place, spelling in zip(places, spellings, strict=True)]
     return AttentionMaps(tokens, torch.cat(attentions).float().cpu())
 
 
-def _name(place: Place | None, texts: list[str], spelling: str, unknown: str | None) -> str:
+def _name(place: tuple[int, int, int] | None, texts: list[str], spelling: str, unknown: str | None) -> str:
     if place is None or spelling == unknown:
         return spelling
-    return texts[place.text][place.start : place.end].strip() or spelling
+    text, start, end = place
+    return texts[text][start:end].strip() or spelling
 
 
 def draw_attention(path: Path, maps: AttentionMaps, title: str) -> None:

@@ -10,8 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from src.data.encoding import Place, locate, tokenized_part
-from src.data.tokenizer import roles, token_id
+from src.data.tokenizer import encode, special_token_ids, tokenized_part
 from src.evaluation.predictor import TOKENS_PER_BATCH, Prediction, Predictor
 from src.evaluation.words import Word, share_among_words
 from src.utils.errors import CheckpointError, require_packages
@@ -45,7 +44,7 @@ class _Window:
     input_ids: Tensor  # int64 (1, T)
     baseline_ids: Tensor  # int64 (1, T)
     token_type_ids: Tensor | None  # int64 (1, T)
-    places: list[Place | None]  # T of them
+    offset_mapping: list[tuple[int, int, int] | None]  # T of them
 
 
 def explain(predictor: Predictor, prediction: Prediction) -> Explanation:
@@ -72,32 +71,32 @@ def explain(predictor: Predictor, prediction: Prediction) -> Explanation:
     weights = _margin_weights(logits)
     margin, baseline = float(logits @ weights), float(without_words @ weights)
     shares, steps = _accurate_shares(predictor, windows, weights, margin - baseline)
-    words = _words(predictor, prediction, [window.places for window in windows], shares)
+    words = _words(predictor, prediction, [window.offset_mapping for window in windows], shares)
     return Explanation(prediction, words, margin, baseline, steps)
 
 
 def _windows(predictor: Predictor, prediction: Prediction) -> list[_Window]:
     classifier = predictor.classifier
-    pair = prediction.pair
-    dataset = predictor.dataset([prediction.text], pairs=None if pair is None else [pair])
-    places = locate(classifier.tokenizer, prediction.text, classifier.seq_len, pair, classifier.long_text)
+    texts, pairs = [prediction.text], None if prediction.pair is None else [prediction.pair]
+    dataset = predictor.dataset(texts, pairs=pairs)
+    reading = classifier.seq_len, pairs, classifier.long_text
+    mapping = encode(classifier.tokenizer, texts, *reading, return_offsets=True).offset_mapping
     blank = _blank_id(predictor)
     windows = []
-    for index, of_tokens in enumerate(places):
+    for index, offsets in enumerate(mapping):
         ids = dataset.input_ids[index][None].to(predictor.device)  # (1, T)
         types = None if dataset.token_type_ids is None else dataset.token_type_ids[index][None].to(predictor.device)
-        is_word = torch.tensor([[place is not None for place in of_tokens]], device=predictor.device)  # (1, T)
-        windows.append(_Window(ids, ids.masked_fill(is_word, blank), types, of_tokens))
+        is_word = torch.tensor([[place is not None for place in offsets]], device=predictor.device)  # (1, T)
+        windows.append(_Window(ids, ids.masked_fill(is_word, blank), types, offsets))
     return windows
 
 
 def _blank_id(predictor: Predictor) -> int:
-    tokenizer = predictor.classifier.tokenizer
-    known = roles(tokenizer)
-    token = known.get("mask") or known.get("pad")
-    if token is None:
+    special = special_token_ids(predictor.classifier.tokenizer)
+    blank_id = special.get("mask_token", special.get("pad_token"))
+    if blank_id is None:
         raise CheckpointError("the tokenizer has neither [MASK] nor [PAD], of which a text without words could be made")
-    return token_id(tokenizer, token)
+    return blank_id
 
 
 def _margin_weights(logits: Tensor) -> Tensor:
@@ -150,16 +149,19 @@ def _error(total: float, wanted: float) -> float:
 
 
 def _words(
-    predictor: Predictor, prediction: Prediction, places: list[list[Place | None]], shares: list[Tensor]
+    predictor: Predictor,
+    prediction: Prediction,
+    mapping: list[list[tuple[int, int, int] | None]],
+    shares: list[Tensor],
 ) -> list[list[Word]]:
     classifier = predictor.classifier
     found = []
     for number, text in enumerate(one for one in (prediction.text, prediction.pair) if one is not None):
         tokens = [
-            (place.start, place.end, share)
-            for of_window, values in zip(places, shares, strict=True)
-            for place, share in zip(of_window, values.tolist(), strict=True)
-            if place is not None and place.text == number
+            (*place[1:], share)
+            for offsets, values in zip(mapping, shares, strict=True)
+            for place, share in zip(offsets, values.tolist(), strict=True)
+            if place is not None and place[0] == number
         ]
         found.append(share_among_words(tokenized_part(text, classifier.seq_len, classifier.long_text), tokens))
     return found

@@ -4,8 +4,7 @@ from dataclasses import dataclass
 
 import torch
 
-from src.data.encoding import CHARACTERS_PER_TOKEN
-from src.data.tokenizer import SPELLINGS, roles, token_id
+from src.data.tokenizer import CHARACTERS_PER_TOKEN, SPELLINGS, special_token_ids
 from src.interop.huggingface import MaskedLanguageModel
 from src.utils.errors import CheckpointError, UsageError, printable
 
@@ -43,18 +42,18 @@ def fill_mask(masked_lm: MaskedLanguageModel, text: str, count: int = 5, device:
         CheckpointError: the tokenizer has no [MASK].
     """
     tokenizer, model = masked_lm.tokenizer, masked_lm.model
-    mask = roles(tokenizer).get("mask")
-    if mask is None:
+    mask_id = special_token_ids(tokenizer).get("mask_token")
+    if mask_id is None:
         raise CheckpointError("the tokenizer has no [MASK]; name a checkpoint that was pre-trained by masking")
-    for spelling in SPELLINGS["mask"]:
-        text = text.replace(spelling, mask)
+    for spelling in SPELLINGS["mask_token"]:
+        text = text.replace(spelling, str(tokenizer.id_to_token(mask_id)))
     if len(text) > (most := masked_lm.seq_len * CHARACTERS_PER_TOKEN):
         raise UsageError(f"--fill-mask: {len(text):,} characters, the model reads {most:,} at most; shorten the text")
     tokenizer.no_truncation()
     tokenizer.no_padding()
     text = text.encode("utf-8", "replace").decode()  # half a surrogate pair would stop `tokenizers`
     input_ids = torch.tensor([tokenizer.encode(text).ids], device=device)  # (1, T)
-    gaps = input_ids.eq(token_id(tokenizer, mask))  # (1, T)
+    gaps = input_ids.eq(mask_id)  # (1, T)
     if not gaps.any():
         raise UsageError(f"--fill-mask {text!r:.60} holds no [MASK] to fill; write [MASK] where a word is missing")
     if (length := input_ids.shape[1]) > masked_lm.seq_len:

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from src.data.batching import to_device
+from src.data.dataset import to_device
 from src.data.masking import NOT_MASKED
 from src.data.packing import PackedRows, log_frequencies
 from src.model.bert import BertForMaskedLM

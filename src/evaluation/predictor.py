@@ -12,8 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from src.data.batching import to_device
-from src.data.dataset import DSCreator
+from src.data.dataset import DSCreator, group_by_length, to_device
 from src.interop.huggingface import Classifier, load_classifier
 from src.utils.device import resolve_device
 from src.utils.distributed import all_gather_object, split_between_processes
@@ -151,18 +150,18 @@ def classify(model: torch.nn.Module, dataset: DSCreator, device: torch.device, t
     was_training = model.training
     model.eval()
     rows: list[Tensor] = []
-    owners: list[int] = []
-    batches = dataset.grouped(TOKENS_PER_BATCH[device.type])
+    texts: list[int] = []  # of each row, the index of its text
+    batches = group_by_length(dataset.lengths, TOKENS_PER_BATCH[device.type])
     for indices in split_between_processes(batches) if together else batches:
         batch = to_device(dataset.collate(indices), device)
         rows.append(model(batch["input_ids"], batch["attention_mask"], batch["token_type_ids"]).float())
-        owners += [dataset.owners[index] for index in indices]
+        texts += [dataset.overflow_to_sample_mapping[index] for index in indices]
     model.train(was_training)
-    mine = (torch.cat(rows).cpu(), owners) if rows else None
+    mine = (torch.cat(rows).cpu(), texts) if rows else None
     parts = [part for part in (all_gather_object(mine) if together else [mine]) if part is not None]
     if not parts:
         return torch.empty(0, 0)
     windows = torch.cat([logits for logits, _ in parts])  # (windows, C)
-    owner = torch.tensor([owner for _, owners in parts for owner in owners])  # (windows,)
-    count = torch.bincount(owner, minlength=len(dataset.text_labels)).unsqueeze(1)  # (N, 1)
-    return torch.zeros(len(count), windows.shape[1]).index_add_(0, owner, windows) / count  # (N, C)
+    text = torch.tensor([text for _, texts in parts for text in texts])  # (windows,)
+    count = torch.bincount(text, minlength=len(dataset.text_labels)).unsqueeze(1)  # (N, 1)
+    return torch.zeros(len(count), windows.shape[1]).index_add_(0, text, windows) / count  # (N, C)

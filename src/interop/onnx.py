@@ -12,7 +12,7 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
-from src.data.tokenizer import roles
+from src.data.tokenizer import special_token_ids
 from src.interop.config import to_hugging_face_config
 from src.interop.huggingface import CONFIG, Classifier
 from src.interop.tokenizer import TOKENIZER, TOKENIZER_CONFIG, save_tokenizer
@@ -82,8 +82,8 @@ def save_onnx(folder: Path, classifier: Classifier) -> float:
     # The tokenizer cuts and pads by itself, for programs that know no more than its file.
     tokenizer = Tokenizer.from_str(classifier.tokenizer.to_str())
     tokenizer.enable_truncation(classifier.seq_len)
-    if (pad := roles(tokenizer).get("pad")) is not None:
-        tokenizer.enable_padding(pad_id=tokenizer.token_to_id(pad), pad_token=pad)
+    if (pad_id := special_token_ids(tokenizer).get("pad_token")) is not None:
+        tokenizer.enable_padding(pad_id=pad_id, pad_token=str(tokenizer.id_to_token(pad_id)))
     save_tokenizer(folder, tokenizer, config, classifier.seq_len, classifier.long_text)
     return _largest_difference(folder / GRAPH, classifier.model)
 

@@ -35,7 +35,7 @@ def fetch(name_or_path: str) -> Path:
     from huggingface_hub import snapshot_download
 
     try:
-        offline = not hub.hub_answers(name_or_path, "models")
+        offline = not hub.hub_answers(name_or_path, "model")
         return Path(snapshot_download(name_or_path, allow_patterns=FILES, local_files_only=offline))
     except Exception as error:  # the library's errors have no common base
         reason = (str(error) or type(error).__name__).splitlines()[0]

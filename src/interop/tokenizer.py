@@ -7,7 +7,7 @@ from typing import Any, get_args
 from tokenizers import Tokenizer
 from tokenizers.implementations import BertWordPieceTokenizer
 
-from src.data.tokenizer import prepend_plain_text_normalizer, roles
+from src.data.tokenizer import prepend_plain_text_normalizer, special_token_ids
 from src.utils.config import BertConfig, LongText
 from src.utils.errors import CheckpointError
 from src.utils.files import check_regular_file, read_json, write_json
@@ -32,7 +32,7 @@ def save_tokenizer(
         "model_input_names": ["input_ids", *segments, "attention_mask"],
     }
     # Only those it has: transformers would append any other one, with an id the model has no embedding for.
-    special = {f"{role}_token": token for role, token in roles(tokenizer).items()}
+    special = {name: tokenizer.id_to_token(index) for name, index in special_token_ids(tokenizer).items()}
     write_json(folder / TOKENIZER_CONFIG, settings | special)
 
 

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from src.data.documents import chain, open_documents, sentences
+from src.data.documents import open_documents, sentences
 from src.data.sources import TextSplit
 from src.evaluation.predictor import classify, labelled_dataset
 from src.interop.huggingface import load_classifier
@@ -49,7 +49,7 @@ def with_unlabelled(train: TextSplit, validation: TextSplit, sources: Sequence[s
     """
     if train.pairs is not None:
         raise UsageError("--unlabelled holds single texts, --text-pair-column asks for pairs; give one of them")
-    documents = chain(open_documents(source) for source in sources)
+    documents = open_documents(sources)
     known = {text.lower() for text in (*train.texts, *validation.texts)}
     more = [sentence for _, sentence in sentences(documents.read()) if sentence.lower() not in known]
     notice(f"unlabelled  {len(more):,} sentences of {documents.name}")

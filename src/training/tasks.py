@@ -17,11 +17,11 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from src.data.batching import Batch
+from src.data.dataset import Batch
 from src.data.masking import NOT_MASKED, Masking, drop_words
 from src.data.packing import PackedRows, TokenizedCorpus
 from src.data.sources import Corpus, TextSplit
-from src.data.tokenizer import PAD, build_tokenizer, roles, special_ids, token_id
+from src.data.tokenizer import build_tokenizer, special_token_ids
 from src.evaluation.masked_lm import MaskedEvaluation, evaluate_masked_lm
 from src.evaluation.metrics import Evaluation, evaluate
 from src.evaluation.predictor import classify, labelled_dataset
@@ -76,9 +76,8 @@ class ClassificationTask:
             )
         freeze(self.model, config.optimization.freeze_layers)
         _prepare(self.model, config.optimization)
-        tokenizer = self.classifier.tokenizer
-        ids = {role: token_id(tokenizer, token) for role, token in roles(tokenizer).items()}
-        self._unk_token_id, self._special_ids = ids.pop("unk", 0), list(ids.values())
+        ids = special_token_ids(self.classifier.tokenizer)
+        self._unk_token_id, self._special_ids = ids.pop("unk_token", 0), list(ids.values())
         self.pretraining = None if base is None else pretraining_of(base)
         self.data = {
             "name": corpus.name,
@@ -171,7 +170,7 @@ class MaskedLMTask:
         self.tokenizer, settings = corpus.tokenizer, config.optimization
         base = None if config.model_name_or_path is None else fetch(config.model_name_or_path)
         if base is None:
-            vocab_size, pad_token_id = self.tokenizer.get_vocab_size(), token_id(self.tokenizer, PAD)
+            vocab_size, pad_token_id = self.tokenizer.get_vocab_size(), special_token_ids(self.tokenizer)["pad_token"]
             shape = replace(config.model, vocab_size=vocab_size, pad_token_id=pad_token_id)
             self.model = BertForMaskedLM(shape).to(self.device)
         else:
@@ -230,10 +229,10 @@ class MaskedLMTask:
         notice(f"steps       {total_steps:,}, {passes}, on {self.device} in {'bf16' if self.bf16 else 'fp32'}")
 
     def _rows(self, name: str, stream: NDArray[np.integer], mask_rate: float, only_mask_tokens: bool) -> PackedRows:
-        special = special_ids(self.tokenizer)
-        ids, vocab_size = list(special.values()), self.tokenizer.get_vocab_size()
-        masking = Masking(mask_rate, only_mask_tokens, special["mask"], ids, vocab_size)
-        return PackedRows(name, stream, self.config.tokenization.seq_len, special["cls"], special["sep"], masking)
+        ids, seq_len = special_token_ids(self.tokenizer), self.config.tokenization.seq_len
+        vocab_size = self.tokenizer.get_vocab_size()
+        masking = Masking(mask_rate, only_mask_tokens, ids["mask_token"], list(ids.values()), vocab_size)
+        return PackedRows(name, stream, seq_len, ids["cls_token"], ids["sep_token"], masking)
 
 
 Task = ClassificationTask | MaskedLMTask
@@ -282,7 +281,8 @@ def _prepare(model: BertForSequenceClassification | BertForMaskedLM, config: Opt
 def _new_classifier(config: TrainConfig, train: TextSplit, label_names: tuple[str, ...]) -> Classifier:
     texts = [*train.texts, *(train.pairs or [])]
     tokenizer = build_tokenizer(texts, config.tokenization, config.model.vocab_size)
-    shape = replace(config.model, vocab_size=tokenizer.get_vocab_size(), pad_token_id=token_id(tokenizer, PAD))
+    pad_token_id = special_token_ids(tokenizer)["pad_token"]
+    shape = replace(config.model, vocab_size=tokenizer.get_vocab_size(), pad_token_id=pad_token_id)
     model = BertForSequenceClassification(shape, len(label_names))
     return Classifier(model, tokenizer, label_names, config.tokenization.seq_len, config.tokenization.long_text)
 

@@ -23,7 +23,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import clip_grad_norm_
 from tqdm import tqdm
 
-from src.data.batching import Batch, to_device
+from src.data.dataset import Batch, to_device
 from src.evaluation.masked_lm import MaskedEvaluation
 from src.evaluation.metrics import Evaluation
 from src.training.checkpoint import Progress, RunFolder

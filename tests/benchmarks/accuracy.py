@@ -350,7 +350,7 @@ BASELINES = {
 
 
 def _baseline(name: str, corpus: Corpus) -> dict[str, Any]:
-    if corpus.is_sample:
+    if corpus.source.dataset == SAMPLE:
         raise SystemExit(f"{name}: SST-2 is out of reach; name a folder with --local")
     started = time.perf_counter()
     accuracy, parameters = BASELINES[name](corpus)

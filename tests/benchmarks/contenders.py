@@ -20,8 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from src.data.batching import Batch, collate, to_device
-from src.data.dataset import DSCreator
+from src.data.dataset import Batch, DSCreator, to_device
 from src.data.sources import Corpus, open_corpus
 from src.evaluation.predictor import Predictor
 from src.interop.huggingface import load_classifier
@@ -199,11 +198,10 @@ class PaddedInTraining(OursInTraining):
     def collate(self, indices: Sequence[int], dataset: DSCreator) -> Batch:
         rows = [dataset.input_ids[index] for index in indices]
         longest = torch.zeros(self.width, dtype=torch.int64)  # makes all as long
-        batch = collate([*rows, longest], [dataset.labels[index] for index in indices], 0)
+        input_ids = nn.utils.rnn.pad_sequence([*rows, longest], batch_first=True)[:-1]
         mask = torch.arange(self.width) < torch.tensor([len(row) for row in rows])[:, None]
-        return Batch(
-            input_ids=batch["input_ids"][:-1], attention_mask=mask, token_type_ids=None, labels=batch["labels"]
-        )
+        labels = torch.tensor([dataset.labels[index] for index in indices])
+        return Batch(input_ids=input_ids, attention_mask=mask, token_type_ids=None, labels=labels)
 
     def step(self, batch: Batch) -> None:
         logits = self.model(batch["input_ids"], batch["attention_mask"], None)

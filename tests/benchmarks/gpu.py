@@ -313,7 +313,7 @@ def prepare(imdb: Path, sst2: Path, minilm: Path, output: Path) -> None:
     labelled = open_corpus(DataConfig(dataset=str(imdb)), splits=("train",)).splits["train"]
     pairs = zip(labelled.texts, labelled.labels, strict=True)
     _write_lines(output / "reviews-labelled.jsonl", ({"text": t, "label": SENTIMENT_LABELS[k]} for t, k in pairs))
-    more = open_documents(f"{imdb}:unsupervised").read()
+    more = open_documents([f"{imdb}:unsupervised"]).read()
     _write_lines(output / "reviews-unlabelled.jsonl", ({"text": text} for text in more))
     for name, split in open_corpus(DataConfig(dataset=str(sst2))).splits.items():
         with (output / f"sst2-{name}.csv").open("w", newline="", encoding="utf-8") as file:

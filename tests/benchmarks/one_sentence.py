@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from src.data.encoding import encode
+from src.data.tokenizer import encode
 from src.interop.huggingface import load_classifier
 from src.model.attention import scaled_dot_product_attention
 from src.model.bert import Bert, BertForSequenceClassification
@@ -68,13 +68,12 @@ def walk() -> Walk:
     """Runs the shipped model on the sentence."""
     classifier = load_classifier(SHIPPED_CHECKPOINT)
     model = classifier.model.eval()
-    (window,) = encode(classifier.tokenizer, [SENTENCE], classifier.seq_len)[0].windows
-    input_ids = torch.tensor([window.input_ids])
+    input_ids = torch.tensor(encode(classifier.tokenizer, [SENTENCE], classifier.seq_len).input_ids)
     output = model.bert(input_ids, return_attentions=True, only_cls=True)
     return Walk(
         model,
         classifier.label_names,
-        [str(classifier.tokenizer.id_to_token(index)) for index in window.input_ids],
+        [str(classifier.tokenizer.id_to_token(index)) for index in input_ids[0].tolist()],
         input_ids,
         _summands(model.bert, input_ids),
         [states[0] for states in output.hidden_states],

@@ -5,13 +5,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
 
 from src.data import packing
 from src.data.documents import Documents
-from src.data.packing import TokenizedCorpus, tokenized_corpus
-from src.data.tokenizer import SEP, UNK
+from src.data.packing import TokenizedCorpus, pieces, tokenized_corpus
+from src.data.tokenizer import SEP, SPECIAL_TOKENS, UNK
 from src.utils.config import VocabularyConfig
 from src.utils.errors import DataError
 from tests.training.tiny_pretraining import Counted, generator, leaves_global_random_numbers_alone, rows_of
@@ -48,7 +50,7 @@ def joined(texts: list[str]) -> list[str]:
 def test_every_hundredth_document_is_held_out_or_more_of_few_and_at_least_one(
     count: int, held_out: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(packing, "PIECES_AT_ONCE", 7)
+    monkeypatch.setattr(packing, "DOCUMENTS_AT_ONCE", 7)
     texts = numbered(count)
     corpus = tokenized(tmp_path, texts, vocab_size=9999)
     kept = [text for number, text in enumerate(texts, start=1) if number not in held_out]
@@ -79,6 +81,13 @@ def test_too_little_text_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="9 times"):
         tokenized(tmp_path, numbered(5), min_frequency=9)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_tokenizer_without_a_mask_is_refused(tmp_path: Path) -> None:
+    documents = Documents("made up", lambda: iter(numbered(5)))
+    vocabulary = {token: index for index, token in enumerate(SPECIAL_TOKENS) if token != "[MASK]"}
+    with pytest.raises(DataError, match=r"\[MASK\]"):
+        tokenized_corpus(documents, CONFIG, 500, tmp_path, Tokenizer(WordLevel(vocabulary, unk_token=UNK)))
 
 
 def test_streams_are_memory_mapped_two_bytes_a_token_or_four_and_cannot_be_written(tmp_path: Path) -> None:
@@ -215,3 +224,35 @@ def test_labels_are_the_true_ids_of_the_stream_and_frames_are_never_masked() -> 
     assert not np.shares_memory(batch["input_ids"].numpy(), stream)
     one, same, other = (rows.collate(starts, generator(seed))["labels"] for seed in (0, 0, 1))
     assert torch.equal(one, same) and not torch.equal(one, other)
+
+
+# Documents that are too long
+
+words = st.lists(st.text(st.characters(codec="ascii", exclude_categories=["Z", "C"]), min_size=1, max_size=9))
+
+
+@given(words, st.integers(10, 40))
+@example(["a" * 9, "b" * 10], 20)
+def test_long_documents_are_cut_between_words_or_where_a_word_is_too_long(texts: list[str], longest: int) -> None:
+    text = " ".join(texts)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(packing, "LONGEST_PIECE", longest)
+        found = pieces(text)
+    assert "".join(found) == text
+    assert all(piece.strip() and len(piece) <= longest for piece in found)
+    if max(map(len, texts), default=0) < 10:
+        assert [word for piece in found for word in piece.split()] == texts
+        # Each piece takes as many words as there is room for.
+        nexts = [piece.split()[0] for piece in found[1:]]
+        assert all(len(piece) + len(f" {word}") >= longest for piece, word in zip(found, nexts, strict=False))
+
+
+@given(st.text(), st.integers(2, 9))
+@example("a" + " " * 30 + "b", 5)
+@example("x" * 19, 9)
+def test_cutting_loses_nothing_but_blanks(text: str, longest: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(packing, "LONGEST_PIECE", longest)
+        found = pieces(text)
+    assert re.sub(r"\s", "", "".join(found)) == re.sub(r"\s", "", text)
+    assert all(piece.strip() and len(piece) <= longest for piece in found)

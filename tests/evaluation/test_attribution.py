@@ -4,8 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from src.data.encoding import locate
-from src.data.tokenizer import token_id
+from src.data.tokenizer import encode, special_token_ids
 from src.evaluation import attribution
 from src.evaluation.attribution import TOLERANCE, Explanation, explain
 from src.evaluation.predictor import Predictor
@@ -13,7 +12,7 @@ from src.interop.huggingface import Classifier
 from src.model.bert import BertForSequenceClassification
 from src.utils.config import SHIPPED_CHECKPOINT, LongText
 from src.utils.errors import CheckpointError
-from tests.data.test_encoding import roberta_like
+from tests.data.test_tokenizer_encode import roberta_like
 from tests.interop.peers import FAMILIES, LABELS, SENTENCES, SEQ_LEN, C, our_config, randomized, tokenizer
 
 CPU = torch.device("cpu")
@@ -47,7 +46,7 @@ def riemann(of: Predictor, text: str, steps: int = 2000) -> Tensor:
     """Integrated gradients of a text's tokens, (T,), as a sum over the middles of equal steps."""
     ids = torch.tensor([of.classifier.tokenizer.encode(text).ids])
     blank = ids.clone()
-    blank[:, 1:-1] = token_id(of.classifier.tokenizer, "[MASK]")
+    blank[:, 1:-1] = special_token_ids(of.classifier.tokenizer)["mask_token"]
     with torch.no_grad():
         start, end = of.model.bert.embedding(blank), of.model.bert.embedding(ids)
         label = int(of.model(ids).argmax())
@@ -64,7 +63,7 @@ def test_contributions_are_those_of_a_sum_over_many_small_steps(family: str, mon
     monkeypatch.setattr(attribution, "FEWEST_STEPS", 512)  # of large random weights each share takes more than the sum
     of = predictor(family)
     wanted = riemann(of, SHORT)
-    places = locate(of.classifier.tokenizer, SHORT, SEQ_LEN)[0]
+    places = encode(of.classifier.tokenizer, [SHORT], SEQ_LEN, return_offsets=True).offset_mapping[0]
     found = explained(of, SHORT)
     assert [word.text for word in found.words[0]] == ["a", "very", "sad", "film", "!"]
     assert places[0] is None and places[-1] is None and len(places) == 7
@@ -115,7 +114,7 @@ def test_steps_are_doubled_until_the_contributions_add_up(monkeypatch: pytest.Mo
 
 
 def test_a_tokenizer_without_mask_and_padding_is_a_checkpoint_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(attribution, "roles", lambda _: {})
+    monkeypatch.setattr(attribution, "special_token_ids", lambda _: {})
     with pytest.raises(CheckpointError, match=r"\[MASK\]"):
         explained(predictor("bert"), SHORT)
 

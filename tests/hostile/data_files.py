@@ -69,7 +69,7 @@ REFUSED: dict[str, tuple[str, bytes, str]] = {
     "a text of other blanks": ("a.csv", _csv("x,a", "\u3000\u00a0 ,b"), "a.csv:3: empty text"),
     "a label that is infinite": ("a.jsonl", _jsonl({"text": "x", "label": 1}, '{"text": "y", "label": 1e999}'), "a.jsonl:2: the label is inf"),
     "a label that is nested deeply": ("a.jsonl", _jsonl(f'{{"text": "x", "label": {NESTED}}}'), "a.jsonl:1: the label is {'x': {'x'"),
-    "a text that is nested deeply": ("a.jsonl", _jsonl(f'{{"text": {NESTED}, "label": "a"}}'), "a.jsonl:1: the text is {'x': {'x'"),
+    "a text that is nested deeply": ("a.jsonl", _jsonl(f'{{"text": {NESTED}, "label": "a"}}'), "a.jsonl:1: 'text' is {'x': {'x'"),
     "half a surrogate pair in a label": ("a.jsonl", _jsonl(ONE, r'{"text": "y", "label": "\ud800"}'), "a.jsonl:2"),
     "half a surrogate pair in UTF-8": ("a.csv", _csv("x,a", "\ud800,b"), "a.csv:3"),
     "a letter cut in two": ("a.csv", _csv("x,a", "caf\u00e9")[:-2], "a.csv:3"),

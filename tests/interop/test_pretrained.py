@@ -13,8 +13,8 @@ import transformers
 from safetensors.torch import load_file, save_file
 
 from src.data import hub
-from src.data.encoding import encode
 from src.data.sources import open_corpus
+from src.data.tokenizer import encode
 from src.evaluation.predictor import Predictor
 from src.interop.huggingface import FILES, Classifier, LoadReport, load_classifier
 from src.interop.pretrained import fetch, load_pretrained, load_pretrained_masked_lm
@@ -85,7 +85,7 @@ def test_of_a_model_on_the_hub_only_the_files_that_are_read_are_fetched(
         asked.update(options | {"name": name})
         return str(tmp_path)
 
-    monkeypatch.setattr(hub, "hub_answers", lambda *asked: asked == ("some.one/a_model-1", "models"))
+    monkeypatch.setattr(hub, "hub_answers", lambda *asked: asked == ("some.one/a_model-1", "model"))
     monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
     assert fetch("some.one/a_model-1") == tmp_path
     assert asked == {"name": "some.one/a_model-1", "allow_patterns": FILES, "local_files_only": False}
@@ -199,8 +199,8 @@ def test_token_ids_and_hidden_states_of_minilm_are_those_of_transformers() -> No
         some = texts[start : start + 10]
         inputs = read(some, return_tensors="pt", padding=True, truncation=True, max_length=128)
         ids, real = inputs["input_ids"], inputs["attention_mask"].bool()
-        encoded = [text.windows[0].input_ids for text in encode(classifier.tokenizer, some, 128)]
-        assert encoded == [row[mask].tolist() for row, mask in zip(ids, real, strict=True)]
+        encoded = encode(classifier.tokenizer, some, 128)
+        assert encoded.input_ids == [row[mask].tolist() for row, mask in zip(ids, real, strict=True)]
         found = torch.stack(classifier.model.eval().bert(ids, real).hidden_states)
         wanted = torch.stack(theirs(**inputs, output_hidden_states=True).hidden_states)
         torch.testing.assert_close(found[:, real], wanted[:, real], rtol=0, atol=1e-4)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from src.data.batching import collate, halves, to_device
+from src.data.dataset import Batch, to_device
 from src.training.distillation import distillation_loss, teacher_logits, with_unlabelled
 from src.training.tasks import ClassificationTask
 from src.training.trainer import Trainer
@@ -25,13 +25,21 @@ def test_the_loss_is_the_divergence_of_softened_probabilities_times_the_square_o
     assert distillation_loss(TEACHER, TEACHER, 3.0).item() == pytest.approx(0, abs=1e-6)
 
 
+def batch_of(labels: list[int]) -> Batch:
+    return Batch(
+        input_ids=torch.tensor([[2, 5], [2, 6]]),
+        attention_mask=None,
+        token_type_ids=None,
+        labels=torch.tensor(labels),
+        teacher_logits=TEACHER,
+    )
+
+
 def test_true_labels_have_their_weight_and_texts_without_one_only_the_teacher() -> None:
-    rows = [torch.tensor([2, 5]), torch.tensor([2, 6])]
     student = task(temperature=2.0, hard_label_weight=0.25)
 
     def loss(labels: list[int]) -> float:
-        batch = collate(rows, labels, 0)
-        batch["teacher_logits"] = TEACHER
+        batch = batch_of(labels)
         return student.loss(lambda *_: LOGITS, batch).item()  # type: ignore[arg-type]
 
     soft = 0.75 * distillation_loss(LOGITS, TEACHER, 2.0).item()
@@ -42,9 +50,7 @@ def test_true_labels_have_their_weight_and_texts_without_one_only_the_teacher() 
 
 
 def test_teacher_logits_stay_with_their_sentences() -> None:
-    batch = collate([torch.tensor([1]), torch.tensor([2])], [0, 1], 0)
-    batch["teacher_logits"] = TEACHER
-    assert [half["teacher_logits"].tolist() for half in halves(batch)] == [[row] for row in TEACHER.tolist()]
+    batch = batch_of([0, 1])
     assert torch.equal(to_device(batch, CPU)["teacher_logits"], TEACHER)
     train = task().train
     train.teacher_logits = torch.arange(2.0 * len(train)).view(-1, 2)

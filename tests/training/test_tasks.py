@@ -9,7 +9,7 @@ import torch
 import transformers
 from torch import Tensor
 
-from src.data.batching import Batch
+from src.data.dataset import Batch
 from src.data.masking import NOT_MASKED
 from src.data.sources import TextSplit
 from src.data.tokenizer import PAD, SEP, SPECIAL_TOKENS

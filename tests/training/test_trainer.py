@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from src.data.batching import Batch
+from src.data.dataset import Batch
 from src.data.tokenizer import CLS, PAD, SEP, UNK
 from src.evaluation.predictor import classify
 from src.training.trainer import StepReport, Trainer

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from src.data.batching import Batch
+from src.data.dataset import Batch
 from src.evaluation.predictor import classify
 from src.training.trainer import StepReport, Trainer
 from src.utils import distributed

@@ -1,0 +1,234 @@
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tokenizers import Tokenizer
+from transformers import RobertaTokenizer
+
+from src.data.tokenizer import (
+    CHARACTERS_IN_WINDOWS,
+    CHARACTERS_PER_TOKEN,
+    EncodedTexts,
+    build_tokenizer,
+    encode,
+    tokenized_part,
+)
+from src.utils.config import LongText, TokenizerConfig
+
+MODES: tuple[LongText, ...] = ("truncate", "head-tail", "windows")
+WORDS = [f"w{index:02}" for index in range(60)]
+every_mode = pytest.mark.parametrize("long_text", MODES)
+
+
+def roberta_like() -> Tokenizer:
+    trained: Any = RobertaTokenizer(add_prefix_space=True).train_new_from_iterator([" ".join(WORDS)] * 3, 500)
+    return Tokenizer.from_str(trained.backend_tokenizer.to_str())
+
+
+def build(kind: Any) -> Tokenizer:
+    return build_tokenizer([" ".join(WORDS)] * 3, TokenizerConfig(tokenizer=kind, min_frequency=1), 1000)
+
+
+TOKENIZERS = {"wordlevel": build("wordlevel"), "wordpiece": build("wordpiece"), "byte-level": roberta_like()}
+WORDLEVEL = TOKENIZERS["wordlevel"]
+
+
+def read(text: str, seq_len: int, long_text: LongText = "truncate", pair: str | None = None) -> EncodedTexts:
+    return encode(WORDLEVEL, [text], seq_len, None if pair is None else [pair], long_text, return_offsets=True)
+
+
+def windows(encoded: EncodedTexts) -> list[str]:
+    return [" ".join(str(WORDLEVEL.id_to_token(index)) for index in ids) for ids in encoded.input_ids]
+
+
+def words(count: int, start: int = 0) -> str:
+    return " ".join(WORDS[start : start + count])
+
+
+# One text
+
+
+def test_a_text_that_fits_is_one_whole_window_whatever_the_mode_and_else_is_cut() -> None:
+    for long_text in MODES:
+        for count in (0, 1, 4):
+            found = read(words(count), 6, long_text)
+            assert windows(found) == [f"[CLS] {words(count)} [SEP]".replace("  ", " ")]
+            assert found.token_type_ids == [[0] * (count + 2)] and found.truncated == [False]
+    found = read(words(5), 6)
+    assert windows(found) == [f"[CLS] {words(4)} [SEP]"] and found.truncated == [True]
+    found = read(words(5), 6, "windows")
+    assert windows(found) == [f"[CLS] {words(4)} [SEP]", f"[CLS] {words(1, 4)} [SEP]"] and found.truncated == [False]
+    assert windows(read(words(3), 2, "windows")) == ["[CLS] [SEP]"]  # no room
+
+
+def test_head_tail_keeps_the_frame_and_both_ends_in_exactly_seq_len_tokens() -> None:
+    for seq_len, head, tail in ((3, 1, 0), (4, 1, 1), (5, 2, 1), (13, 6, 5)):
+        found = read(words(60), seq_len, "head-tail")
+        wanted = ["[CLS]", *WORDS[:head], *WORDS[60 - tail :], "[SEP]"]
+        assert windows(found) == [" ".join(wanted)] and len(wanted) == seq_len and found.truncated == [True]
+
+
+@every_mode
+def test_texts_are_encoded_in_order_and_independently(long_text: LongText) -> None:
+    texts = [words(20), "w01", "", words(9, 3)]
+    together, alone = encode(WORDLEVEL, texts, 7, None, long_text), [read(text, 7, long_text) for text in texts]
+    counts = [len(each.input_ids) for each in alone]
+    assert together.overflow_to_sample_mapping == [text for text, count in enumerate(counts) for _ in range(count)]
+    for name in ("input_ids", "token_type_ids", "truncated", "unknown"):
+        assert getattr(together, name) == [value for each in alone for value in getattr(each, name)]
+    assert together.offset_mapping == []  # unless asked for
+    assert encode(WORDLEVEL, [], 7, None, long_text) == encode(WORDLEVEL, [], 7, [], long_text) == EncodedTexts()
+
+
+def test_the_tokenizer_truncates_to_seq_len_afterwards() -> None:
+    tokenizer = Tokenizer.from_str(WORDLEVEL.to_str())
+    tokenizer.enable_padding(length=50)
+    tokenizer.enable_truncation(4)
+    assert len(encode(tokenizer, [words(6)], 9).input_ids[0]) == 8
+    assert tokenizer.padding is None
+    assert tokenizer.truncation is not None and tokenizer.truncation["max_length"] == 9
+
+
+def test_a_text_of_which_no_word_is_known_is_flagged() -> None:
+    for long_text in MODES:
+        for text, unknown in (("xyzzy plugh", True), ("xyzzy w01", False), ("", False), ("w01", False)):
+            assert read(text, 6, long_text).unknown == [unknown]
+        # Of a long text, only words that are read count.
+        assert read("xyzzy " * 9 + "w01", 6, long_text).unknown == [long_text == "truncate"]
+
+
+BLANKS = " " * (10 * CHARACTERS_PER_TOKEN)
+
+
+@pytest.mark.parametrize(
+    ("text", "long_text", "truncated"),
+    [
+        (BLANKS + "w01", "truncate", True),
+        ("w00" + BLANKS + "w01", "head-tail", True),
+        ("w00" + BLANKS + "w01", "windows", False),
+        ("w00" + " " * CHARACTERS_IN_WINDOWS + "w01", "windows", True),
+        ("w00".ljust(len(BLANKS)), "truncate", False),
+        ("w00".ljust(len(BLANKS) + 1), "truncate", True),
+    ],
+)
+def test_a_text_some_of_whose_characters_were_never_looked_at_is_flagged(
+    text: str, long_text: LongText, truncated: bool
+) -> None:
+    assert read(text, 10, long_text).truncated == [truncated]
+    assert read("w00", 10, long_text, pair=text).truncated == [truncated]
+
+
+# Pairs
+
+
+def test_a_pair_is_framed_with_its_segments() -> None:
+    found = read("w01 w02", 64, pair="w03")
+    assert windows(found) == ["[CLS] w01 w02 [SEP] w03 [SEP]"] and found.token_type_ids == [[0, 0, 0, 0, 1, 1]]
+    with pytest.raises(ValueError, match="shorter"):
+        encode(WORDLEVEL, ["a", "b"], 8, ["a"])
+
+
+def test_a_truncated_pair_is_what_tokenizers_itself_keeps() -> None:
+    for tokenizer in TOKENIZERS.values():
+        theirs = Tokenizer.from_str(tokenizer.to_str())
+        theirs.enable_truncation(12)
+        for first, second in ((3, 3), (9, 9), (20, 2), (2, 20), (20, 9), (5, 6)):
+            text, pair = words(first), words(second, 30)
+            wanted, found = theirs.encode(text, pair), encode(tokenizer, [text], 12, [pair])
+            assert (found.input_ids, found.token_type_ids) == ([wanted.ids], [wanted.type_ids])
+
+
+@every_mode
+def test_every_window_of_a_long_pair_is_framed_in_at_most_seq_len(long_text: LongText) -> None:
+    for first, second in ((40, 2), (2, 40), (30, 30)):
+        found = read(words(first), 11, long_text, pair=words(second, 20))
+        for window, types in zip(windows(found), found.token_type_ids, strict=True):
+            one, other, rest = window.split("[SEP]")
+            assert one.startswith("[CLS] w") and other.startswith(" w") and rest == ""  # something of both texts
+            ends = len(one.split()) + 1, len(other.split()) + 1
+            assert types == [0] * ends[0] + [1] * ends[1] and sum(ends) <= 11
+        assert found.truncated == [long_text != "windows"]
+
+
+def test_windows_of_a_pair_hold_every_word_and_the_shorter_text_stays_whole() -> None:
+    for counts in ((40, 2), (2, 40), (30, 30), (30, 12)):
+        found = windows(read(words(counts[0]), 11, "windows", pair=words(counts[1], 20)))
+        pairs = [window[len("[CLS] ") : -len(" [SEP]")].split(" [SEP] ") for window in found]
+        sides = [list(dict.fromkeys(side)) for side in zip(*pairs, strict=True)]  # without repetitions
+        assert [" ".join(side) for side in sides] == [words(counts[0]), words(counts[1], 20)]
+        assert len(found) == max(map(len, sides)) == len(set(found))
+        assert min(counts) > 4 or min(map(len, sides)) == 1
+
+
+def test_head_tail_of_a_pair_keeps_both_ends_of_both() -> None:
+    found = read(words(30), 11, "head-tail", pair=words(30, 30))
+    assert windows(found) == ["[CLS] w00 w01 w28 w29 [SEP] w30 w31 w58 w59 [SEP]"]
+    huge = read("w00", 7, "head-tail", pair=f"w01 w02 {'w03 ' * 1000} w04 w05")
+    assert windows(huge) == ["[CLS] w00 [SEP] w01 w02 w05 [SEP]"]
+
+
+# Whatever comes
+
+
+@settings(max_examples=200)
+@given(
+    text=st.text(st.characters(codec=None), max_size=40),
+    pair=st.none() | st.text(max_size=20),
+    long_text=st.sampled_from(MODES),
+    kind=st.sampled_from(list(TOKENIZERS)),
+)
+def test_any_string_is_encoded_even_half_surrogate_pairs(
+    text: str, pair: str | None, long_text: LongText, kind: str
+) -> None:
+    tokenizer, frame = TOKENIZERS[kind], ("<s>", "</s>") if kind == "byte-level" else ("[CLS]", "[SEP]")
+    found = encode(tokenizer, [text, "\udcff" + text], 9, None if pair is None else [pair, pair], long_text)
+    for ids, types in zip(found.input_ids, found.token_type_ids, strict=True):
+        assert 2 <= len(ids) == len(types) <= 9
+        assert all(0 <= index < tokenizer.get_vocab_size() for index in ids)
+        assert {ids[0], ids[-1]} <= set(map(tokenizer.token_to_id, frame))
+
+
+@settings(max_examples=150)
+@given(
+    text=st.text(st.sampled_from("w012 .x"), max_size=200),
+    seq_len=st.integers(3, 20),
+    kind=st.sampled_from(list(TOKENIZERS)),
+)
+def test_windows_together_hold_every_token_of_the_text(text: str, seq_len: int, kind: str) -> None:
+    tokenizer = TOKENIZERS[kind]
+    found = encode(tokenizer, [text], seq_len, None, "windows").input_ids
+    tokenizer.no_truncation()
+    framed = tokenizer.encode("").ids
+    assert all([ids[0], ids[-1]] == framed for ids in found)
+    assert [index for ids in found for index in ids[1:-1]] == tokenizer.encode(text, add_special_tokens=False).ids
+    assert all(len(ids) == seq_len for ids, _ in pairwise(found))
+
+
+# Where tokens come from
+
+
+@every_mode
+@pytest.mark.parametrize("pair", [None, words(9, start=30)])
+def test_every_token_of_every_window_is_found_in_its_text(long_text: LongText, pair: str | None) -> None:
+    texts = (words(23), pair or "")
+    found = read(texts[0], 11, long_text, pair)
+    assert len(found.offset_mapping) == len(found.input_ids) > (long_text == "windows")
+    for offsets, window in zip(found.offset_mapping, windows(found), strict=True):
+        spelled = ["" if place is None else texts[place[0]][place[1] : place[2]] for place in offsets]
+        assert spelled == [token if token.startswith("w") else "" for token in window.split()]
+
+
+def test_offsets_are_those_of_the_text_before_it_was_normalized() -> None:
+    # Of a spelled-out bracket `tokenizers` gives the last character.
+    assert read("W01  -lrb- w02", 9).offset_mapping == [[None, (0, 0, 3), (0, 9, 10), (0, 11, 14), None]]
+
+
+@every_mode
+def test_offsets_of_a_text_that_is_cut_before_it_is_tokenized_are_those_of_the_rest(long_text: LongText) -> None:
+    text = "w01 " * CHARACTERS_IN_WINDOWS
+    part = tokenized_part(text, 7, long_text)
+    assert len(part) == (CHARACTERS_IN_WINDOWS if long_text == "windows" else 7 * CHARACTERS_PER_TOKEN)
+    places = [place for offsets in read(text, 7, long_text).offset_mapping for place in offsets if place]
+    assert len(places) > 4 and {part[start:end] for _, start, end in places} == {"w01"}
