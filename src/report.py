@@ -12,16 +12,20 @@ def main(arguments: list[str]) -> None:
     config = parse(ReportConfig, arguments, PROGRAM)
 
     # Not above: --help should not wait for PyTorch.
-    from src.evaluation.run_report import gather, write_report, write_sheet
+    from src.evaluation.charts import draw_charts
+    from src.evaluation.report import make_report, write_report
     from src.utils.device import set_up_device
+    from src.utils.files import writing
 
     set_up_device(config.device, config.num_threads)
-    report = gather(config)
+    report = make_report(config)
     for sentence in report.missing:
         notice(sentence)
-    page = write_report(report, config.output_dir or config.folder / "report", keep_answers=config.predictions is None)
+    page = write_report(report, config.output_dir or config.folder / "report", config.predictions is None)
     if config.picture is not None:
-        write_sheet(report, config.picture)
+        accuracy = f": accuracy {report.facts['accuracy']}" if "accuracy" in report.facts else ""
+        with writing("--picture", config.picture):
+            draw_charts(config.picture, report.charts, report.title + accuracy)
         notice(f"picture     {config.picture}")
     print(page)
 

@@ -1,111 +1,210 @@
-"""The charts of a report, each for a light and for a dark page, and all of them on one sheet.
+"""The charts of a report. Colour-blind readers can tell their colours apart (Okabe & Ito 2008)."""
 
-What is right is blue and what is wrong vermillion or orange, which colour-blind readers tell apart (Okabe & Ito 2008);
-lines differ in their marks and bars in their hatching, too.
-"""
-
-from collections.abc import Callable, Iterator, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from io import BytesIO
-from math import ceil
+from functools import partial
+from math import nan
 from pathlib import Path
 from typing import Any
 
-from src.evaluation.page import FONT, drawable
+import numpy as np
 
-WIDTH, HEIGHT, DPI = 6.4, 4.2, 150  # inches, inches, dots an inch
-SHEET_DPI = 100
+from src.evaluation.predictions import Predictions
+from src.evaluation.slices import BINS, Slice, by_confidence, by_length, by_words, expected_calibration_error
+from src.utils.errors import printable
 
+WIDTH, HEIGHT, DPI = 5.4, 3.8, 150  # of a chart, inches; dots an inch
+MOST_NAMED, MOST_SHARES = 12, 6  # classes up to which a confusion matrix has room for names and counts, and for shares
+LONGEST_NAME = 16
 
-@dataclass(frozen=True)
-class Theme:
-    """The colours of a page."""
-
-    paper: str
-    ink: str
-    grey: str
-    line: str
-    right: str
-    wrong: str
-
-
-LIGHT = Theme(paper="#FFFFFF", ink="#1A1A1A", grey="#5A5A5A", line="#DDDDDD", right="#0072B2", wrong="#D55E00")
-DARK = Theme(paper="#1B1D21", ink="#ECECEC", grey="#A8A8A8", line="#3A3D42", right="#56B4E9", wrong="#E69F00")
+STYLE = {
+    "text.parse_math": False,  # labels are data: a "$" in them must not start a formula
+    "axes.axisbelow": True,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlelocation": "left",
+    "axes.titleweight": "bold",
+    "legend.frameon": False,
+    "grid.color": "#888888",
+    "grid.alpha": 0.3,
+    "figure.constrained_layout.w_pad": 0.12,
+    "figure.constrained_layout.h_pad": 0.12,
+    "axes.prop_cycle": "cycler(color=['#0072B2', '#D55E00', '#5A5A5A'])",
+}
+DARK = dict.fromkeys(("figure.facecolor", "axes.facecolor", "savefig.facecolor"), "#1B1D21") | {
+    "axes.prop_cycle": "cycler(color=['#56B4E9', '#E69F00', '#A8A8A8'])",
+}
 
 
 @dataclass(frozen=True)
 class Chart:
-    """A chart: the stem of its file, its title, a sentence that tells what is to be seen, and how it is drawn."""
+    """A chart: the stem of its file, its title, and how it is drawn on matplotlib's axes."""
 
     name: str
     title: str
-    caption: str
-    draw: Callable[[Any, Theme], None]  # given matplotlib's axes and the colours
+    draw: Callable[[Any], None]
 
 
-def chart_png(chart: Chart, theme: Theme) -> bytes:
-    """Draws a chart as a PNG of 960 x 630 pixels."""
-    with _own_settings(theme):
-        figure = _figure(WIDTH, HEIGHT, DPI)
-        _draw(chart, figure.add_subplot(), theme)
-        return _png(figure)
+@contextmanager
+def plot_style(dark: bool = False) -> Iterator[None]:
+    """Draws with this project's settings, whatever the user's matplotlibrc says."""
+    from matplotlib import style
+
+    styles = ["default", "dark_background", STYLE, DARK] if dark else ["default", STYLE]
+    with warnings.catch_warnings(), style.context(styles):
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # a box stands for it
+        yield
 
 
-def sheet(path: Path, charts: Sequence[Chart], title: str) -> None:
-    """Draws charts side by side, three in a row, on white paper.
-
-    Args:
-        path: the PNG to write; its folder exists.
-        charts: at least one.
-        title: of the sheet.
+def draw_charts(path: Path, charts: Sequence[Chart], title: str = "", dark: bool = False) -> None:
+    """Draws charts into a PNG, three in a row.
 
     Raises:
         OSError: the file cannot be written.
     """
-    columns = min(3, len(charts))
-    rows = ceil(len(charts) / columns)
-    with _own_settings(LIGHT):
-        figure = _figure(5.4 * columns, 0.6 + 3.8 * rows, SHEET_DPI)
-        figure.get_layout_engine().set(w_pad=0.15, h_pad=0.15)
-        figure.suptitle(drawable(title), x=0.01, ha="left", weight="bold", size=15)
-        for place, chart in enumerate(charts, start=1):
-            _draw(chart, figure.add_subplot(rows, columns, place), LIGHT)
-        path.write_bytes(_png(figure))
-
-
-@contextmanager
-def _own_settings(theme: Theme) -> Iterator[None]:
-    """Draws with this project's settings, whatever the user's matplotlibrc says."""
-    from matplotlib import style
-
-    # Labels are data: a "$" in them must not start a formula.
-    settings = {"text.parse_math": False, "font.family": FONT, "font.size": 10, "text.color": theme.ink}
-    settings |= {"figure.facecolor": theme.paper, "axes.facecolor": theme.paper, "savefig.facecolor": theme.paper}
-    settings |= {"axes.labelcolor": theme.ink, "xtick.color": theme.ink, "ytick.color": theme.ink}
-    settings |= {"axes.edgecolor": theme.grey, "grid.color": theme.line, "axes.axisbelow": True}
-    settings |= {"axes.spines.top": False, "axes.spines.right": False}
-    settings |= {"legend.facecolor": theme.paper, "legend.edgecolor": theme.paper, "legend.framealpha": 0.8}
-    with style.context(["default", settings]):
-        yield
-
-
-def _figure(width: float, height: float, dpi: int) -> Any:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width, height), dpi=dpi, layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
+    rows = [charts[first : first + 3] for first in range(0, len(charts), 3)]
+    with plot_style(dark):
+        figure = Figure((WIDTH * len(rows[0]), HEIGHT * len(rows)), DPI, layout="constrained")
+        if title:
+            figure.suptitle(printable(title), x=0.01, ha="left", weight="bold", size=15)
+        # Six columns, so that a row of two is as wide as a row of three.
+        axes: dict[str, Any] = figure.subplot_mosaic(
+            [[chart.name for chart in row for _ in range(6 // len(row))] for row in rows]
+        )
+        for chart in charts:
+            axes[chart.name].set_title(chart.title)
+            chart.draw(axes[chart.name])
+        # The version that matplotlib would add makes equal pictures differ.
+        figure.savefig(path, metadata={"Software": None})
 
 
-def _draw(chart: Chart, axes: Any, theme: Theme) -> None:
-    axes.set_title(chart.title, loc="left", weight="bold", size=12, pad=10)
-    chart.draw(axes, theme)
+def history_charts(rows: Sequence[Mapping[str, Any]]) -> list[Chart]:
+    """Charts loss and accuracy over the steps as metrics.jsonl has them; what is not recorded is left out."""
+    loss = {
+        "training": _curve(rows, "train/loss"),
+        "validation": _curve(rows, "validation/loss"),
+        "token frequencies alone": _curve(rows, "validation/unigram_loss"),
+    }
+    accuracy = {
+        "validation": _curve(rows, "validation/accuracy"),
+        "always the most frequent token": _curve(rows, "unigram_accuracy"),
+    }
+    charts = [
+        Chart("loss", "Loss", partial(_draw_curves, curves=loss, unit="cross-entropy in nats")),
+        Chart("accuracy", "Accuracy", partial(_draw_curves, curves=accuracy, unit="accuracy")),
+    ]
+    return [chart for chart, curves in zip(charts, (loss, accuracy), strict=True) if any(curves.values())]
 
 
-def _png(figure: Any) -> bytes:
-    stream = BytesIO()
-    # The version that matplotlib would add makes equal pictures differ.
-    figure.savefig(stream, format="png", dpi="figure", metadata={"Software": None})
-    return stream.getvalue()
+def prediction_charts(predictions: Predictions) -> list[Chart]:
+    """Charts how right and how sure a model is, and which texts it finds hard; without labels, how sure alone."""
+    confidence = Chart("confidence", "Confidence", partial(_draw_confidence, predictions=predictions))
+    if predictions.true is None:
+        return [confidence]
+    bins, lengths, words = by_confidence(predictions), by_length(predictions), by_words(predictions)
+    error = f"Expected calibration error {expected_calibration_error(bins):.1%}"
+    return [
+        Chart("confusion", "Confusion matrix", partial(_draw_confusion, predictions=predictions)),
+        Chart("reliability", error, partial(_draw_reliability, bins=bins)),
+        confidence,
+        Chart("length", "Accuracy by number of words", partial(_draw_slices, slices=lengths)),
+        Chart("words", "Accuracy by kind of words", partial(_draw_slices, slices=words)),
+    ]
+
+
+def _curve(rows: Sequence[Mapping[str, Any]], name: str) -> list[tuple[int, float]]:
+    """Gives steps and values; metrics.jsonl has null for what is not finite."""
+    found = [(row["step"], row[name]) for row in rows if name in row]
+    return [(step, value if isinstance(value, int | float) else nan) for step, value in found]
+
+
+def _draw_curves(axes: Any, curves: Mapping[str, Sequence[tuple[int, float]]], unit: str) -> None:
+    colors = {"training": "C0", "validation": "C1"}
+    for label, curve in curves.items():
+        if curve:
+            axes.plot(*zip(*curve, strict=True), ".-", color=colors.get(label, "C2"), label=label)
+    axes.set(xlabel="optimizer steps", ylabel=unit)
+    axes.xaxis.set_major_formatter("{x:,.0f}")
+    if unit == "accuracy":
+        _in_percent(axes.yaxis)
+    axes.grid()
+    axes.legend()
+
+
+def _draw_confusion(axes: Any, predictions: Predictions) -> None:
+    from sklearn.metrics import ConfusionMatrixDisplay, confusion_matrix
+
+    true, predicted, classes = predictions.true, predictions.predicted, range(len(predictions.label_names))
+    names = [printable(name)[:LONGEST_NAME] for name in predictions.label_names]
+    is_named = len(names) <= MOST_NAMED
+    display = ConfusionMatrixDisplay.from_predictions(
+        true,
+        predicted,
+        labels=classes,
+        normalize="true",
+        display_labels=names if is_named else None,
+        include_values=is_named,
+        values_format=".1%",
+        text_kw={"size": 12 if len(names) < 4 else 8},
+        xticks_rotation=45 if 4 < len(names) <= MOST_NAMED else 0,
+        im_kw={"aspect": "auto"},
+        cmap="Blues",
+        colorbar=False,
+        ax=axes,
+    )
+    axes.set(xlabel="predicted", ylabel="true")
+    axes.locator_params(nbins=MOST_NAMED)
+    if is_named:
+        for text, count in zip(display.text_.flat, confusion_matrix(true, predicted, labels=classes).flat, strict=True):
+            text.set_text(f"{count:,}\n{text.get_text()}" if len(names) <= MOST_SHARES else f"{count:,}")
+
+
+def _draw_reliability(axes: Any, bins: Sequence[Slice]) -> None:
+    axes.axline((1, 1), slope=1, color="C2", linestyle="--")
+    _draw_accuracies(axes, [one.confidence for one in bins], bins, "o-")
+    axes.set(xlabel="confidence", xlim=(bins[0].confidence - 0.02, 1.02), ylim=(-0.02, 1.02))
+    _in_percent(axes.xaxis)
+
+
+def _draw_confidence(axes: Any, predictions: Predictions) -> None:
+    scores, right = np.array(predictions.scores), np.array(predictions.right, dtype=bool)
+    parts = {"right": scores[right], "wrong": scores[~right]} if predictions.true else {"texts": scores}
+    axes.hist(
+        list(parts.values()),
+        np.linspace(0, 1, BINS + 1),
+        stacked=True,
+        label=[f"{name} ({len(values):,})" for name, values in parts.items()],
+        hatch=["", "///"][: len(parts)],
+        edgecolor=axes.get_facecolor(),
+    )
+    axes.set(xlabel="confidence", ylabel="texts", xlim=(scores.min() - 1 / BINS, 1.01))
+    _in_percent(axes.xaxis)
+    axes.yaxis.get_major_locator().set_params(integer=True)
+    axes.grid(axis="y")
+    axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2)  # above the bars
+
+
+def _draw_slices(axes: Any, slices: Sequence[Slice]) -> None:
+    overall = np.average([one.accuracy for one in slices], weights=[one.n for one in slices])
+    axes.axhline(overall, color="C2", linestyle="--")
+    _draw_accuracies(axes, range(len(slices)), slices, "o")
+    axes.set_xticks(range(len(slices)), [f"{one.name}\nn = {one.n:,}" for one in slices], size=8)
+    axes.set_xlim(-0.6, len(slices) - 0.4)
+
+
+def _draw_accuracies(axes: Any, x: Sequence[float], slices: Sequence[Slice], form: str) -> None:
+    accuracies, ends = np.array([one.accuracy for one in slices]), np.array([one.interval for one in slices]).T
+    axes.errorbar(x, accuracies, abs(ends - accuracies), fmt=form)  # rounding may put an end beyond the accuracy
+    axes.set_ylabel("accuracy, with 95% intervals")
+    _in_percent(axes.yaxis)
+    axes.grid(axis="y")
+
+
+def _in_percent(axis: Any) -> None:
+    from matplotlib.ticker import PercentFormatter
+
+    axis.set_major_formatter(PercentFormatter(1))

@@ -8,11 +8,10 @@ from typing import Any
 import gradio as gr
 from starlette.middleware import Middleware
 
-from src.evaluation.attention_maps import attention_maps, draw_attention
 from src.evaluation.attribution import explain
-from src.evaluation.coloured import LEGEND, STYLE, as_html
 from src.evaluation.prediction_lines import remark
 from src.evaluation.predictor import Predictor
+from src.evaluation.visualize import LEGEND, as_html, attention_maps, draw_attention
 from src.utils.errors import UserError
 from src.web.guard import Guard
 from src.web.limits import CSV_BYTES, CSV_ROWS, SENTENCES, TEXT_CHARACTERS, RateLimit
@@ -44,7 +43,7 @@ class Visit:
         cut = len(text) > TEXT_CHARACTERS or len(lines) > SENTENCES
         lines = lines[:SENTENCES]
         picture = Path(mkdtemp(dir=self.folder)) / "attention.png"
-        draw_attention(picture, attention_maps(self.predictor, lines[0]), lines[0])
+        draw_attention(picture, *attention_maps(self.predictor, lines[0]), lines[0])
         notice = f"Only the first {SENTENCES} sentences and {TEXT_CHARACTERS:,} characters are read." if cut else ""
         return _paragraph(notice) + "".join(map(self._explained, lines)), str(picture)
 
@@ -110,7 +109,6 @@ def launch(page: Any, limit: RateLimit, host: str, port: int, share: bool) -> No
         prevent_thread_lock=True,
         quiet=True,
         max_file_size=CSV_BYTES,
-        css=STYLE,
         theme=gr.themes.Base(font=["sans-serif"], font_mono=["monospace"]),
         footer_links=[],
         run_history=False,
@@ -125,7 +123,7 @@ def _sentences(visit: Visit) -> None:
     text = gr.Textbox(EXAMPLE, label=label, lines=4, elem_id="sentences")
     button = gr.Button("Classify", variant="primary", elem_id="classify")
     answers = gr.HTML(elem_id="answers", padding=False)
-    gr.HTML(f"<p class='small'>{escape(LEGEND)}</p>", padding=False)
+    gr.HTML(f"<p><small>{escape(LEGEND)}</small></p>", padding=False)
     with gr.Accordion("Attention of the first sentence (not an explanation)", open=False):
         picture = gr.Image(show_label=False, interactive=False, buttons=["fullscreen", "download"], elem_id="attention")
     # One at a time, whatever is asked: the model is one, and what explains it hooks into it.
@@ -143,4 +141,4 @@ def _table(visit: Visit) -> None:
 
 
 def _paragraph(text: str) -> str:
-    return f'<p class="small">{escape(text)}</p>' if text else ""
+    return f"<p><small>{escape(text)}</small></p>" if text else ""

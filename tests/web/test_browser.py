@@ -128,7 +128,7 @@ def test_sentences_are_typed_and_answers_read(server: Server, browser: Any, tmp_
     type_and_classify(browser, "A charming film, from its first scene to its last.\nTwo hours I will never get back.")
     wait_for(lambda: len(all_of(browser, "#answers .explained")) == 2, "answers")
     first, second = all_of(browser, "#answers .explained")
-    assert first.text.startswith("positive  ") and second.text.startswith("negative  ")
+    assert first.text.startswith("positive ") and second.text.startswith("negative ")
     (charming,) = [word for word in first.find_elements("css selector", ".words span") if word.text == "charming"]
     assert float(charming.get_attribute("title")) > 1
     one(browser, "button.label-wrap").click()

@@ -1,4 +1,4 @@
-"""A model's answers to a split, text by text: computed once, kept as lines of JSON, and read again.
+"""A model's predictions on a split, text by text: computed once, kept as lines of JSON, and read again.
 
 A line is one of `python -m src.inference --json` (text, text_pair, label, score), and says besides which label is true
 and how many tokens of the text the tokenizer does not know.
@@ -22,7 +22,7 @@ REMEDY = "name a file that a report or python -m src.inference --json wrote"
 
 
 @dataclass(frozen=True)
-class Answers:
+class Predictions:
     """What a model says about N texts, and what is true of them where that is known."""
 
     texts: list[str]
@@ -36,11 +36,13 @@ class Answers:
 
     @property
     def right(self) -> list[bool]:
-        """Whether each answer is the true one; empty where the truth is not known."""
-        return [true == answer for true, answer in zip(self.true or [], self.predicted, strict=self.true is not None)]
+        """Whether each prediction is the true one; empty where the truth is not known."""
+        return [
+            true == predicted for true, predicted in zip(self.true or [], self.predicted, strict=self.true is not None)
+        ]
 
 
-def answer_split(predictor: Predictor, split: TextSplit) -> Answers:
+def predict_split(predictor: Predictor, split: TextSplit) -> Predictions:
     """Classifies the texts of a split.
 
     Args:
@@ -48,7 +50,7 @@ def answer_split(predictor: Predictor, split: TextSplit) -> Answers:
         split: the texts; their labels are -1 where there are none.
 
     Returns:
-        The answers, in order.
+        The predictions, in order.
     """
     dataset = predictor.dataset(split.texts, split.labels, split.pairs)
     scores, predicted = predictor.logits(dataset).double().softmax(-1).max(-1)
@@ -56,7 +58,7 @@ def answer_split(predictor: Predictor, split: TextSplit) -> Answers:
     unknown = torch.zeros(len(split.texts), dtype=torch.long)
     for text, ids in zip(dataset.overflow_to_sample_mapping, dataset.input_ids, strict=True):
         unknown[text] += int((ids == unk_id).sum()) if unk_id is not None else 0
-    return Answers(
+    return Predictions(
         split.texts,
         split.pairs,
         predicted.tolist(),
@@ -68,34 +70,34 @@ def answer_split(predictor: Predictor, split: TextSplit) -> Answers:
     )
 
 
-def write_answers(path: Path, answers: Answers) -> None:
-    """Writes one line of JSON an answer, as `read_answers` reads them.
+def write_predictions(path: Path, predictions: Predictions) -> None:
+    """Writes one line of JSON a prediction, as `read_predictions` reads them.
 
     Raises:
         OSError: the file cannot be written.
     """
-    names = answers.label_names
+    names = predictions.label_names
     with path.open("w", encoding="utf-8") as stream:
-        for row, text in enumerate(answers.texts):
+        for row, text in enumerate(predictions.texts):
             line: dict[str, Any] = {"text": text}
-            line |= {} if answers.pairs is None else {"text_pair": answers.pairs[row]}
-            line |= {"label": names[answers.predicted[row]], "score": answers.scores[row]}
-            line |= {} if answers.true is None else {"true": names[answers.true[row]]}
-            line |= {} if answers.unknown is None else {"unknown": answers.unknown[row]}
+            line |= {} if predictions.pairs is None else {"text_pair": predictions.pairs[row]}
+            line |= {"label": names[predictions.predicted[row]], "score": predictions.scores[row]}
+            line |= {} if predictions.true is None else {"true": names[predictions.true[row]]}
+            line |= {} if predictions.unknown is None else {"unknown": predictions.unknown[row]}
             stream.write(json.dumps(line) + "\n")
 
 
-def read_answers(path: Path) -> Answers:
-    """Reads the answers that a report or `python -m src.inference --json` wrote, but for blank texts, which have none.
+def read_predictions(path: Path) -> Predictions:
+    """Reads what a report or `python -m src.inference --json` wrote, without blank texts, which have no prediction.
 
     Args:
         path: lines of JSON.
 
     Returns:
-        The answers; truth and unknown tokens only where every line tells them.
+        The predictions; truth and unknown tokens only where every line tells them.
 
     Raises:
-        DataError: the file cannot be read, holds no answers, or a line is none.
+        DataError: the file cannot be read, holds no predictions, or a line is none.
     """
     try:
         lines = path.read_text(encoding="utf-8").rstrip("\n").split("\n") if path.is_file() else None
@@ -108,7 +110,7 @@ def read_answers(path: Path) -> Answers:
         raise DataError(f"--predictions {path} holds no predictions; {REMEDY}")
     names = _names(rows)
     labels = {key: [names.index(row[key]) for row in rows] for key in ("label", "true") if _all_have(rows, key)}
-    return Answers(
+    return Predictions(
         [row["text"] for row in rows],
         [row["text_pair"] for row in rows] if _all_have(rows, "text_pair") else None,
         labels["label"],

@@ -1,0 +1,77 @@
+"""Accuracy by kind of text, with 95 % intervals: by length, negation and unknown words, and by confidence."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from src.evaluation.metrics import wilson_interval
+from src.evaluation.predictions import Predictions
+
+BINS = 20
+MOST_LENGTHS = 6
+
+# Words that negate an English sentence, SST-2's spelling "do n't" included.
+NEGATION = re.compile(
+    r"\b(not|no|nor|none|never|neither|nobody|nothing|nowhere|cannot|without|hardly|barely|scarcely)\b|n['\u2019]t\b",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True)
+class Slice:
+    """Some of the texts; rates are fractions in [0, 1]."""
+
+    name: str
+    n: int
+    accuracy: float
+    interval: tuple[float, float]  # 95 % Wilson interval of the accuracy
+    confidence: float  # mean probability of the predicted label
+
+
+def by_confidence(predictions: Predictions, bins: int = BINS) -> list[Slice]:
+    """Slices texts into bins (low, high] of equal width; empty bins are left out."""
+    edges = np.linspace(0, 1, bins + 1)
+    owners = np.searchsorted(edges[1:-1], predictions.scores)  # (N,)
+    return [_slice(predictions, f"{edges[bin]:.2f}-{edges[bin + 1]:.2f}", owners == bin) for bin in np.unique(owners)]
+
+
+def expected_calibration_error(bins: Sequence[Slice]) -> float:
+    """Averages the gap between confidence and accuracy over the texts (Guo et al. 2017, equation 3)."""
+    return float(np.average([abs(one.accuracy - one.confidence) for one in bins], weights=[one.n for one in bins]))
+
+
+def by_length(predictions: Predictions, most: int = MOST_LENGTHS) -> list[Slice]:
+    """Slices texts by their number of words into at most `most` slices of about equal size, the shortest first."""
+    lengths = np.array([len(text.split()) for text in _texts(predictions)])
+    # Quantiles that occur, so that texts of one length stay together.
+    ends = np.unique(np.quantile(lengths, np.linspace(0, 1, most + 1)[1:], method="inverted_cdf"))
+    owners = np.searchsorted(ends, lengths)
+    slices = []
+    for owner in np.unique(owners):
+        low, high = lengths[owners == owner].min(), lengths[owners == owner].max()
+        slices.append(_slice(predictions, f"{low}-{high}" if low < high else str(low), owners == owner))
+    return slices
+
+
+def by_words(predictions: Predictions) -> list[Slice]:
+    """Slices texts by whether they negate, and whether they hold unknown tokens; empty slices are left out."""
+    negates = np.array([NEGATION.search(text) is not None for text in _texts(predictions)])
+    kinds = {"negation": negates, "no negation": ~negates}
+    if predictions.unknown is not None:
+        unknown = np.array(predictions.unknown) > 0
+        kinds |= {"unknown word": unknown, "no unknown word": ~unknown}
+    return [_slice(predictions, name, inside) for name, inside in kinds.items() if inside.any()]
+
+
+def _texts(predictions: Predictions) -> list[str]:
+    """Joins the two texts of a pair."""
+    pairs = [] if predictions.pairs is None else [predictions.pairs]
+    return [" ".join(both) for both in zip(predictions.texts, *pairs, strict=True)]
+
+
+def _slice(predictions: Predictions, name: str, inside: Any) -> Slice:
+    right, n = int(np.array(predictions.right)[inside].sum()), int(inside.sum())
+    return Slice(name, n, right / n, wilson_interval(right, n), float(np.array(predictions.scores)[inside].mean()))
