@@ -1,5 +1,9 @@
 """The page to try a model on: sentences with reasons, and tables, built with gradio."""
 
+import csv
+import time
+from collections import Counter
+from functools import partial
 from html import escape
 from pathlib import Path
 from tempfile import mkdtemp
@@ -7,101 +11,82 @@ from typing import Any
 
 import gradio as gr
 from starlette.middleware import Middleware
+from starlette.middleware.base import BaseHTTPMiddleware, RequestResponseEndpoint
+from starlette.requests import Request
+from starlette.responses import Response
 
+from src.data.readers import TEXT_COLUMNS, choose_column, read_rows
 from src.evaluation.attribution import explain
 from src.evaluation.prediction_lines import remark
 from src.evaluation.predictor import Predictor
 from src.evaluation.visualize import LEGEND, as_html, attention_maps, draw_attention
 from src.utils.errors import UserError
-from src.web.guard import Guard
-from src.web.limits import CSV_BYTES, CSV_ROWS, SENTENCES, TEXT_CHARACTERS, RateLimit
-from src.web.table import classify_table
 
 EXAMPLE = "A gripping film, from its first scene to its last.\nTwo hours I will never get back."
+SENTENCES, TEXT_CHARACTERS = 8, 2000  # of all sentences typed, and of each text of a table
+CSV_BYTES, CSV_ROWS = 1_000_000, 1000
+REQUESTS = 30  # of one client in a minute
+# A browser loads from nowhere else. gradio's scripts are inline and evaluate templates.
+POLICY = (
+    "default-src 'self' data: blob:; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; "
+    "style-src 'self' 'unsafe-inline'; frame-ancestors 'none'; form-action 'self'"
+)
+refusal = partial(gr.Error, print_exception=False)
 
 
-class Visit:
-    """What the page's buttons do; every answer is counted against the client's limit.
+class RateLimit:
+    """Counts the requests of each client (an address), minute by minute."""
 
-    Args:
-        predictor: the model.
-        limit: of requests.
-        folder: for files to show and to download; the server deletes it at its end.
-    """
+    def __init__(self) -> None:
+        self.minute, self.requests = 0, Counter[str]()
 
-    def __init__(self, predictor: Predictor, limit: RateLimit, folder: Path):
-        self.predictor = predictor
-        self.limit = limit
-        self.folder = folder
-
-    def answer(self, text: str, request: gr.Request) -> tuple[str, str]:
-        """Explains the answer to each line of a text, as HTML, and draws the attention maps of the first one."""
-        self._count(request)
-        lines = [line for line in text[:TEXT_CHARACTERS].splitlines() if line.strip()]
-        if not lines:
-            raise gr.Error("Type a sentence first.", print_exception=False)
-        cut = len(text) > TEXT_CHARACTERS or len(lines) > SENTENCES
-        lines = lines[:SENTENCES]
-        picture = Path(mkdtemp(dir=self.folder)) / "attention.png"
-        draw_attention(picture, *attention_maps(self.predictor, lines[0]), lines[0])
-        notice = f"Only the first {SENTENCES} sentences and {TEXT_CHARACTERS:,} characters are read." if cut else ""
-        return _paragraph(notice) + "".join(map(self._explained, lines)), str(picture)
-
-    def table(self, file: str | None, column: str, request: gr.Request) -> tuple[str, str]:
-        """Classifies a CSV, and returns one with predictions and what to say of it."""
-        self._count(request)
-        if file is None:
-            raise gr.Error("Choose a CSV file first.", print_exception=False)
-        output = Path(mkdtemp(dir=self.folder)) / "predictions.csv"
-        try:
-            cut = classify_table(self.predictor, Path(file), column or "", output)
-        except UserError as error:
-            raise gr.Error(escape(str(error)), print_exception=False) from None
-        return str(output), f"{cut} texts were cut at {TEXT_CHARACTERS:,} characters." if cut else "Done."
-
-    def _explained(self, line: str) -> str:
-        (prediction,) = self.predictor.predict([line])
-        said = remark(prediction, self.predictor.classifier.seq_len) or ""
-        return as_html(explain(self.predictor, prediction)) + _paragraph(said)
-
-    def _count(self, request: gr.Request) -> None:
-        if not self.limit.allows(request.client.host):
-            raise gr.Error("Too many requests; wait a minute.", print_exception=False)
+    def count(self, client: str) -> None:
+        """Counts a request; raises a `gradio.Error` if the client has had enough of them."""
+        minute = int(time.time() // 60)
+        if minute != self.minute:
+            self.minute, self.requests = minute, Counter()
+        self.requests[client] += 1
+        if self.requests[client] > REQUESTS:
+            raise refusal("Too many requests; wait a minute.")
 
 
-def build(visit: Visit, title: str) -> Any:
-    """Lays the page out.
+def build(predictor: Predictor, title: str, folder: Path) -> Any:
+    """Builds the page, a `gradio.Blocks`; files to show and to download are written into `folder`."""
+    limit = RateLimit()
 
-    Args:
-        visit: what its buttons do.
-        title: of the page, plain text.
+    def answer(text: str, request: gr.Request) -> tuple[str, str]:
+        limit.count(request.client.host)
+        return explain_sentences(predictor, text, folder)
 
-    Returns:
-        A `gradio.Blocks`, not yet served.
-    """
+    def table(file: str | None, column: str, request: gr.Request) -> tuple[str, str]:
+        limit.count(request.client.host)
+        return classify_table(predictor, file, column, folder)
+
     with gr.Blocks(title=title, analytics_enabled=False, delete_cache=(600, 3600)) as page:
         gr.HTML(f"<h1>{escape(title)}</h1>")
         with gr.Tab("Sentences"):
-            _sentences(visit)
+            label = f"One sentence a line; {SENTENCES} of them, {TEXT_CHARACTERS:,} characters in all"
+            text = gr.Textbox(EXAMPLE, label=label, lines=4, elem_id="sentences")
+            button = gr.Button("Classify", variant="primary", elem_id="classify")
+            answers = gr.HTML(elem_id="answers", padding=False)
+            gr.HTML(f"<p><small>{escape(LEGEND)}</small></p>", padding=False)
+            with gr.Accordion("Attention of the first sentence (not an explanation)", open=False):
+                picture = gr.Image(show_label=False, interactive=False, elem_id="attention")
+            # One at a time, whatever is asked: the model is one, and what explains it hooks into it.
+            button.click(answer, text, [answers, picture], concurrency_id="model", show_progress="minimal")
         with gr.Tab("A table"):
-            _table(visit)
-    page.queue(default_concurrency_limit=1, max_size=32)
-    return page
+            label = f"A CSV file with a header; at most {CSV_BYTES:,} bytes and {CSV_ROWS:,} rows"
+            file = gr.File(label=label, file_types=[".csv"], elem_id="upload")
+            column = gr.Textbox(label=f"Column of texts; empty: {', '.join(TEXT_COLUMNS)}", elem_id="column")
+            button = gr.Button("Classify the table", variant="primary", elem_id="classify-table")
+            download = gr.File(label="With predictions", interactive=False, elem_id="download")
+            said = gr.Markdown(elem_id="said")
+            button.click(table, [file, column], [download, said], concurrency_id="model", show_progress="minimal")
+    return page.queue(default_concurrency_limit=1, max_size=32)
 
 
-def launch(page: Any, limit: RateLimit, host: str, port: int, share: bool) -> None:
-    """Serves the page in threads of its own.
-
-    Args:
-        page: what `build` returned.
-        limit: counts uploads, together with what the page's buttons count.
-        host: address to listen at.
-        port: port to listen at.
-        share: also get a public link, through gradio's server.
-
-    Raises:
-        OSError: the address cannot be listened at.
-    """
+def launch(page: Any, host: str, port: int, share: bool) -> None:
+    """Serves the page in threads of its own; raises OSError where the address cannot be listened at."""
     page.launch(
         server_name=host,
         server_port=port,
@@ -113,32 +98,50 @@ def launch(page: Any, limit: RateLimit, host: str, port: int, share: bool) -> No
         footer_links=[],
         run_history=False,
         enable_monitoring=False,
-        ssr_mode=False,
-        app_kwargs={"middleware": [Middleware(Guard, limit=limit)], "docs_url": None, "redoc_url": None},
+        app_kwargs={"middleware": [Middleware(BaseHTTPMiddleware, add_policy)], "docs_url": None, "redoc_url": None},
     )
 
 
-def _sentences(visit: Visit) -> None:
-    label = f"One sentence a line; {SENTENCES} of them, {TEXT_CHARACTERS:,} characters in all"
-    text = gr.Textbox(EXAMPLE, label=label, lines=4, elem_id="sentences")
-    button = gr.Button("Classify", variant="primary", elem_id="classify")
-    answers = gr.HTML(elem_id="answers", padding=False)
-    gr.HTML(f"<p><small>{escape(LEGEND)}</small></p>", padding=False)
-    with gr.Accordion("Attention of the first sentence (not an explanation)", open=False):
-        picture = gr.Image(show_label=False, interactive=False, buttons=["fullscreen", "download"], elem_id="attention")
-    # One at a time, whatever is asked: the model is one, and what explains it hooks into it.
-    button.click(visit.answer, text, [answers, picture], concurrency_id="model", show_progress="minimal")
+async def add_policy(request: Request, call_next: RequestResponseEndpoint) -> Response:
+    """Adds the content security policy to an answer of the server."""
+    response = await call_next(request)
+    response.headers["Content-Security-Policy"] = POLICY
+    return response
 
 
-def _table(visit: Visit) -> None:
-    label = f"A CSV file with a header; at most {CSV_BYTES:,} bytes and {CSV_ROWS:,} rows"
-    file = gr.File(label=label, file_types=[".csv"], elem_id="upload")
-    column = gr.Textbox(label="Column of texts; empty: sentence, text, review or content", elem_id="column")
-    button = gr.Button("Classify the table", variant="primary", elem_id="classify-table")
-    download = gr.File(label="With predictions", interactive=False, elem_id="download")
-    said = gr.Markdown(elem_id="said")
-    button.click(visit.table, [file, column], [download, said], concurrency_id="model", show_progress="minimal")
+def explain_sentences(predictor: Predictor, text: str, folder: Path) -> tuple[str, str]:
+    """Explains the prediction for each line of a text, as HTML, and draws the attention maps of the first one."""
+    lines = [line for line in text[:TEXT_CHARACTERS].splitlines() if line.strip()]
+    if not lines:
+        raise refusal("Type a sentence first.")
+    cut = len(text) > TEXT_CHARACTERS or len(lines) > SENTENCES
+    html = f"<p>Only the first {SENTENCES} sentences and {TEXT_CHARACTERS:,} characters are read.</p>" if cut else ""
+    for prediction in predictor.predict(lines[:SENTENCES]):
+        said = remark(prediction, predictor.classifier.seq_len) or ""
+        html += as_html(explain(predictor, prediction)) + f"<p><small>{escape(said)}</small></p>"
+    picture = Path(mkdtemp(dir=folder)) / "attention.png"
+    draw_attention(picture, *attention_maps(predictor, lines[0]), lines[0])
+    return html, str(picture)
 
 
-def _paragraph(text: str) -> str:
-    return f"<p><small>{escape(text)}</small></p>" if text else ""
+def classify_table(predictor: Predictor, file: str | None, column: str, folder: Path) -> tuple[str, str]:
+    """Writes a CSV again with a label and its probability in each row, and says how many texts were cut."""
+    if file is None:
+        raise refusal("Choose a CSV file first.")
+    try:
+        rows = [row.cells for row in read_rows(Path(file))]
+        name = choose_column(rows[0], column.strip() or None, TEXT_COLUMNS, "the field above", "the table")
+    except UserError as error:
+        raise refusal(escape(str(error).replace(file, "the table"))) from None  # where it lies is the server's business
+    if len(rows) > CSV_ROWS:
+        raise refusal(f"The table has {len(rows):,} rows, more than the {CSV_ROWS:,} this page takes; divide it.")
+    output = Path(mkdtemp(dir=folder)) / "predictions.csv"
+    predictions = predictor.predict([row[name][:TEXT_CHARACTERS] for row in rows])
+    with output.open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.DictWriter(stream, dict.fromkeys([*rows[0], "predicted_label", "confidence"]))
+        writer.writeheader()
+        for row, one in zip(rows, predictions, strict=True):
+            score = "" if one.score is None else f"{one.score:.4f}"
+            writer.writerow(row | {"predicted_label": one.label, "confidence": score})
+    cut = sum(len(row[name]) > TEXT_CHARACTERS for row in rows)
+    return str(output), f"{cut} texts were cut at {TEXT_CHARACTERS:,} characters." if cut else "Done."

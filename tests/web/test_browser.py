@@ -17,7 +17,9 @@ import httpx
 import pytest
 
 from src.utils.config import REPOSITORY, SHIPPED_CHECKPOINT
-from src.web.limits import CSV_BYTES
+
+pytest.importorskip("gradio")
+from src.web.page import CSV_BYTES, POLICY
 
 BROWSER, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 pytestmark = [
@@ -165,9 +167,11 @@ def test_a_table_is_uploaded_and_predictions_are_downloaded(server: Server, brow
     assert [(row["id"], row["predicted_label"]) for row in rows] == [("1", "positive"), ("2", "negative")]
 
 
-def test_large_files_are_refused_and_other_addresses_not_served(server: Server) -> None:
+def test_large_files_are_refused_policy_is_sent_and_other_addresses_are_not_served(server: Server) -> None:
     files = {"files": ("a.csv", b"x" * (CSV_BYTES + 1))}
     assert httpx.post(f"{server.url}gradio_api/upload", files=files, timeout=30).status_code == 413
+    assert httpx.get(server.url).headers["content-security-policy"] == POLICY
+    assert "http" not in POLICY and "*" not in POLICY
     port = int(server.url.removesuffix("/").rpartition(":")[2])
     for address in subprocess.getoutput("hostname -I").split():
         with pytest.raises(OSError), socket.create_connection((address, port), timeout=2):

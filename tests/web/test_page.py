@@ -1,58 +1,87 @@
+import csv
+import time
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
 from src.evaluation.predictor import Predictor
 from src.utils.config import SHIPPED_CHECKPOINT
-from src.web.limits import SENTENCES, TEXT_CHARACTERS, RateLimit
 
 gradio = pytest.importorskip("gradio")
+from src.web import page  # noqa: E402
 
 
-@pytest.fixture
-def visit(tmp_path: Path) -> Any:
-    from src.web.page import Visit
-
-    return Visit(Predictor.load(SHIPPED_CHECKPOINT, "cpu"), RateLimit(most=3), tmp_path)
+@pytest.fixture(scope="module")
+def predictor() -> Predictor:
+    return Predictor.load(SHIPPED_CHECKPOINT, "cpu")
 
 
-def visitor(address: str = "10.0.0.1") -> Any:
-    return SimpleNamespace(client=SimpleNamespace(host=address))
+def classify(predictor: Predictor, folder: Path, content: str, column: str = "") -> tuple[list[list[str]], str]:
+    (folder / "texts.csv").write_text(content, encoding="utf-8")
+    output, said = page.classify_table(predictor, str(folder / "texts.csv"), column, folder)
+    with Path(output).open(encoding="utf-8", newline="") as stream:
+        return list(csv.reader(stream)), said
 
 
-def test_every_sentence_has_an_answer_and_the_first_its_attention(visit: Any) -> None:
-    html, picture = visit.answer("a charming film\n\n a <b>bore</b>\n", visitor())
+def test_every_sentence_has_an_answer_and_the_first_its_attention(predictor: Predictor, tmp_path: Path) -> None:
+    html, picture = page.explain_sentences(predictor, "a charming film\n\n a <b>bore</b>\n", tmp_path)
     assert html.count('class="explained"') == 2 and "positive" in html and "negative" in html
     assert ">charming</span>" in html and "<b>bore" not in html
-    assert Path(picture).read_bytes().startswith(b"\x89PNG") and visit.folder in Path(picture).parents
+    assert Path(picture).read_bytes().startswith(b"\x89PNG") and tmp_path in Path(picture).parents
+    with pytest.raises(gradio.Error, match="sentence"):  # nothing is typed
+        page.explain_sentences(predictor, " \n\t", tmp_path)
 
 
-def test_what_is_too_long_is_cut_and_said_to_be(visit: Any) -> None:
-    many, _ = visit.answer("film\n" * (SENTENCES + 3), visitor())
-    assert many.count('class="explained"') == SENTENCES and f"first {SENTENCES} sentences" in many
-    long, _ = visit.answer("a " * TEXT_CHARACTERS, visitor())
-    assert f"{TEXT_CHARACTERS:,} characters" in long and long.count("<span") <= TEXT_CHARACTERS / 2
+def test_what_is_too_long_is_cut_and_said_to_be(
+    predictor: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    many, _ = page.explain_sentences(predictor, "film\n" * (page.SENTENCES + 3), tmp_path)
+    assert many.count('class="explained"') == page.SENTENCES and f"first {page.SENTENCES} sentences" in many
+    long, _ = page.explain_sentences(predictor, "a " * page.TEXT_CHARACTERS, tmp_path)
+    assert f"{page.TEXT_CHARACTERS:,} characters" in long and long.count("<span") <= page.TEXT_CHARACTERS / 2
     assert "64 tokens" in long
+    monkeypatch.setattr(page, "TEXT_CHARACTERS", len("a bore"))
+    rows, said = classify(predictor, tmp_path, "text\na bore\na bore? no! a charming and wonderful film\n")
+    assert rows[1][1:] == rows[2][1:] and rows[1][1] == "negative" and "1 texts" in said
 
 
-def test_a_client_that_asks_too_often_has_to_wait_and_others_do_not(visit: Any) -> None:
-    for _ in range(3):
-        with pytest.raises(gradio.Error, match="CSV"):
-            visit.table(None, "", visitor())
-    for ask, given in ((visit.table, (None, "")), (visit.answer, ("film",))):
-        with pytest.raises(gradio.Error, match="wait"):
-            ask(*given, visitor())
-    with pytest.raises(gradio.Error, match="sentence"):  # of nothing typed
-        visit.answer(" \n\t", visitor("10.0.0.3"))
-    assert visit.answer("film", visitor("10.0.0.2"))[0]
+def test_every_row_of_a_table_comes_back_with_label_and_confidence(predictor: Predictor, tmp_path: Path) -> None:
+    table = 'id,text\n007,"a charming, ""fine"" film"\nNA,a bore\n3, \n'
+    (header, fine, bore, blank), _ = classify(predictor, tmp_path, table)
+    assert header == ["id", "text", "predicted_label", "confidence"]
+    wanted = predictor.predict(['a charming, "fine" film', "a bore"])
+    assert fine == ["007", 'a charming, "fine" film', "positive", f"{wanted[0].score:.4f}"]
+    assert bore == ["NA", "a bore", "negative", f"{wanted[1].score:.4f}"]
+    assert blank == ["3", " ", "", ""]
+    (header, row), _ = classify(predictor, tmp_path, "words,confidence\na bore,old\n", " words ")
+    assert header == ["words", "confidence", "predicted_label"] and row[1:] == [bore[3], bore[2]]  # old ones replaced
 
 
-def test_a_table_comes_back_with_predictions_or_an_error_for_people(visit: Any, tmp_path: Path) -> None:
-    (tmp_path / "texts.csv").write_text("text\nfilm\n")
-    output, _ = visit.table(str(tmp_path / "texts.csv"), None, visitor())
-    assert Path(output).name == "predictions.csv" and "predicted_label" in Path(output).read_text()
-    (tmp_path / "bad.csv").write_text("<b>\nfilm\n")
-    with pytest.raises(gradio.Error, match="&lt;b&gt;"):
-        visit.table(str(tmp_path / "bad.csv"), "", visitor())
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("text\n" + "film\n" * (page.CSV_ROWS + 1), "1,001 rows.*1,000"),
+        ("<b>\nfilm\n", "text.*&lt;b&gt;"),
+        ("text\nfilm,dull\n", ":2: "),
+    ],
+)
+def test_what_is_no_table_for_this_page_is_an_error_that_names_no_path(
+    content: str, message: str, predictor: Predictor, tmp_path: Path
+) -> None:
+    with pytest.raises(gradio.Error, match=message) as error:
+        classify(predictor, tmp_path, content)
+    assert str(tmp_path) not in str(error.value)
+    with pytest.raises(gradio.Error, match="CSV"):
+        page.classify_table(predictor, None, "", tmp_path)
+
+
+def test_a_client_that_asks_too_often_has_to_wait_and_others_do_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    limit = page.RateLimit()
+    monkeypatch.setattr(time, "time", lambda: 59.0)
+    for _ in range(page.REQUESTS):
+        limit.count("10.0.0.1")
+    with pytest.raises(gradio.Error, match="wait"):
+        limit.count("10.0.0.1")
+    limit.count("10.0.0.2")
+    monkeypatch.setattr(time, "time", lambda: 60.0)
+    limit.count("10.0.0.1")
