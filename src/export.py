@@ -1,15 +1,10 @@
 """Write a model as ONNX, or upload it to the Hugging Face hub: `python -m src.export --help` lists every option."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from src.utils.cli import parse, run_program
 from src.utils.errors import StorageError, UsageError, notice, require_packages
 from src.utils.programs import ExportConfig
-
-if TYPE_CHECKING:
-    from src.data.dataset import DSCreator
-    from src.interop.huggingface import Classifier
 
 PROGRAM = "python -m src.export"
 
@@ -30,10 +25,13 @@ def main(arguments: list[str]) -> None:
 def export(folder: Path, output: Path, config: ExportConfig) -> None:
     """Writes a classifier as ONNX, then prints the size of each graph, and with --quantize the accuracy of both."""
     # Not above: --help should not wait for PyTorch.
-    from src.evaluation.predictor import labelled_dataset
+    import torch
+
+    from src.evaluation.metrics import evaluate
+    from src.evaluation.predictor import classify, labelled_dataset
     from src.evaluation.split import open_split
     from src.interop.huggingface import load_classifier
-    from src.interop.onnx import is_export, save_onnx, save_quantized
+    from src.interop.onnx import GRAPH, QUANTIZED, OnnxModel, is_export, save_onnx, save_quantized
     from src.utils.device import set_up_device
     from src.utils.files import new_folder
 
@@ -54,35 +52,22 @@ def export(folder: Path, output: Path, config: ExportConfig) -> None:
         lines = [f"largest difference from the model's logits: {save_onnx(temporary, classifier):.1g}"]
         if config.quantize is not None:
             save_quantized(temporary)
-            lines += [f"{split.origin}:", *_accuracies(temporary, classifier, dataset)]
+            lines.append(f"{split.origin}:")
+            predictions = []
+            for kind, name in (("float32", GRAPH), ("int8", QUANTIZED)):
+                logits = classify(OnnxModel(temporary / name), dataset, torch.device("cpu"))
+                evaluation = evaluate(logits, dataset.text_labels, classifier.label_names)
+                lines.append(f"{kind:<7}  {evaluation.as_text().splitlines()[0]}")
+                predictions.append(logits.argmax(-1))
+            same = int((predictions[0] == predictions[1]).sum())
+            lines.append(f"both predict the same class for {same:,} of {len(dataset.text_labels):,} texts")
     for path in sorted(output.glob("*.onnx")):
         print(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
     print("\n".join(lines))
 
 
-def _accuracies(folder: Path, classifier: "Classifier", dataset: "DSCreator") -> list[str]:
-    """Evaluates both graphs of an export; returns a line for each, and one on how often they agree."""
-    import torch
-
-    from src.evaluation.metrics import evaluate
-    from src.evaluation.predictor import classify
-    from src.interop.onnx import GRAPH, QUANTIZED, OnnxModel
-
-    logits = [classify(OnnxModel(folder / name), dataset, torch.device("cpu")) for name in (GRAPH, QUANTIZED)]
-    evaluations = [evaluate(each, dataset.text_labels, classifier.label_names).as_text() for each in logits]
-    lines = [f"{kind:<7}  {text.splitlines()[0]}" for kind, text in zip(("float32", "int8"), evaluations, strict=True)]
-    same = int((logits[0].argmax(-1) == logits[1].argmax(-1)).sum())
-    return [*lines, f"both predict the same class for {same:,} of {len(logits[0]):,} texts"]
-
-
 def upload(folder: Path, repository: str, config: ExportConfig) -> str:
-    """Uploads a model's own files and its card, nothing else of a run, in one commit; returns the address.
-
-    Raises:
-        UsageError: the name cannot be a repository's, or there is no token.
-        CheckpointError: the folder is damaged, of another kind of model, or has no card.
-        StorageError: the hub cannot be reached, or refuses.
-    """
+    """Uploads a model's own files and its card, nothing else of a run, in one commit; returns the address."""
     import huggingface_hub
 
     from src.data.hub import HUB_ID

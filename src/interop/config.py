@@ -8,11 +8,9 @@ from typing import Any
 from src.utils.config import BertConfig
 from src.utils.errors import CheckpointError, UsageError
 
-ARCHITECTURES = {
-    "bert": {"classifier": "BertForSequenceClassification", "masked_lm": "BertForMaskedLM"},
-    "distilbert": {"classifier": "DistilBertForSequenceClassification", "masked_lm": "DistilBertForMaskedLM"},
-    "roberta": {"classifier": "RobertaForSequenceClassification", "masked_lm": "RobertaForMaskedLM"},
-}
+# How transformers calls its classes.
+FAMILIES = {"bert": "Bert", "distilbert": "DistilBert", "roberta": "Roberta"}
+HEADS = {"classifier": "ForSequenceClassification", "masked_lm": "ForMaskedLM"}
 
 # Ours to DistilBERT's; all other names agree.
 DISTILBERT_NAMES = {
@@ -28,7 +26,6 @@ DISTILBERT_NAMES = {
 
 # What transformers takes where config.json is silent, unless BertConfig takes the same.
 DEFAULTS: dict[str, dict[str, Any]] = {
-    "bert": {},
     "distilbert": {"num_hidden_layers": 6, "classifier_dropout": 0.2},
     "roberta": {"vocab_size": 50_265, "pad_token_id": 1},
 }
@@ -52,7 +49,7 @@ def to_hugging_face_config(config: BertConfig, head: str, label_names: Sequence[
         del values["type_vocab_size"]
     else:
         values["position_embedding_type"] = "absolute"
-    values |= {"architectures": [ARCHITECTURES[config.model_type][head]], "dtype": "float32"}
+    values |= {"architectures": [FAMILIES[config.model_type] + HEADS[head]], "dtype": "float32"}
     if label_names:
         values["id2label"] = dict(enumerate(label_names))
         values["label2id"] = {name: index for index, name in enumerate(label_names)}
@@ -66,15 +63,12 @@ def from_hugging_face_config(values: dict[str, Any], path: Path) -> tuple[BertCo
         CheckpointError: another family, activation or kind of positions, or a value that is missing or contradictory.
     """
     family = values.get("model_type")
-    if family not in [*ARCHITECTURES]:
-        raise CheckpointError(
-            f"{path}: model_type {family!r} is not supported; this encoder reads {', '.join(ARCHITECTURES)}, "
-            "others differ in layer order, attention or positions"
-        )
+    if family not in [*FAMILIES]:
+        raise CheckpointError(f"{path}: model_type {family!r} is none of {', '.join(FAMILIES)}, which can be read")
     if family == "distilbert":
         values = values | {ours: values[theirs] for ours, theirs in DISTILBERT_NAMES.items() if theirs in values}
         values["type_vocab_size"] = 0
-    values = DEFAULTS[family] | values
+    values = DEFAULTS.get(family, {}) | values
     for name, supported in SUPPORTED.items():
         if name in values and values[name] not in supported:
             raise CheckpointError(f"{path}: {name} {values[name]!r} is not supported; this encoder has {supported[0]}")

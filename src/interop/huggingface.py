@@ -73,7 +73,7 @@ def save_classifier(folder: Path, classifier: Classifier, dtype: torch.dtype = t
 def save_masked_lm(folder: Path, masked_lm: MaskedLanguageModel) -> None:
     """Writes a masked language model into an existing folder."""
     config = masked_lm.model.config
-    _save(folder, masked_lm.model, to_hugging_face_config(config, "masked_lm"), torch.float32)
+    _save(folder, masked_lm.model, to_hugging_face_config(config, "masked_lm"))
     save_tokenizer(folder, masked_lm.tokenizer, config, masked_lm.seq_len)
 
 
@@ -88,9 +88,7 @@ def load_classifier(folder: Path) -> Classifier:
     tensors = load_tensors(folder, config)
     classifier = tensors.get(their_name("classifier.weight", config.model_type))
     if classifier is None:
-        raise CheckpointError(
-            f"{folder / WEIGHTS} holds no classifier; fine-tune this encoder first with python -m src.train"
-        )
+        raise CheckpointError(f"{folder / WEIGHTS} holds no classifier; fine-tune it first with python -m src.train")
     num_labels = len(label_names) or len(classifier)
     if not label_names:
         label_names = SENTIMENT_LABELS if num_labels == 2 else tuple(map(str, range(num_labels)))
@@ -172,7 +170,7 @@ def load_weights(
             found[key] = tensor
         elif key.startswith(required):
             there = "is missing" if tensor is None else f"has shape {tuple(tensor.shape)}"
-            raise CheckpointError(f"{path}: {name} {there}, config.json makes it {shape}; restore both")
+            raise CheckpointError(f"{path}: {name} {there}, config.json makes it {shape}; restore both files")
     model = build()
     model.load_state_dict(found, strict=False)
     mapped = {names[key] for key in found}
@@ -180,7 +178,7 @@ def load_weights(
     return model, LoadReport(sorted(mapped), initialised, sorted(tensors.keys() - mapped))
 
 
-def _save(folder: Path, model: Model, config: dict[str, Any], dtype: torch.dtype) -> None:
+def _save(folder: Path, model: Model, config: dict[str, Any], dtype: torch.dtype = torch.float32) -> None:
     write_json(folder / CONFIG, config)
     tensors = to_hugging_face(model.state_dict(), model.config.model_type)
     save_file({name: tensor.to("cpu", dtype) for name, tensor in tensors.items()}, folder / WEIGHTS, {"format": "pt"})

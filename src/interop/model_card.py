@@ -22,45 +22,42 @@ OWN_LICENSE = "mit"  # of weights that go back to nothing but random numbers and
 METRICS = {"accuracy": "accuracy", "f1": "f1", "mcc": "matthews_correlation"}  # ours to the hub's
 FOLDER = "path/to/this/folder"  # the examples' own, until the folder has a place on the hub
 
-SAMPLE_WARNING = (
-    "> **Trained on the bundled sample, not on SST-2.** A few hundred sentences, good for trying the program only.\n\n"
-)
-
 
 def classifier_card(run: Mapping[str, Any], evaluation: Mapping[str, Any]) -> str:
     """Writes the model card of a classifier, given its run.json and its numbers on the validation split."""
     data, settings, training = run["data"], run["config"], run["config"]["optimization"]
-    low, high = (100 * bound for bound in evaluation["interval"])
-    text = f"""{SAMPLE_WARNING if data["name"] == SAMPLE else ""}{_beginning(run)} on {data["train"]:,} examples of
-{data["name"]}: {training["epochs"]} epochs, about {training["batch_size"]} sentences a batch, learning rate
-{training["learning_rate"]}, seed {settings["run"]["seed"]}.
-{_history(run)}
-Labels: {", ".join(data["label_names"])}. A text is read up to {run["model"]["seq_len"]} tokens
-(`long_text`: {settings["tokenization"]["long_text"]}).
+    text = f"""on {data["train"]:,} examples of {data["name"]}:
+{training["epochs"]} epochs, about {training["batch_size"]} sentences a batch,
+learning rate {training["learning_rate"]}, seed {settings["run"]["seed"]}.
 
-| {data["validation_origin"]} | |
+Labels: {", ".join(data["label_names"])}. A text is read up to {run["model"]["seq_len"]} tokens
+(`long_text`: {settings["tokenization"]["long_text"]})."""
+    if data["name"] == SAMPLE:
+        text += "\n\n> **Trained on the bundled sample, not on SST-2**: good for trying the program only."
+    low, high = (100 * bound for bound in evaluation["interval"])
+    table = f"""| {data["validation_origin"]} | |
 |---|---|
 | examples | {evaluation["n"]} |
 | accuracy | {100 * evaluation["accuracy"]:.1f} % (95 % interval {low:.1f}-{high:.1f}) |
 | macro F1 | {100 * evaluation["f1"]:.1f} % |
 | Matthews correlation | {evaluation["mcc"]:.3f} |
 | loss | {evaluation["loss"]:.4f} nats |"""
-    return _card(run, "text-classification", evaluation, text, example="a gripping film")
+    return _card(run, "text-classification", evaluation, text, table, example="a gripping film")
 
 
 def masked_lm_card(run: Mapping[str, Any], numbers: Mapping[str, Any]) -> str:
     """Writes the model card of a masked language model, given its run.json and its numbers on held-out documents."""
     data, settings, training = run["data"], run["config"], run["config"]["optimization"]
-    text = f"""{_beginning(run)} to predict masked tokens (rate {training["mask_rate"]}) of
-{data["documents"]:,} documents, {data["train"]:,} tokens, in rows of {settings["tokenization"]["seq_len"]}:
-{training["max_steps"]:,} steps of {training["batch_size"]} rows, learning rate {training["learning_rate"]},
-seed {settings["run"]["seed"]}. No labels were used.
-{_history(run)}
-| {numbers["n"]:,} masked tokens ({EVALUATED_MASK_RATE:.0%}) of held-out documents | this model | most frequent token |
+    text = f"""to predict masked tokens (rate {training["mask_rate"]})
+of {data["documents"]:,} documents, {data["train"]:,} tokens, in rows of {settings["tokenization"]["seq_len"]}:
+{training["max_steps"]:,} steps of {training["batch_size"]} rows,
+learning rate {training["learning_rate"]}, seed {settings["run"]["seed"]}. No labels were used."""
+    masked = f"{numbers['n']:,} masked tokens ({EVALUATED_MASK_RATE:.0%}) of held-out documents"
+    table = f"""| {masked} | this model | most frequent token, always |
 |---|---|---|
 | accuracy | {100 * numbers["accuracy"]:.1f} % | {100 * numbers["unigram_accuracy"]:.1f} % |
 | loss in nats | {numbers["loss"]:.3f} | {numbers["unigram_loss"]:.3f} (token frequencies) |"""
-    return _card(run, "fill-mask", {"accuracy": numbers["accuracy"]}, text, example="a [MASK] film")
+    return _card(run, "fill-mask", {"accuracy": numbers["accuracy"]}, text, table, example="a [MASK] film")
 
 
 def completed_card(folder: Path, repository: str, license: str | None, language: str | None) -> str:
@@ -73,23 +70,18 @@ def completed_card(folder: Path, repository: str, license: str | None, language:
     (load_masked_lm if is_masked_lm else load_classifier)(folder)  # no broken one is uploaded
     try:
         card: Any = ModelCard((folder / CARD).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise CheckpointError(f"{folder / CARD} is missing; write this model card before others see it") from None
-    except Exception as error:  # YAML's own errors, UnicodeDecodeError, ValueError
+    except Exception as error:  # OSError, YAML's own errors, ValueError
         reason = " ".join(str(error).split())
-        raise CheckpointError(f"{folder / CARD} is no model card ({reason}); restore or correct it") from None
-    data, task = card.data, "fill-mask" if is_masked_lm else "text-classification"
-    data.license = license or data.get("license", "unknown")
-    data.language = language or data.get("language")
-    data.library_name = data.get("library_name", "transformers")
-    data.pipeline_tag = data.get("pipeline_tag", task)
-    if data.license == "unknown":
+        raise CheckpointError(f"{folder / CARD} is no model card ({reason}); write or correct it") from None
+    card.data.license = license or card.data.get("license", "unknown")
+    card.data.language = language or card.data.get("language")
+    if card.data.license == "unknown":
         notice("license     unknown, says the card; name it with --license")
     return str(card).replace(FOLDER, repository)
 
 
-def _card(run: Mapping[str, Any], task: str, numbers: Mapping[str, float], text: str, example: str) -> str:
-    """Puts a text between the YAML header, by which the hub sorts, links and plots models, and an example."""
+def _card(run: Mapping[str, Any], task: str, numbers: Mapping[str, float], text: str, table: str, example: str) -> str:
+    """Composes a card: a YAML header, by which the hub sorts, links and plots models, text, results and an example."""
     data, model = run["data"], run["model"]
     title = f"{FAMILIES[model['model_type']]} {model['num_hidden_layers']}/{model['hidden_size']} "
     title += f"{'on' if 'label_names' in data else 'pre-trained on'} {data['name']}"
@@ -119,7 +111,11 @@ def _card(run: Mapping[str, Any], task: str, numbers: Mapping[str, float], text:
 
 # {title}
 
+{model["parameters"]:,} parameters in {model["num_hidden_layers"]} layers, {model["hidden_size"]} wide, trained from
+{_base(run)}
 {text}
+{_history(run)}
+{table}
 
 ```python
 from transformers import pipeline
@@ -142,12 +138,6 @@ def _base(run: Mapping[str, Any]) -> str:
     if name is None:
         return "random weights"
     return str(name) if HUB_ID.fullmatch(name) else Path(name).name
-
-
-def _beginning(run: Mapping[str, Any]) -> str:
-    model = run["model"]
-    size = f"{model['parameters']:,} parameters in {model['num_hidden_layers']} layers, {model['hidden_size']} wide"
-    return f"{size}, trained from {_base(run)}"
 
 
 def _history(run: Mapping[str, Any]) -> str:

@@ -36,29 +36,21 @@ class OnnxModel(nn.Module):
         options.intra_op_num_threads = torch.get_num_threads()
         options.log_severity_level = 3
         self.session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-        self.has_segments = len(self.session.get_inputs()) == 3
+        self.input_names = [each.name for each in self.session.get_inputs()]  # without segments in some families
 
     def forward(
         self, input_ids: Tensor, attention_mask: Tensor | None = None, token_type_ids: Tensor | None = None
     ) -> Tensor:
         """Maps token ids, int64 (B, T), to logits, float (B, C), as `BertForSequenceClassification.forward` does."""
         mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask.long()
-        inputs = {"input_ids": input_ids, "attention_mask": mask}
-        if self.has_segments:
-            inputs["token_type_ids"] = torch.zeros_like(input_ids) if token_type_ids is None else token_type_ids
-        (logits,) = self.session.run(None, {name: tensor.numpy() for name, tensor in inputs.items()})
+        segments = torch.zeros_like(input_ids) if token_type_ids is None else token_type_ids
+        inputs = {"input_ids": input_ids, "attention_mask": mask, "token_type_ids": segments}
+        (logits,) = self.session.run(None, {name: inputs[name].numpy() for name in self.input_names})
         return torch.from_numpy(np.asarray(logits))
 
 
 def save_onnx(folder: Path, classifier: Classifier) -> float:
-    """Writes a classifier as a graph of any batch and length, with config and tokenizer, and verifies the graph.
-
-    Args:
-        folder: exists; a temporary one, since what fails the comparison is written by then.
-        classifier: on the CPU, in evaluation mode.
-
-    Returns:
-        The largest difference between the graph's logits and ours.
+    """Writes a classifier as a graph of any batch and length; returns the largest difference from our logits.
 
     Raises:
         CheckpointError: a logit differs by more than 1e-5, or 1e-5 of the largest one where that exceeds 1.
@@ -141,10 +133,9 @@ def _largest_difference(path: Path, model: BertForSequenceClassification) -> flo
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Keeps from the user what exporter and quantizer tell their own developers."""
-    before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
         with warnings.catch_warnings(action="ignore"):
             yield
     finally:
-        logging.disable(before)
+        logging.disable(logging.NOTSET)

@@ -47,10 +47,7 @@ def fetch(name_or_path: str) -> Path:
 def load_pretrained(folder: Path, label_names: Sequence[str], config: TrainConfig) -> tuple[Classifier, LoadReport]:
     """Loads an encoder, with its pooler if it has one and its classifier if it knows the same classes, to fine-tune it.
 
-    Args:
-        folder: a model folder of the BERT, DistilBERT or RoBERTa family, whatever head it has.
-        label_names: names of the classes to learn.
-        config: its dropout rates replace the checkpoint's; it also says how texts are read.
+    The dropout rates of `config` replace the checkpoint's.
 
     Raises:
         CheckpointError: an encoder tensor is missing or has another shape, or a file is missing or damaged.
@@ -100,8 +97,7 @@ def pretraining_of(folder: Path) -> dict[str, Any] | None:
     if task_of(run) == PretrainConfig.task:
         return run
     with whole_run(run_folder):
-        past: dict[str, Any] | None = run["model"].get("pretraining")
-    return past
+        return run["model"].get("pretraining")
 
 
 def _load_config(folder: Path, config: TrainConfig | PretrainConfig) -> tuple[BertConfig, tuple[str, ...]]:

@@ -37,20 +37,13 @@ def save_tokenizer(
 
 
 def load_tokenizer(folder: Path, vocab_size: int, plain_text: bool = False) -> Tokenizer:
-    """Reads tokenizer.json, or builds the same WordPiece from vocab.txt.
-
-    Args:
-        folder: the model folder.
-        vocab_size: rows of the model's token embedding.
-        plain_text: let it also undo what corpora do to text.
+    """Reads tokenizer.json, or vocab.txt; with `plain_text` the tokenizer also undoes what corpora do to text.
 
     Raises:
         CheckpointError: both are missing, or one is damaged or has ids the model has no embedding for.
     """
-    path = folder / TOKENIZER
-    if not path.exists():
-        path = folder / VOCABULARY
-    if not path.exists():
+    path = next((folder / name for name in (TOKENIZER, VOCABULARY) if (folder / name).exists()), None)
+    if path is None:
         raise CheckpointError(f"{folder / TOKENIZER} is missing, and {VOCABULARY} too; restore it")
     check_regular_file(path, LARGEST_FILE)
     settings = _settings(folder)
@@ -62,11 +55,11 @@ def load_tokenizer(folder: Path, vocab_size: int, plain_text: bool = False) -> T
         raise
     except BaseException as error:  # the library raises bare Exception, and panics of Rust that are not even that
         raise CheckpointError(f"{path} cannot be used ({error}); restore it") from None
-    largest = max([*tokenizer.get_vocab().values(), *encoding.ids], default=-1)
-    if largest >= vocab_size or max(encoding.type_ids, default=0) > 1:
+    largest, segment = max([*tokenizer.get_vocab().values(), *encoding.ids]), max(encoding.type_ids, default=0)
+    if largest >= vocab_size or segment > 1:
         raise CheckpointError(
-            f"{path} does not fit the model: its largest id is {largest}, of a segment {max(encoding.type_ids)}, "
-            f"config.json says vocab_size = {vocab_size}; restore the pair that was saved together"
+            f"{path} does not fit the model: it has ids up to {largest} and segments up to {segment}, config.json says "
+            f"vocab_size = {vocab_size}; restore both files"
         )
     if plain_text:
         prepend_plain_text_normalizer(tokenizer)
@@ -84,10 +77,8 @@ def load_lengths(folder: Path) -> tuple[int, LongText]:
     if longest is None:
         longest = sys.maxsize
     if not isinstance(longest, int | float) or not longest >= 1 or long_text not in get_args(LongText):
-        raise CheckpointError(
-            f"{folder / TOKENIZER_CONFIG}: model_max_length {longest!r} is no number of tokens, or long_text "
-            f"{long_text!r} none of {', '.join(get_args(LongText))}; restore the file"
-        )
+        values = f"model_max_length {longest!r} or long_text {long_text!r}"
+        raise CheckpointError(f"{folder / TOKENIZER_CONFIG}: {values} means nothing; restore the file")
     return int(min(longest, sys.maxsize)), long_text  # transformers writes 1e30 for no limit
 
 

@@ -1,7 +1,17 @@
+"""Hostile model folders: what is done to a good one, and what the error must name, or None where it does no harm."""
+
+import json
+import os
+import pickle
+import struct
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from src.evaluation.predictor import Prediction, Predictor
 from src.interop.huggingface import Classifier, load_classifier, save_classifier
@@ -11,23 +21,132 @@ from src.utils.config import TrainConfig
 from src.utils.errors import CheckpointError
 from src.utils.runs import config_of
 from tests.conftest import Programs
-from tests.hostile.checkpoints import CHECKPOINTS, MARKER, Damage, change_json, only_pickle, write_pickle
 from tests.interop.peers import LABELS, SEQ_LEN, our_config, randomized, tokenizer
 
+Damage = Callable[[Path], object]
+
+WEIGHTS, CONFIG, TOKENIZER = "model.safetensors", "config.json", "tokenizer.json"
+MARKER = "executed"  # the file that appears beside the folder if anything of it is executed
+WORDS, QUERY = "bert.embeddings.word_embeddings.weight", "bert.encoder.layer.0.attention.self.query.weight"
 TEXT = "A slow film"
 
 
-@pytest.fixture(scope="module")
-def classifier() -> Classifier:
-    model = randomized(BertForSequenceClassification(our_config("bert"), len(LABELS)))
-    return Classifier(model, tokenizer(), LABELS, SEQ_LEN)
+class Payload:
+    """What touches the marker when it is unpickled."""
+
+    def __init__(self, folder: Path):
+        self.marker = folder.parent / MARKER
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.marker,)
+
+
+def write_pickle(name: str) -> Damage:
+    return lambda folder: (folder / name).write_bytes(pickle.dumps(Payload(folder)))
+
+
+def only_pickle(folder: Path) -> None:
+    (folder / WEIGHTS).unlink()
+    torch.save({"weights": Payload(folder)}, folder / "pytorch_model.bin")
+
+
+def code(folder: Path) -> None:
+    (folder / "modeling.py").write_text(f"open({str(folder.parent / MARKER)!r}, 'w')\n")
+    change_json(CONFIG, auto_map={"AutoModel": "modeling.Model"}, trust_remote_code=True)(folder)
+
+
+def change_json(name: str, **changes: object) -> Damage:
+    return lambda folder: (folder / name).write_text(json.dumps(json.loads((folder / name).read_text()) | changes))
+
+
+def write(name: str, content: bytes) -> Damage:
+    return lambda folder: (folder / name).write_bytes(content)
+
+
+def change_tensor(name: str, edit: Callable[[Tensor], Tensor | None], source: str = QUERY) -> Damage:
+    """Replaces one tensor by what an edit makes of another; None removes it."""
+
+    def damage(folder: Path) -> None:
+        tensors = load_file(folder / WEIGHTS)
+        edited = edit(tensors[source])
+        others = {key: tensor for key, tensor in tensors.items() if key != name}
+        save_file(others if edited is None else others | {name: edited.contiguous()}, folder / "new")
+        (folder / "new").rename(folder / WEIGHTS)
+
+    return damage
+
+
+def enlarge(name: str) -> Damage:
+    return lambda folder: os.truncate(folder / name, 10**12)  # of holes
+
+
+def link_out(name: str) -> Damage:
+    def damage(folder: Path) -> None:
+        (folder / name).rename(folder.parent / name)
+        (folder / name).symlink_to(f"../{name}")
+
+    return damage
+
+
+def pipe(folder: Path) -> None:
+    (folder / WEIGHTS).unlink()
+    os.mkfifo(folder / WEIGHTS)
+
+
+PRECOMPILED = {"type": "Precompiled", "precompiled_charsmap": "AAAA"}
+NO_UNKNOWN = {"type": "WordLevel", "vocab": {"[CLS]": 2, "[SEP]": 3}, "unk_token": "[NO]"}
+PADDING = {
+    "strategy": {"Fixed": 10**10},
+    "direction": "Right",
+    "pad_to_multiple_of": None,
+    "pad_id": 0,
+    "pad_type_id": 0,
+    "pad_token": "[PAD]",
+}
+SEQUENCES = [{"Sequence": {"id": name, "type_id": 7}} for name in "AB"]
+SEGMENTS = {"type": "TemplateProcessing", "single": SEQUENCES[:1], "pair": SEQUENCES, "special_tokens": {}}
+
+CHECKPOINTS: dict[str, tuple[Damage, str | None]] = {
+    "only a pickle": (only_pickle, "pytorch_model.bin"),
+    "a pickle named model.safetensors": (write_pickle(WEIGHTS), WEIGHTS),
+    "a pickle beside the weights": (write_pickle("pytorch_model.bin"), None),
+    "auto_map and trust_remote_code": (code, None),
+    "a header of a petabyte": (write(WEIGHTS, struct.pack("<Q", 10**15) + b"{}"), WEIGHTS),
+    "integers": (change_tensor(QUERY, lambda tensor: tensor.int()), f"{QUERY} holds torch.int32"),
+    "another shape": (change_tensor(WORDS, lambda tensor: tensor[:, :31], WORDS), "(99, 31), config.json makes it (99, 32)"),
+    "a missing tensor": (change_tensor(QUERY, lambda tensor: None), QUERY),
+    "a tensor under two names": (change_tensor(f"module.{WORDS}", lambda tensor: tensor + 1, WORDS), WORDS),
+    "NaN": (change_tensor(QUERY, lambda tensor: tensor * float("nan")), QUERY),
+    "logits that overflow": (change_tensor("classifier.weight", lambda tensor: tensor.sign() * 3e38, "classifier.weight"), "logits"),
+    "a tensor of no use": (change_tensor("evil\n\x1b[2J", lambda tensor: tensor * float("nan")), None),
+    "hidden_size of a billion": (change_json(CONFIG, hidden_size=10**9), CONFIG),
+    "a billion layers": (change_json(CONFIG, num_hidden_layers=10**9), "1000000000 layers"),
+    "a vocabulary of a trillion": (change_json(CONFIG, vocab_size=10**12), "(1000000000000, 32)"),
+    "more classes than scores": (change_json(CONFIG, id2label={str(n): str(n) for n in range(9)}), "(5, 32), config.json makes it (9, 32)"),
+    "a config.json of a terabyte": (enlarge(CONFIG), "1,000,000,000,000 bytes"),
+    "a tokenizer.json of a terabyte": (enlarge(TOKENIZER), "1,000,000,000,000 bytes"),
+    "weights of a terabyte": (enlarge(WEIGHTS), "1,000,000,000,000 bytes"),
+    "a normalizer that panics": (change_json(TOKENIZER, normalizer=PRECOMPILED), TOKENIZER),
+    "an unknown token that is missing": (change_json(TOKENIZER, model=NO_UNKNOWN), TOKENIZER),
+    "padding to billions": (change_json(TOKENIZER, padding=PADDING), None),
+    "unknown segments": (change_json(TOKENIZER, post_processor=SEGMENTS), TOKENIZER),
+    "weights link out of the folder": (link_out(WEIGHTS), f"{WEIGHTS} links"),
+    "a tokenizer links out of the folder": (link_out(TOKENIZER), f"{TOKENIZER} links"),
+    "weights are a pipe": (pipe, WEIGHTS),
+    "a manifest of files above": (write("manifest.json", b'{"../secret": {}}'), "'../secret'"),
+    "a manifest of other sums": (write("manifest.json", b'{"config.json": {"bytes": 1, "sha256": "0"}}'), f"{CONFIG} is damaged"),
+}  # fmt: skip
 
 
 @pytest.fixture
-def folder(classifier: Classifier, tmp_path: Path) -> Path:
-    path = tmp_path / "model"
-    path.mkdir()
-    save_classifier(path, classifier)
+def folder(tmp_path: Path) -> Path:
+    return saved(tmp_path / "model")
+
+
+def saved(path: Path) -> Path:
+    path.mkdir(parents=True)
+    model = randomized(BertForSequenceClassification(our_config("bert"), len(LABELS)))
+    save_classifier(path, Classifier(model, tokenizer(), LABELS, SEQ_LEN))
     return path
 
 
@@ -56,61 +175,33 @@ def test_a_checkpoint_is_refused_or_does_no_harm(damage: Damage, fact: str | Non
     assert not (folder.parent / MARKER).exists()
 
 
-def test_the_program_ends_with_one_line_and_code_4(folder: Path, programs: Programs) -> None:
-    write_pickle("model.safetensors")(folder)
-    answer = programs.inference("--checkpoint", folder, TEXT)
-    assert (answer.code, answer.out) == (4, "")
-    assert "model.safetensors" in answer.error and answer.error.isprintable()
-    assert not (folder.parent / MARKER).exists()
-
-
 def test_names_show_the_terminal_no_control_characters(folder: Path, programs: Programs) -> None:
     names = {str(number): f"{name}\x1b[2J\n\t" for number, name in enumerate(LABELS)}
-    change_json("config.json", id2label=names)(folder)
+    change_json(CONFIG, id2label=names)(folder)
     answer = programs.inference("--checkpoint", folder, TEXT)
     assert answer.code == 0 and len(answer.out.splitlines()) == 1
     assert answer.out.rstrip("\n").replace("\t", "").isprintable() and r"\x1b[2J\n\t" in answer.out
-    change_json("config.json", model_type="\x1b[2J\n" + "x" * 5000)(folder)
+    change_json(CONFIG, model_type="\x1b[2J\n" + "x" * 5000)(folder)
     answer = programs.inference("--checkpoint", folder, TEXT)
-    assert answer.code == 4 and answer.error.isprintable() and "config.json" in answer.error
+    assert answer.code == 4 and answer.error.isprintable() and CONFIG in answer.error
 
 
-# run.json, which says how a model was trained
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        '{"config": [1]}',
-        '{"config": {"dataset": 5}}',
-        '{"config": {"holdout": 2}}',
-        '{"model": null}',
-        '{"model": {"pretraining": {"config": {"tokenization": {"seq_len": "x"}}}}}',
-    ],
-)
-def test_settings_and_pretrainings_that_are_none_are_refused(content: str, folder: Path) -> None:
-    (folder / "run.json").write_text(content)
+@pytest.mark.parametrize("config", [[1], {"dataset": 5}, {"holdout": 2}])
+def test_a_run_json_without_settings_or_a_pre_training_is_refused(config: Any, folder: Path) -> None:
+    (folder / "run.json").write_text(json.dumps({"config": config, "model": {"pretraining": {"config": config}}}))
     with pytest.raises(CheckpointError, match=r"run\.json"):
-        if content.startswith('{"config'):
-            config_of(folder, TrainConfig())
-        else:
-            load_pretrained(folder, LABELS, TrainConfig())
+        config_of(folder, TrainConfig())
+    with pytest.raises(CheckpointError, match=r"run\.json"):
+        load_pretrained(folder, LABELS, TrainConfig())
 
 
-# The hub's cache
-
-
-def test_a_snapshot_of_the_hub_is_links_to_blobs_beside_it(classifier: Classifier, tmp_path: Path) -> None:
-    snapshot, blobs = tmp_path / "models--owner--name" / "snapshots" / "abc", tmp_path / "models--owner--name" / "blobs"
-    blobs.mkdir(parents=True)
-    snapshot.mkdir(parents=True)
-    save_classifier(snapshot, classifier)
+def test_a_snapshot_of_the_hub_is_links_to_blobs_beside_it(tmp_path: Path) -> None:
+    snapshot, blobs = (
+        saved(tmp_path / "models--owner--name" / "snapshots" / "abc"),
+        tmp_path / "models--owner--name/blobs",
+    )
+    blobs.mkdir()
     for number, file in enumerate(list(snapshot.iterdir())):
         file.rename(blobs / str(number))
         file.symlink_to(Path("../../blobs") / str(number))
     assert load_classifier(snapshot).label_names == LABELS
-    (snapshot / "config.json").unlink()
-    (snapshot / "config.json").symlink_to(Path("../../../secret"))
-    (tmp_path / "secret").write_text("{}")
-    with pytest.raises(CheckpointError, match=r"config\.json links"):
-        load_classifier(snapshot)

@@ -11,7 +11,7 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 
 from src.data.tokenizer import build_tokenizer
-from src.interop.config import ARCHITECTURES, from_hugging_face_config
+from src.interop import config as config_json
 from src.utils.config import BertConfig, TokenizerConfig
 
 transformers.utils.logging.disable_progress_bar()
@@ -19,10 +19,10 @@ transformers.utils.logging.disable_progress_bar()
 B, T, V, D, H, F_, LAYERS, POSITIONS = 13, 7, 99, 32, 4, 37, 3, 11
 LABELS = ("awful", "poor", "fair", "good", "great")
 C = len(LABELS)
-FAMILIES = tuple(ARCHITECTURES)
+CLASSES = config_json.FAMILIES
+FAMILIES = tuple(CLASSES)
 SEQ_LEN = 9
-CLASSES = {"bert": "Bert", "distilbert": "DistilBert", "roberta": "Roberta"}
-HEADS = {"bare": "Model", "pretraining": "ForPreTraining", "masked_lm": "ForMaskedLM"}  # else a classifier
+HEADS = {**config_json.HEADS, "bare": "Model", "pretraining": "ForPreTraining"}
 
 SENTENCES = [
     "The film is a slow, sweet and very funny one.",
@@ -49,11 +49,11 @@ def their_config(family: str, **changes: Any) -> Any:
 
 
 def our_config(family: str) -> BertConfig:
-    return from_hugging_face_config(their_config(family).to_dict(), Path("config.json"))[0]
+    return config_json.from_hugging_face_config(their_config(family).to_dict(), Path("config.json"))[0]
 
 
 def their_model(family: str, head: str, **changes: Any) -> Any:
-    class_ = getattr(transformers, CLASSES[family] + HEADS.get(head, "ForSequenceClassification"))
+    class_ = getattr(transformers, CLASSES[family] + HEADS[head])
     return randomized(class_(their_config(family, **changes)))
 
 

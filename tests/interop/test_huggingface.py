@@ -10,15 +10,8 @@ import transformers
 from safetensors.torch import load_file
 from torch import Tensor
 
-from src.interop.huggingface import (
-    Classifier,
-    MaskedLanguageModel,
-    load_classifier,
-    load_masked_lm,
-    save_classifier,
-    save_masked_lm,
-)
-from src.model.bert import BertForMaskedLM, BertForSequenceClassification
+from src.interop.huggingface import Classifier, load_classifier, load_masked_lm, save_classifier, save_masked_lm
+from src.model.bert import BertForSequenceClassification
 from src.model.positional_encoding import sinusoidal_table
 from src.utils.config import BertConfig
 from src.utils.errors import CheckpointError
@@ -70,29 +63,19 @@ def read_by_ours(found: Classifier, text: str) -> tuple[list[int], Tensor]:
 
 @pytest.mark.parametrize("head", HEADS)
 @pytest.mark.parametrize("family", FAMILIES)
-def test_their_tensors_come_back_byte_for_byte(family: str, head: str, tmp_path: Path) -> None:
+def test_their_tensors_come_back_byte_for_byte_with_all_beside_them(family: str, head: str, tmp_path: Path) -> None:
     load, save = HEADS[head]
-    save_theirs(tmp_path / "theirs", family, head)
+    first = load(save_theirs(tmp_path / "theirs", family, head))
     (tmp_path / "ours").mkdir()
-    save(tmp_path / "ours", load(tmp_path / "theirs"))
+    save(tmp_path / "ours", first)
     expected, found = (load_file(tmp_path / name / "model.safetensors") for name in ("theirs", "ours"))
     assert found.keys() == expected.keys()
     for name, tensor in expected.items():
         assert found[name].numpy().tobytes() == tensor.numpy().tobytes(), name
-
-
-def test_what_is_saved_is_loaded_again(tmp_path: Path) -> None:
-    written = classifier()
-    save_classifier(tmp_path, written)
-    read = load_classifier(tmp_path)
-    assert (read.label_names, read.seq_len, read.model.config) == (LABELS, SEQ_LEN, written.model.config)
-    assert not read.model.training and read.tokenizer.to_str() == written.tokenizer.to_str()
-    masked_lm = MaskedLanguageModel(randomized(BertForMaskedLM(our_config("bert"))), tokenizer(), SEQ_LEN)
-    save_masked_lm(tmp_path, masked_lm)
-    found = load_masked_lm(tmp_path)
-    assert (found.seq_len, found.model.config) == (SEQ_LEN, masked_lm.model.config) and not found.model.training
-    for one, other in ((read, written), (found, masked_lm)):
-        torch.testing.assert_close(one.model.state_dict(), other.model.state_dict(), rtol=0, atol=0)
+    again = load(tmp_path / "ours")
+    assert (again.seq_len, again.model.config) == (first.seq_len, first.model.config) and not again.model.training
+    assert again.tokenizer.to_str() == first.tokenizer.to_str()
+    assert head == "masked_lm" or again.label_names == LABELS
 
 
 @pytest.mark.parametrize("head", HEADS)

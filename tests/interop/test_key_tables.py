@@ -1,32 +1,13 @@
 import pytest
 import torch
 
-from src.interop.key_tables import canonical_names, their_name, to_hugging_face
-from src.model.bert import BertForMaskedLM, BertForSequenceClassification
+from src.interop.key_tables import canonical_names, their_name
 from src.utils.errors import CheckpointError
-from tests.interop.peers import FAMILIES, C, D, our_config, their_model
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-def test_the_table_names_exactly_the_parameters_of_transformers(family: str) -> None:
-    config = our_config(family)
-    for head, ours in (
-        ("classifier", BertForSequenceClassification(config, C)),
-        ("masked_lm", BertForMaskedLM(config)),
-    ):
-        theirs = {name: tuple(p.shape) for name, p in their_model(family, head).named_parameters()}
-        renamed = to_hugging_face(ours.state_dict(), family)
-        assert {name: tuple(tensor.shape) for name, tensor in renamed.items()} == theirs
 
 
 def test_layer_number_of_two_digits_is_kept_whole() -> None:
     theirs = "distilbert.transformer.layer.11.sa_layer_norm.bias"
     assert their_name("bert.encoder.layers.11.attention_norm.bias", "distilbert") == theirs
-
-
-def test_written_tensors_are_contiguous() -> None:
-    state = {"bert.encoder.layers.0.attention.query.weight": torch.randn(D, 3 * D).T}
-    assert all(tensor.is_contiguous() for tensor in to_hugging_face(state, "bert").values())
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,6 @@ import torch.nn.functional as F
 import transformers
 from torch import Tensor
 
-from src.interop.config import ARCHITECTURES
 from src.interop.huggingface import (
     Classifier,
     MaskedLanguageModel,
@@ -21,7 +20,9 @@ from src.interop.huggingface import (
 from src.interop.key_tables import to_hugging_face
 from src.model.bert import BertForMaskedLM, BertForSequenceClassification
 from tests.interop.peers import (
+    CLASSES,
     FAMILIES,
+    HEADS,
     LABELS,
     LAYERS,
     SEQ_LEN,
@@ -54,7 +55,7 @@ def pair(family: str, head: str, direction: str, folder: Path) -> tuple[Any, Any
     else:
         ours = randomized(BertForMaskedLM(our_config(family)))
         save_masked_lm(folder, MaskedLanguageModel(ours, tokenizer(), SEQ_LEN))
-    class_ = getattr(transformers, ARCHITECTURES[family][head])
+    class_ = getattr(transformers, CLASSES[family] + HEADS[head])
     theirs, report = class_.from_pretrained(folder, output_loading_info=True, attn_implementation="eager")
     assert not any(report.values()), report  # no key is missing, unexpected or of another shape
     return ours, theirs.eval()

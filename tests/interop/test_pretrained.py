@@ -5,19 +5,20 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import huggingface_hub
 import pytest
 import torch
 import transformers
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from src.data import hub
 from src.data.sources import open_corpus
 from src.data.tokenizer import encode
 from src.evaluation.predictor import Predictor
-from src.interop.huggingface import FILES, Classifier, LoadReport, load_classifier
-from src.interop.pretrained import fetch, load_pretrained, load_pretrained_masked_lm
+from src.interop.huggingface import FILES, Classifier, LoadReport
+from src.interop.pretrained import RATES, fetch, load_pretrained, load_pretrained_masked_lm
 from src.utils.config import SAMPLE, DataConfig, PretrainConfig, TrainConfig, with_options
 from src.utils.errors import CheckpointError, UsageError
 from src.utils.files import read_json
@@ -27,6 +28,7 @@ from tests.interop.peers import (
     FAMILIES,
     LABELS,
     POSITIONS,
+    C,
     D,
     random_strings,
     save_theirs,
@@ -76,19 +78,11 @@ def test_a_name_that_can_be_neither_folder_nor_hub_id_is_refused_unasked(
     assert name[:50] in str(caught.value)  # a message is cut
 
 
-def test_of_a_model_on_the_hub_only_the_files_that_are_read_are_fetched(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked: dict[str, Any] = {}
-
-    def download(name: str, **options: Any) -> str:
-        asked.update(options | {"name": name})
-        return str(tmp_path)
-
+def test_of_a_model_on_the_hub_only_the_files_that_are_read_are_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hub, "hub_answers", lambda *asked: asked == ("some.one/a_model-1", "model"))
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
-    assert fetch("some.one/a_model-1") == tmp_path
-    assert asked == {"name": "some.one/a_model-1", "allow_patterns": FILES, "local_files_only": False}
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download := Mock(return_value="cache"))
+    assert fetch("some.one/a_model-1") == Path("cache")
+    download.assert_called_once_with("some.one/a_model-1", allow_patterns=FILES, local_files_only=False)
     assert not any(name.endswith((".bin", ".py", ".pkl")) or "*" in name for name in FILES)
 
 
@@ -96,26 +90,25 @@ def test_of_a_model_on_the_hub_only_the_files_that_are_read_are_fetched(
 
 
 @pytest.mark.parametrize(
-    ("family", "head", "initialised", "unused"),  # modules by their names in the checkpoint
+    ("family", "head", "labels", "initialised", "unused"),  # modules by their names in the checkpoint
     [
-        ("bert", "bare", {"classifier"}, set()),
-        ("bert", "masked_lm", {"bert.pooler.dense", "classifier"}, {"cls.predictions"}),
-        ("bert", "pretraining", {"classifier"}, {"cls.predictions", "cls.seq_relationship"}),
-        ("bert", "same labels", set(), set()),
-        ("bert", "LABEL_0, ...", set(), set()),
-        ("bert", "other labels", {"classifier"}, {"classifier"}),
-        ("distilbert", "bare", {"pre_classifier", "classifier"}, set()),
-        ("distilbert", "other labels", {"classifier"}, {"classifier"}),
-        ("roberta", "bare", {"classifier.dense", "classifier.out_proj"}, {"roberta.pooler.dense"}),
-        ("roberta", "masked_lm", {"classifier.dense", "classifier.out_proj"}, {"lm_head"}),
+        ("bert", "bare", LABELS, {"classifier"}, set()),
+        ("bert", "masked_lm", LABELS, {"bert.pooler.dense", "classifier"}, {"cls.predictions"}),
+        ("bert", "pretraining", LABELS, {"classifier"}, {"cls.predictions", "cls.seq_relationship"}),
+        ("bert", "classifier", LABELS, set(), set()),
+        ("bert", "classifier", [f"LABEL_{number}" for number in range(C)], set(), set()),  # not named
+        ("bert", "classifier", LABELS[::-1], {"classifier"}, {"classifier"}),
+        ("distilbert", "bare", LABELS, {"pre_classifier", "classifier"}, set()),
+        ("distilbert", "classifier", LABELS[1:], {"classifier"}, {"classifier"}),
+        ("roberta", "bare", LABELS, {"classifier.dense", "classifier.out_proj"}, {"roberta.pooler.dense"}),
+        ("roberta", "masked_lm", LABELS, {"classifier.dense", "classifier.out_proj"}, {"lm_head"}),
     ],
 )
 def test_an_encoder_is_taken_over_and_the_rest_is_drawn_or_left(
-    family: str, head: str, initialised: set[str], unused: set[str], tmp_path: Path
+    family: str, head: str, labels: list[str], initialised: set[str], unused: set[str], tmp_path: Path
 ) -> None:
-    names = {"other labels": LABELS[::-1], "LABEL_0, ...": tuple(f"LABEL_{n}" for n in range(5))}.get(head, LABELS)
-    labels = {"id2label": dict(enumerate(names)), "label2id": {name: n for n, name in enumerate(names)}}
-    save_theirs(tmp_path, family, head, initializer_range=0.05, **labels)
+    named = {"id2label": dict(enumerate(labels)), "label2id": {name: n for n, name in enumerate(labels)}}
+    save_theirs(tmp_path, family, head, initializer_range=0.05, **named)
     torch.manual_seed(0)
     classifier, report = load(tmp_path)
     assert modules(report.initialised, initialised) == initialised
@@ -124,7 +117,7 @@ def test_an_encoder_is_taken_over_and_the_rest_is_drawn_or_left(
     in_file = {f"{prefix}{name}" for name in load_file(tmp_path / "model.safetensors")}
     assert not set(report.mapped) & set(report.unused) and {*report.mapped, *report.unused} == in_file
     assert len(report.mapped) + len(report.initialised) == len(classifier.model.state_dict())
-    theirs, ids = their_model(family, head), torch.tensor([[2, 7, 8, 9, 3], [2, 11, 3, 14, 90]])
+    theirs, ids = their_model(family, head, **named), torch.tensor([[2, 7, 8, 9, 3], [2, 11, 3, 14, 90]])
     with torch.no_grad():
         found = classifier.model.eval().bert(ids).hidden_states
         wanted = theirs.base_model(input_ids=ids, output_hidden_states=True).hidden_states
@@ -141,11 +134,7 @@ def test_an_encoder_is_taken_over_and_the_rest_is_drawn_or_left(
 def test_dropout_and_the_length_of_texts_are_those_asked_for_as_far_as_positions_go(
     seq_len: int, family: str, wanted: int, tmp_path: Path
 ) -> None:
-    rates: Any = {
-        "hidden_dropout_prob": 0.3,
-        "attention_probs_dropout_prob": 0.15,
-        "classifier_dropout": 0.45,
-    }
+    rates: Any = dict(zip(RATES, (0.3, 0.15, 0.45), strict=True))
     folder = save_theirs(tmp_path, family, "bare")
     (folder / "tokenizer_config.json").write_text('{"model_max_length": 5}')  # of no consequence in fine-tuning
     classifier, _ = load(folder, seq_len=seq_len, long_text="head-tail", **rates)
@@ -170,16 +159,6 @@ def test_texts_are_as_long_as_the_longest_rows_of_all_pre_trainings(
         past = {"task": "masked-language-modelling", "config": config, "model": {"pretraining": past}}
     (folder / "run.json").write_text(json.dumps(past))
     assert load(folder, seq_len=64)[0].seq_len == length
-
-
-def test_an_encoder_tensor_that_is_missing_or_of_another_shape_is_named_with_its_shape(tmp_path: Path) -> None:
-    folder, name = save_theirs(tmp_path, "roberta", "masked_lm"), "roberta.embeddings.position_embeddings.weight"
-    state = load_file(folder / "model.safetensors")
-    for changed, fact in ({name: torch.zeros(17, D)}, f"(17, {D})"), ({}, "missing"):
-        save_file({key: tensor for key, tensor in state.items() if key != name} | changed, folder / "model.safetensors")
-        with pytest.raises(CheckpointError) as caught:
-            load(folder)
-        assert all(text in str(caught.value) for text in (str(folder), name, fact, f"(11, {D})"))
 
 
 @torch.no_grad()
@@ -275,44 +254,11 @@ def test_a_fine_tuning_is_resumed_exactly(pretrained: Pretrained, programs: Prog
     assert (parts / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
 
 
-@pytest.mark.parametrize(
-    ("start", "options", "code", "named"),
-    [
-        (None, ("--hidden-size", 64), 2, ["hidden_size"]),
-        (None, ("--vocab-size", 7000, "--no-lowercase"), 2, ["vocab_size", "lowercase"]),
-        (None, ("--freeze-layers", 4), 2, ["freeze_layers", "4", "3"]),
-        ("nobody/no-such-model", (), 4, ["nobody/no-such-model"]),
-    ],
-)
-def test_what_the_checkpoint_fixes_and_one_that_is_not_there_are_refused(
-    start: str | None, options: Any, code: int, named: list[str], programs: Programs, tmp_path: Path
-) -> None:
-    answer = finetune(programs, start or save_theirs(tmp_path / "model", "bert", "bare"), tmp_path / "run", *options)
-    assert (answer.code, answer.out) == (code, "") and all(name in answer.error for name in named)
+def test_what_the_checkpoint_fixes_cannot_be_set(programs: Programs, tmp_path: Path) -> None:
+    folder = save_theirs(tmp_path / "model", "bert", "bare")
+    answer = finetune(programs, folder, tmp_path / "run", "--hidden-size", 64, "--no-lowercase")
+    assert (answer.code, answer.out) == (2, "") and "hidden_size, lowercase" in answer.error
     assert not (tmp_path / "run").exists()
-
-
-@pytest.mark.parametrize(("family", "long_text"), [("roberta", "head-tail"), ("bert", "windows")])
-def test_long_texts_and_pairs_are_fine_tuned_and_read_as_trained(
-    family: str, long_text: str, pretrained: Pretrained, programs: Programs, tmp_path: Path
-) -> None:
-    texts = [text.replace('"', "") for text in sample_texts()[:30] if "," not in text]
-    rows = [f"{text},{text[::-1]} and {text},{row % 2}\n" for row, text in enumerate(texts)]
-    (tmp_path / "pairs.csv").write_text("text,second,label\n" + "".join(rows), encoding="utf-8")
-    answer = programs.train(
-        *("--model-name-or-path", pretrained(family), "--train-file", tmp_path / "pairs.csv"),
-        *("--text-pair-column", "second", "--epochs", 1, "--seq-len", 16, "--long-text", long_text),
-        *("--output-dir", tmp_path / "run", "--device", "cpu", "--num-threads", 1),
-    )
-    assert answer.code == 0, answer.err
-    assert ("truncated" in answer.err) is (long_text == "head-tail")
-    classifier = load_classifier(tmp_path / "run")
-    assert (classifier.seq_len, classifier.long_text) == (16, long_text)
-    evaluation = programs.inference("--checkpoint", tmp_path / "run", "--json")
-    assert evaluation.code == 0, evaluation.err
-    delivered = read_json(tmp_path / "run" / "evaluation-validation.json")
-    # Other batches, so sums in another order.
-    assert json.loads(evaluation.out)["loss"] == pytest.approx(delivered["loss"], abs=1e-6)
 
 
 # Pre-training further
@@ -341,13 +287,9 @@ def test_pre_training_goes_on_with_weights_and_words_of_a_checkpoint(
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_head_that_is_there_gives_the_logits_of_transformers_and_else_is_drawn(family: str, tmp_path: Path) -> None:
-    model, report = load_pretrained_masked_lm(save_theirs(tmp_path, family, "masked_lm"), settings(PretrainConfig))
+def test_the_head_that_names_masked_tokens_is_taken_over_or_drawn(family: str, tmp_path: Path) -> None:
+    _, report = load_pretrained_masked_lm(save_theirs(tmp_path, family, "masked_lm"), settings(PretrainConfig))
     assert report.initialised == report.unused == []
-    ids = torch.tensor([[2, 7, 8, 9, 3]])
-    with torch.no_grad():
-        wanted = their_model(family, "masked_lm")(input_ids=ids).logits
-        torch.testing.assert_close(model.eval()(ids), wanted, rtol=0, atol=1e-5)
     _, report = load_pretrained_masked_lm(save_theirs(tmp_path, family, "bare"), settings(PretrainConfig))
     assert report.mapped and any(name.startswith(MASKED_LM[family]) for name in report.initialised)
 
