@@ -5,19 +5,36 @@ change where all logits rise alike, as the answer does not; of two classes it is
 The path runs through the outputs of the embedding layer, from a text that says nothing to the text itself.
 """
 
+import re
+from bisect import bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
 
 from src.data.tokenizer import encode, special_token_ids, tokenized_part
 from src.evaluation.predictor import TOKENS_PER_BATCH, Prediction, Predictor
-from src.evaluation.words import Word, share_among_words
 from src.utils.errors import CheckpointError, require_packages
 
 # Gauss-Legendre points on the path: doubled until the contributions add up to this accuracy, or no more help.
 FEWEST_STEPS, MOST_STEPS = 32, 1024
 TOLERANCE = 0.01
+
+
+# "don't" and "one-sided" are one word each; an ideograph is one alone, for no blanks stand between them.
+_LETTERS = r"[^\W\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]+"
+_WORD = re.compile(rf"-[lr]rb-|{_LETTERS}(?:['\u2019-]{_LETTERS})*|\S", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Word:
+    """A word of a text as a reader sees it."""
+
+    before: str  # blanks
+    text: str
+    contribution: float | None  # None: the model did not read it
 
 
 @dataclass(frozen=True)
@@ -165,3 +182,29 @@ def _words(
         ]
         found.append(share_among_words(tokenized_part(text, classifier.seq_len, classifier.long_text), tokens))
     return found
+
+
+def share_among_words(text: str, tokens: Sequence[tuple[int, int, float]]) -> list[Word]:
+    """Sums the contributions of tokens to those of the words they are pieces of.
+
+    Args:
+        text: any string.
+        tokens: first and last character (excluded) and contribution of every token. Where a token is more than a word,
+            as tokenizers that undo "ca n't" make them, these words are taken for one.
+
+    Returns:
+        The words, which together are the text but for blanks at its end.
+    """
+    cuts = {place for word in _WORD.finditer(text) for place in word.span()}
+    cuts -= {place for start, end, _ in tokens for place in range(start + 1, end)}
+    spans = [(start, end) for start, end in pairwise(sorted(cuts)) if not text[start:end].isspace()]
+    shares: dict[int, float] = {}
+    for start, _, share in tokens:
+        # The first word that ends after the token's start: a token of no width belongs to what it precedes.
+        index = min(bisect_right(spans, start, key=lambda span: span[1]), len(spans) - 1)
+        shares[index] = shares.get(index, 0.0) + share
+    ends = [0, *(end for _, end in spans)]
+    return [
+        Word(text[before:start], text[start:end], shares.get(index))
+        for index, (before, (start, end)) in enumerate(zip(ends, spans, strict=False))
+    ]

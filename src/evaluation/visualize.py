@@ -14,11 +14,10 @@ import torch
 from jinja2 import Environment, FileSystemLoader, Template
 from torch import Tensor
 
-from src.evaluation.attribution import Explanation
+from src.evaluation.attribution import Explanation, Word
 from src.evaluation.charts import plot_style
 from src.evaluation.prediction_lines import as_line
 from src.evaluation.predictor import Predictor
-from src.evaluation.words import Word
 from src.utils.errors import printable
 
 LEGEND = "Blue words speak for the predicted class, orange ones against it; faded ones were not read."
@@ -54,20 +53,20 @@ def wants_color(stream: TextIO) -> bool:
 def as_terminal(explanation: Explanation) -> str:
     """Formats an explanation for a terminal: the answer, the coloured text, and the strongest words in numbers."""
     largest = _largest(explanation)
-    lines = ["".join(_terminal_word(word, largest) for word in words if word.text) for words in explanation.words]
+    lines = ["".join(_terminal_word(word, largest) for word in words) for words in explanation.words]
     return "\n".join([_answer(explanation), *lines, _strongest(explanation), _total(explanation)])
 
 
 def as_plain(explanation: Explanation) -> str:
     """Formats an explanation without colours: the answer, a line for each word's contribution, and the sum."""
-    lines = [f"{_number(word)}\t{printable(word.text)}" for words in explanation.words for word in words if word.text]
+    lines = [f"{_number(word)}\t{printable(word.text)}" for words in explanation.words for word in words]
     return "\n".join([as_line(explanation.prediction), *lines, _total(explanation)])
 
 
 def as_html(explanation: Explanation) -> str:
     """Formats an explanation as an element of HTML; each word's number shows where the mouse rests on it."""
     largest = _largest(explanation)
-    texts = [[(word, _number(word), _css(word, largest)) for word in words if word.text] for words in explanation.words]
+    texts = [[(word, _number(word), _css(word, largest)) for word in words] for words in explanation.words]
     macros: Any = page_template().module
     return str(macros.explained(_answer(explanation), texts, _strongest(explanation), _total(explanation)))
 

@@ -7,19 +7,20 @@ Tokens, vectors, attention weights and logits are those of the shipped model: me
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from torch import Tensor
 
-from src.evaluation.page import DPI, FONT, INK, PAPER, WIDTH, Page
 from src.utils.config import REPOSITORY, SHIPPED_CHECKPOINT
 from tests.benchmarks import readme
 from tests.benchmarks.one_sentence import HEAD, LAYER, MINUS, SENTENCE, Walk, summary, walk
-from tests.benchmarks.pictures import BLUE, GREY, LINE, VERMILLION
+from tests.benchmarks.pictures import BLUE, GREY, INK, LINE, VERMILLION
 
 PICTURE = readme.MEDIA / "bert.png"
 
-HEIGHT, MARGIN = 1240, 50
+WIDTH, HEIGHT, MARGIN, DPI = 1600, 1240, 50, 100  # pixels; dots an inch
+PAPER = "#FFFFFF"
 TOKENS, PITCH, CELL = 290, 86, 64  # left edge of the first token, from token to token, width of a vector
 ZOOM, WEIGHTS, SQUARE, ROW = 1050, 1160, 46, 38  # left edges of right half and weights, width and height of a weight
 VECTOR = 32  # height of a vector, drawn as 8 rows of 32 numbers
@@ -45,12 +46,10 @@ def draw(path: Path, found: Walk) -> None:
         path: the PNG to write.
         found: what the model computed.
     """
-    import matplotlib
+    from matplotlib import style
 
-    with matplotlib.rc_context({"text.usetex": False, "text.parse_math": False, "font.family": FONT}):
+    with style.context(["default", {"text.parse_math": False}]):
         page = Page()
-        page.canvas.figure.set_size_inches(WIDTH / DPI, HEIGHT / DPI)
-        page.axes.set_ylim(HEIGHT, 0)
         title = f"\u201c{SENTENCE}\u201d, from text to logits"
         page.text((MARGIN, 48), title, TITLE, weight="bold")
         folder = SHIPPED_CHECKPOINT.relative_to(REPOSITORY)
@@ -61,6 +60,32 @@ def draw(path: Path, found: Walk) -> None:
         _draw_head(page, found)
         _draw_last(page, found)
         _save(page, path)
+
+
+class Page:
+    """Text and boxes placed by pixel, from the upper left corner."""
+
+    def __init__(self) -> None:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+
+        self.canvas = FigureCanvasAgg(Figure(figsize=(WIDTH / DPI, HEIGHT / DPI), dpi=DPI, facecolor=PAPER))
+        self.axes = self.canvas.figure.add_axes((0, 0, 1, 1), xlim=(0, WIDTH), ylim=(HEIGHT, 0))
+        self.axes.set_axis_off()
+
+    def text(self, at: tuple[float, float], content: str, size: float, align: str = "left", **look: Any) -> None:
+        """Writes a line whose small letters have their middle at a point."""
+        self.axes.text(*at, content, size=size, ha=align, va="center_baseline", **{"color": INK} | look)
+
+    def upright(self, x: float, y: float, content: str, size: float) -> None:
+        """Writes a line from bottom to top with its middle at (x, y)."""
+        self.axes.text(x, y, content, size=size, color=INK, ha="center", va="center", rotation=90)
+
+    def box(self, x: float, y: float, width: float, height: float, color: str) -> None:
+        """Fills a rectangle whose upper left corner is (x, y)."""
+        from matplotlib.patches import Rectangle
+
+        self.axes.add_patch(Rectangle((x, y), width, height, facecolor=color, linewidth=0))
 
 
 def _save(page: Page, path: Path) -> None:
@@ -146,7 +171,7 @@ def _draw_last(page: Page, found: Walk) -> None:
 def _draw_weights(page: Page, rows: Sequence[str], columns: Sequence[str], weights: Tensor, top: float) -> None:
     _picture(page, weights, (WEIGHTS, top, SQUARE * len(columns), ROW * len(rows)), highest=1.0)
     for column, name in enumerate(columns):
-        page.upright(WEIGHTS + (column + 0.5) * SQUARE, top - 40, name, SMALL, INK)
+        page.upright(WEIGHTS + (column + 0.5) * SQUARE, top - 40, name, SMALL)
     for row, name in enumerate(rows):
         middle = top + (row + 0.5) * ROW
         page.text((WEIGHTS - 10, middle), name, SMALL, align="right")

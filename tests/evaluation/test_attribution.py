@@ -2,11 +2,13 @@ from dataclasses import replace
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import Tensor
 
 from src.data.tokenizer import encode, special_token_ids
 from src.evaluation import attribution
-from src.evaluation.attribution import TOLERANCE, Explanation, explain
+from src.evaluation.attribution import TOLERANCE, Explanation, explain, share_among_words
 from src.evaluation.predictor import Predictor
 from src.interop.huggingface import Classifier
 from src.model.bert import BertForSequenceClassification
@@ -40,6 +42,10 @@ def contributions(explanation: Explanation) -> list[list[float | None]]:
 
 def spelled(explanation: Explanation) -> list[str]:
     return ["".join(word.before + word.text for word in words) for words in explanation.words]
+
+
+def shared(text: str, *tokens: tuple[int, int, float]) -> list[tuple[str, float | None]]:
+    return [(word.text, word.contribution) for word in share_among_words(text, tokens)]
 
 
 def riemann(of: Predictor, text: str, steps: int = 2000) -> Tensor:
@@ -99,7 +105,7 @@ def test_words_of_a_long_text_that_are_not_read_contribute_nothing() -> None:
 def test_words_are_the_text(shipped: Predictor) -> None:
     for text in ("sad \udcff film", "!", "\u200b", "\U0001f600 film"):
         assert spelled(explained(predictor("bert"), text)) == [text.replace("\udcff", "?")]
-    for text in (*SENTENCES[:2], "I ca n't (not) say it 's -lrb- good -rrb- .", "  caf\u00e9\t\u4e2d\u6587 "):
+    for text in (*SENTENCES[:2], "I ca n't (not) say it 's -lrb- good -rrb- .", "  caf\u00e9\t\u4e2d\u6587"):
         assert spelled(explained(shipped, text)) == [text]
 
 
@@ -129,3 +135,33 @@ def test_byte_level_tokens_and_both_texts_of_a_pair_find_their_words() -> None:
     assert all(share is not None for shares in contributions(found) for share in shares)
     total = sum(share or 0.0 for shares in contributions(found) for share in shares)
     assert found.baseline + total == pytest.approx(found.margin, abs=TOLERANCE * abs(found.margin))
+
+
+def test_words_are_what_a_reader_takes_for_words() -> None:
+    for text, words in {
+        "a fine film.": ["a", "fine", "film", "."],
+        "It's one-sided, isn't it?": ["It's", "one-sided", ",", "isn't", "it", "?"],
+        "-lrb- 'quoted' \u201ctoo\u201d -RRB-": ["-lrb-", "'", "quoted", "'", "\u201c", "too", "\u201d", "-RRB-"],
+        "\u4e2d\u6587 ok": ["\u4e2d", "\u6587", "ok"],
+    }.items():
+        assert [word for word, _ in shared(text)] == words
+
+
+def test_the_tokens_of_a_word_and_the_words_of_a_token_are_summed() -> None:
+    found = shared("a gripping film", (0, 1, 0.5), (2, 6, 1.0), (6, 10, -0.25), (11, 15, 2.0))
+    assert found == [("a", 0.5), ("gripping", 0.75), ("film", 2.0)]
+    assert shared("I ca n't", (0, 1, 1.0), (2, 6, 2.0), (6, 7, 3.0), (7, 8, 4.0)) == [("I", 1.0), ("ca n't", 9.0)]
+    assert shared("x \U0001f600", (0, 1, 1.0), (2, 3, 2.0), (2, 3, 3.0)) == [("x", 1.0), ("\U0001f600", 5.0)]
+    # A token of no width belongs to the word it precedes, or else to the last one.
+    assert shared("one two", (0, 3, 1.0), (4, 4, 2.0), (4, 7, 4.0)) == [("one", 1.0), ("two", 6.0)]
+    assert shared("one two ", (0, 3, 1.0), (8, 8, 2.0)) == [("one", 1.0), ("two", 2.0)]
+    assert shared("one two", (0, 3, 1.0)) == [("one", 1.0), ("two", None)]
+
+
+@given(st.text(max_size=30), st.lists(st.tuples(st.integers(0, 30), st.integers(0, 30)), max_size=12))
+def test_words_are_the_text_and_no_contribution_is_lost(text: str, spans: list[tuple[int, int]]) -> None:
+    tokens = [(min(span), max(span), 2.0**number) for number, span in enumerate(spans) if max(span) <= len(text)]
+    words = share_among_words(text, tokens)
+    assert "".join(word.before + word.text for word in words).rstrip() == text.rstrip()
+    if words:
+        assert sum(word.contribution or 0.0 for word in words) == sum(share for _, _, share in tokens)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from matplotlib.image import imread
 
-from src.evaluation.attribution import Explanation
+from src.evaluation.attribution import Explanation, Word
 from src.evaluation.predictor import Prediction, Predictor
 from src.evaluation.visualize import (
     as_html,
@@ -18,7 +18,6 @@ from src.evaluation.visualize import (
     html_page,
     wants_color,
 )
-from src.evaluation.words import Word
 from src.interop.huggingface import load_classifier
 from tests.evaluation.some_predictions import HOSTILE, Page
 from tests.interop.peers import LAYERS, H, their_model, tokenizer
@@ -28,7 +27,6 @@ WORDS = [
     Word(" ", "dull", -2.0),
     Word("  ", "film", 0.25),
     Word("", "!", None),
-    Word(" ", "", None),
 ]
 FOUND = Explanation(Prediction("A dull  film! ", "positive", 0.75), [WORDS], margin=1.0, baseline=2.25, steps=32)
 
