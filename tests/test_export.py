@@ -113,7 +113,6 @@ def test_an_export_is_replaced_only_where_that_was_asked_for(
     [
         ([], "--push-to-hub"),
         (["--output", "x", "--push-to-hub", "me/model"], "--push-to-hub"),
-        (["a", "b", "--output", "x"], "2 model folders"),
         (["--output", "x", "--dataset", "sample"], "--quantize int8"),
         (["--output", "x", "--license", "mit"], "--push-to-hub"),
         (["--push-to-hub", "reviews"], "reviews"),

@@ -26,7 +26,7 @@ from tests.interop.peers import LABELS, SEQ_LEN, our_config, randomized, tokeniz
 Damage = Callable[[Path], object]
 
 WEIGHTS, CONFIG, TOKENIZER = "model.safetensors", "config.json", "tokenizer.json"
-MARKER = "executed"  # the file that appears beside the folder if anything of it is executed
+MARKER = "executed"  # the file that appears next to the folder if anything of it is executed
 WORDS, QUERY = "bert.embeddings.word_embeddings.weight", "bert.encoder.layer.0.attention.self.query.weight"
 TEXT = "A slow film"
 
@@ -88,11 +88,6 @@ def link_out(name: str) -> Damage:
     return damage
 
 
-def pipe(folder: Path) -> None:
-    (folder / WEIGHTS).unlink()
-    os.mkfifo(folder / WEIGHTS)
-
-
 PRECOMPILED = {"type": "Precompiled", "precompiled_charsmap": "AAAA"}
 NO_UNKNOWN = {"type": "WordLevel", "vocab": {"[CLS]": 2, "[SEP]": 3}, "unk_token": "[NO]"}
 PADDING = {
@@ -109,7 +104,7 @@ SEGMENTS = {"type": "TemplateProcessing", "single": SEQUENCES[:1], "pair": SEQUE
 CHECKPOINTS: dict[str, tuple[Damage, str | None]] = {
     "only a pickle": (only_pickle, "pytorch_model.bin"),
     "a pickle named model.safetensors": (write_pickle(WEIGHTS), WEIGHTS),
-    "a pickle beside the weights": (write_pickle("pytorch_model.bin"), None),
+    "a pickle and weights": (write_pickle("pytorch_model.bin"), None),
     "auto_map and trust_remote_code": (code, None),
     "a header of a petabyte": (write(WEIGHTS, struct.pack("<Q", 10**15) + b"{}"), WEIGHTS),
     "integers": (change_tensor(QUERY, lambda tensor: tensor.int()), f"{QUERY} holds torch.int32"),
@@ -132,7 +127,6 @@ CHECKPOINTS: dict[str, tuple[Damage, str | None]] = {
     "unknown segments": (change_json(TOKENIZER, post_processor=SEGMENTS), TOKENIZER),
     "weights link out of the folder": (link_out(WEIGHTS), f"{WEIGHTS} links"),
     "a tokenizer links out of the folder": (link_out(TOKENIZER), f"{TOKENIZER} links"),
-    "weights are a pipe": (pipe, WEIGHTS),
     "a manifest of files above": (write("manifest.json", b'{"../secret": {}}'), "'../secret'"),
     "a manifest of other sums": (write("manifest.json", b'{"config.json": {"bytes": 1, "sha256": "0"}}'), f"{CONFIG} is damaged"),
 }  # fmt: skip

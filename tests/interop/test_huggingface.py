@@ -1,3 +1,5 @@
+"""The hand-written model and the one of `transformers`, with the same weights moved through folders both ways."""
+
 import json
 import shutil
 from collections.abc import Callable
@@ -6,22 +8,39 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 import transformers
 from safetensors.torch import load_file
 from torch import Tensor
 
-from src.interop.huggingface import Classifier, load_classifier, load_masked_lm, save_classifier, save_masked_lm
-from src.model.bert import BertForSequenceClassification
+from src.interop.huggingface import (
+    Classifier,
+    MaskedLanguageModel,
+    load_classifier,
+    load_masked_lm,
+    save_classifier,
+    save_masked_lm,
+)
+from src.interop.key_tables import to_hugging_face
+from src.model.bert import BertForMaskedLM, BertForSequenceClassification
 from src.model.positional_encoding import sinusoidal_table
 from src.utils.config import BertConfig
 from src.utils.errors import CheckpointError
 from tests.interop.peers import (
+    CLASSES,
     FAMILIES,
+    HEADS,
     LABELS,
+    LAYERS,
     POSITIONS,
     SENTENCES,
     SEQ_LEN,
+    B,
+    C,
     D,
+    T,
+    V,
+    batch,
     our_config,
     randomized,
     save_theirs,
@@ -31,15 +50,107 @@ from tests.interop.peers import (
 # transformers leaves config.json open in save_pretrained
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed file .*config.json:ResourceWarning")
 
-HEADS: dict[str, tuple[Any, Any]] = {
+PROGRAMS: dict[str, tuple[Any, Any]] = {
     "classifier": (load_classifier, save_classifier),
     "masked_lm": (load_masked_lm, save_masked_lm),
 }
+both_heads = pytest.mark.parametrize("head", PROGRAMS)
+every_family = pytest.mark.parametrize("family", FAMILIES)
+both_directions = pytest.mark.parametrize("direction", ["theirs to ours", "ours to theirs"])
 
 
 def classifier(config: BertConfig | None = None, labels: tuple[str, ...] = LABELS) -> Classifier:
     model = randomized(BertForSequenceClassification(config or our_config("bert"), len(labels)))
     return Classifier(model, tokenizer(), labels, SEQ_LEN)
+
+
+def pair(family: str, head: str, direction: str, folder: Path) -> tuple[Any, Any]:
+    """A model of ours and one of theirs with the same weights, moved through a folder."""
+    load, save = PROGRAMS[head]
+    if direction == "theirs to ours":
+        ours = load(save_theirs(folder, family, head))
+    else:
+        config = our_config(family)
+        masked_lm = MaskedLanguageModel(randomized(BertForMaskedLM(config)), tokenizer(), SEQ_LEN)
+        ours = classifier(config) if head == "classifier" else masked_lm
+        save(folder, ours)
+    class_ = getattr(transformers, CLASSES[family] + HEADS[head])
+    theirs, report = class_.from_pretrained(folder, output_loading_info=True, attn_implementation="eager")
+    assert not any(report.values()), report  # no key is missing, unexpected or of another shape
+    return ours.model, theirs.eval()
+
+
+def assert_near(found: Tensor, expected: Tensor) -> None:
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+
+
+@torch.no_grad()
+@every_family
+@both_directions
+def test_states_attentions_pooled_output_and_logits_equal_theirs(family: str, direction: str, tmp_path: Path) -> None:
+    ours, theirs = pair(family, "classifier", direction, tmp_path)
+    inputs = batch(family)
+    real = inputs["attention_mask"].bool()  # at padding RoBERTa's positions differ, and nobody reads them
+    expected = theirs.base_model(**inputs, output_hidden_states=True, output_attentions=True)
+    found = ours.bert(**inputs, return_attentions=True)
+    for output in (found, ours.bert(**inputs)):  # the second one by the fused attention
+        assert len(output.hidden_states) == LAYERS + 1
+        for state, wanted in zip(output.hidden_states, expected.hidden_states, strict=True):
+            assert_near(state[real], wanted[real])
+    assert len(found.attentions) == LAYERS
+    for weights, wanted in zip(found.attentions, expected.attentions, strict=True):
+        assert_near(weights.transpose(1, 2)[real], wanted.transpose(1, 2)[real])  # (N, H, T)
+    first = expected.last_hidden_state[:, 0]
+    pooled = {
+        "bert": lambda: expected.pooler_output,
+        "distilbert": lambda: theirs.pre_classifier(first).relu(),
+        "roberta": lambda: theirs.classifier.dense(first).tanh(),
+    }[family]()
+    assert_near(ours.pooler(found.last_hidden_state), pooled)
+    logits = ours(**inputs)
+    assert logits.shape == (B, C)
+    assert_near(logits, theirs(**inputs).logits)
+    assert logits.std(0).min() > 1e-3  # the sentences do differ
+
+
+@torch.no_grad()
+@every_family
+@both_directions
+def test_masked_lm_logits_equal_theirs(family: str, direction: str, tmp_path: Path) -> None:
+    inputs = batch(family)
+    real = inputs["attention_mask"].bool()
+    ours, theirs = pair(family, "masked_lm", direction, tmp_path)
+    assert_near(ours(**inputs)[real], theirs(**inputs).logits[real])
+
+
+@both_heads
+@every_family
+def test_gradients_and_the_losses_of_twenty_steps_equal_theirs(family: str, head: str, tmp_path: Path) -> None:
+    ours, theirs = (model.double().train() for model in pair(family, head, "theirs to ours", tmp_path))
+    inputs, labels = batch(family), torch.arange(B) % C
+    if head == "masked_lm":
+        chosen = (torch.arange(T) % 2 == 0) & inputs["attention_mask"].bool()  # every second token is to be named
+        labels = (inputs["input_ids"] * 7 % V).masked_fill(~chosen, -100)
+    optimizers = [torch.optim.AdamW(model.parameters(), lr=1e-3) for model in (ours, theirs)]
+    history = []
+    for step in range(20):
+        logits = ours(**inputs, positions=chosen) if head == "masked_lm" else ours(**inputs)
+        losses = F.cross_entropy(logits, labels[labels != -100]), theirs(**inputs, labels=labels).loss
+        for loss, optimizer in zip(losses, optimizers, strict=True):
+            optimizer.zero_grad()
+            loss.backward()
+        if step == 0:
+            found = to_hugging_face({name: p.grad for name, p in ours.named_parameters()}, family)
+            for name, parameter in theirs.named_parameters():
+                # The absolute tolerance is for the keys' biases, whose gradients are zero but for rounding.
+                assert torch.allclose(found.pop(name), parameter.grad, rtol=1e-5, atol=1e-12), name
+            assert not found
+        for optimizer in optimizers:
+            optimizer.step()
+        history.append([float(loss.detach()) for loss in losses])
+    ours_, theirs_ = torch.tensor(history).T
+    torch.testing.assert_close(ours_, theirs_, rtol=0, atol=1e-6)
+    assert ours_[-1] < 0.5 * ours_[0]
 
 
 def edit_json(path: Path, **changes: Any) -> None:
@@ -61,10 +172,10 @@ def read_by_ours(found: Classifier, text: str) -> tuple[list[int], Tensor]:
         return ids, found.model(torch.tensor([ids]))[0]
 
 
-@pytest.mark.parametrize("head", HEADS)
-@pytest.mark.parametrize("family", FAMILIES)
-def test_their_tensors_come_back_byte_for_byte_with_all_beside_them(family: str, head: str, tmp_path: Path) -> None:
-    load, save = HEADS[head]
+@both_heads
+@every_family
+def test_a_folder_comes_back_byte_for_byte(family: str, head: str, tmp_path: Path) -> None:
+    load, save = PROGRAMS[head]
     first = load(save_theirs(tmp_path / "theirs", family, head))
     (tmp_path / "ours").mkdir()
     save(tmp_path / "ours", first)
@@ -78,13 +189,13 @@ def test_their_tensors_come_back_byte_for_byte_with_all_beside_them(family: str,
     assert head == "masked_lm" or again.label_names == LABELS
 
 
-@pytest.mark.parametrize("head", HEADS)
+@both_heads
 @pytest.mark.parametrize("gone", ["config.json", "model.safetensors", "tokenizer.json", "."])
 def test_a_folder_or_a_file_that_is_missing_is_named(gone: str, head: str, tmp_path: Path) -> None:
     folder = save_theirs(tmp_path / "model", "bert", head)
     shutil.rmtree(folder) if gone == "." else (folder / gone).unlink()
     with pytest.raises(CheckpointError, match=str(folder / gone)):
-        HEADS[head][0](folder)
+        PROGRAMS[head][0](folder)
 
 
 @pytest.mark.parametrize(("head", "load"), [("classifier", load_masked_lm), ("masked_lm", load_classifier)])
@@ -108,7 +219,7 @@ def test_texts_are_no_longer_than_the_positions(family: str, positions: int, tmp
         assert load_classifier(tmp_path).seq_len == expected
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@every_family
 def test_a_pipeline_of_transformers_gives_our_labels_and_scores(family: str, tmp_path: Path) -> None:
     ours, texts = classifier(our_config(family)), [SENTENCES[0][:12], *SENTENCES[1:], " ".join(SENTENCES)]
     save_classifier(tmp_path, ours)
@@ -130,7 +241,7 @@ def test_half_precision_on_disk_is_float32_in_both_readers(tmp_path: Path) -> No
     assert {tensor.dtype for tensor in read.model.state_dict().values()} == {torch.float32}
     logits, their_logits = read_by_ours(read, SENTENCES[0])[1], read_by_theirs(tmp_path, SENTENCES[0])
     assert their_logits.dtype == torch.float32
-    torch.testing.assert_close(their_logits, logits, rtol=0, atol=1e-5)
+    assert_near(their_logits, logits)
     assert (logits - read_by_ours(classifier(), SENTENCES[0])[1]).abs().max() > 1e-4  # it was rounded
 
 
@@ -140,7 +251,7 @@ def test_sinusoidal_positions_are_an_ordinary_table_to_transformers_and_come_bac
     table = load_file(tmp_path / "model.safetensors")["bert.embeddings.position_embeddings.weight"]
     assert torch.equal(table, sinusoidal_table(POSITIONS, D))
     logits = read_by_ours(ours, SENTENCES[0])[1]
-    torch.testing.assert_close(read_by_theirs(tmp_path, SENTENCES[0]), logits, rtol=0, atol=1e-5)
+    assert_near(read_by_theirs(tmp_path, SENTENCES[0]), logits)
     transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path).save_pretrained(tmp_path)
     read = load_classifier(tmp_path)
     assert read.model.config.positional_encoding == "sinusoidal"

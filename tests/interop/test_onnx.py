@@ -5,12 +5,11 @@ import torch
 import transformers
 from tokenizers import Tokenizer
 
-from src.interop.huggingface import Classifier, load_classifier
+from src.interop.huggingface import load_classifier
 from src.interop.onnx import GRAPH, OnnxModel, save_onnx
-from src.model.bert import BertForSequenceClassification
-from src.utils.config import SHIPPED_CHECKPOINT, BertConfig
+from src.utils.config import SHIPPED_CHECKPOINT
 from tests.conftest import TrainedRun
-from tests.interop.peers import LABELS, POSITIONS, SENTENCES, C, batch, save_theirs, tokenizer
+from tests.interop.peers import POSITIONS, SENTENCES, C, batch, save_theirs
 
 # transformers leaves config.json open in save_pretrained
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed file .*config.json:ResourceWarning")
@@ -47,23 +46,6 @@ def test_the_graph_of_the_other_families_has_the_logits_of_transformers(family: 
         found, expected = graph(**inputs), theirs(**inputs).logits
         assert found.shape == (len(inputs["input_ids"]), C)
         torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
-
-
-@pytest.mark.deep
-def test_a_base_model_with_large_logits_passes_though_its_rounding_is_larger(tmp_path: Path) -> None:
-    torch.manual_seed(0)
-    model = BertForSequenceClassification(BertConfig(), C).eval()
-    torch.nn.init.normal_(model.classifier.weight, std=0.4)
-    difference = save_onnx(tmp_path, Classifier(model, tokenizer(), LABELS, 9))
-    assert difference < 1e-4 and (tmp_path / GRAPH).stat().st_size > 400e6
-
-
-def test_without_a_mask_nothing_is_padding(exported: TrainedRun) -> None:
-    graph, ids = OnnxModel(exported.path / GRAPH), torch.arange(5, 5 + 12).view(3, 4)
-    plain = graph(ids)
-    torch.testing.assert_close(graph(ids, torch.ones_like(ids), torch.zeros_like(ids)), plain, rtol=0, atol=1e-6)
-    assert (graph(ids, torch.tensor([[1, 1, 1, 0]] * 3)) - plain).abs().max() > 1e-4
-    assert (graph(ids, None, torch.ones_like(ids)) - plain).abs().max() > 1e-4
 
 
 def test_the_tokenizer_cuts_and_pads_by_itself_as_ours_does(exported: TrainedRun) -> None:

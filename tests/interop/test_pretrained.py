@@ -233,13 +233,10 @@ def test_a_fine_tuned_folder_opens_in_transformers_as_its_own_family(
     assert type(theirs).__name__ == f"{CLASSES[family]}ForSequenceClassification"
     predictor = Predictor.load(path, "cpu")
     texts = ["a gripping film", "it 's dull , is n't it ?", "Caf\u00e9 -LRB- \u6620\u753b -RRB-", *sample_texts()[:20]]
-    dataset = predictor.dataset(texts)
-    found = predictor.logits(dataset)
-    for row, text in enumerate(texts):
-        inputs = read(text, return_tensors="pt", truncation=True)
-        assert inputs["input_ids"][0].tolist() == dataset.input_ids[row].tolist()
-        with torch.no_grad():
-            torch.testing.assert_close(found[row], theirs(**inputs).logits[0], rtol=0, atol=1e-5)
+    inputs = read(texts, return_tensors="pt", padding=True, truncation=True)
+    found = predictor.logits(predictor.dataset(texts))
+    with torch.no_grad():
+        torch.testing.assert_close(found, theirs(**inputs).logits, rtol=0, atol=1e-5)
     assert float(found.std(0).max()) > 1e-3
 
 
@@ -281,9 +278,8 @@ def test_pre_training_goes_on_with_weights_and_words_of_a_checkpoint(
         torch.testing.assert_close(tensor, before.state_dict()[name], rtol=0, atol=1e-6)  # two steps of 1e-9
     # The tokenizer is the checkpoint's, but that it reads SST-2's spelling as what it stands for.
     read, own = (transformers.AutoTokenizer.from_pretrained(folder) for folder in (path, start))
-    for text in sample_texts()[:20]:
-        assert read(text)["input_ids"] == own(text)["input_ids"]
-    assert read("-lrb- a film -rrb-")["input_ids"] == own("(a film)")["input_ids"]
+    texts = list(sample_texts()[:20])
+    assert read([*texts, "-lrb- a film -rrb-"])["input_ids"] == own([*texts, "(a film)"])["input_ids"]
 
 
 @pytest.mark.parametrize("family", FAMILIES)
