@@ -1,5 +1,6 @@
 """Train or fine-tune a BERT sentence classifier: `python -m src.train --help` lists every setting."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -7,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from src.utils.cli import parse_training, run_program
 from src.utils.config import SAMPLE, TrainConfig, resolve, with_options
-from src.utils.errors import notice
 from src.utils.files import absolute_model_path
+
+logger = logging.getLogger("src.train")
 
 if TYPE_CHECKING:
     from src.data.sources import Corpus
@@ -38,7 +40,7 @@ def main(arguments: list[str]) -> None:
         from_sample = SAMPLE if corpus.source.dataset == SAMPLE else None
         recipe = "finetune" if config.model_name_or_path is not None else from_sample
         if saved is None and config.recipe is None and recipe is not None:
-            notice(f"settings    --recipe {recipe}, which suits this; options given on the command line stay")
+            logger.info(f"settings    --recipe {recipe}, which suits this; options given on the command line stay")
             config = parse_training(arguments, PROGRAM, recipe=recipe)
         config = _with_absolute_paths(config, corpus)
         if saved is not None:

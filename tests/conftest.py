@@ -16,7 +16,7 @@ import hypothesis
 import pytest
 
 from src import explain, export, inference, pretrain, report, train
-from src.utils.cli import run_program
+from src.utils.cli import run_program, set_up_logging
 from src.utils.config import REPOSITORY, SHIPPED_CHECKPOINT
 
 # Before anything imports PyTorch: tests of tiny models want one thread.
@@ -27,6 +27,7 @@ if not os.access(Path.home(), os.W_OK):  # libraries keep caches there, and some
     os.environ["HOME"] = tempfile.mkdtemp(prefix="home-")
 # A shell ignores Ctrl-C for what it starts in the background, and so would every program that the tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+set_up_logging()
 # A busy machine is slow, and a checkout may be read-only.
 hypothesis.settings.register_profile(
     "here", deadline=None, database=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]

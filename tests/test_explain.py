@@ -32,7 +32,7 @@ def test_every_text_gets_its_label_its_words_and_their_sum_from_arguments_or_a_f
     first, blank, last = file.out.split("\n\n")
     assert f"{first}\n\n{last}" == answer.out and blank == "-\t\t "  # a blank text has no label
     (notice,) = notices(file)
-    assert notice.startswith("text 2: ")
+    assert notice.startswith("warning: text 2: ")
 
 
 def test_a_text_that_is_too_long_has_the_notice_of_inference(programs: Programs) -> None:

@@ -62,7 +62,7 @@ def test_every_line_of_a_file_gets_one_line_and_a_blank_one_keeps_its_place(
     assert [p["label"] is None for p in predictions] == [p["score"] is None for p in predictions]
     assert [p["label"] is None for p in predictions] == [False, True, False, True, False]
     for number in (2, 3, 4):  # blank, without a known word, blank
-        assert sum(line.startswith(f"text {number}: ") for line in notices(answer)) == 1
+        assert sum(line.startswith(f"warning: text {number}: ") for line in notices(answer)) == 1
 
 
 def test_pairs_are_two_texts_a_tab_apart(programs: Programs, sample_run: TrainedRun) -> None:
@@ -74,7 +74,7 @@ def test_pairs_are_two_texts_a_tab_apart(programs: Programs, sample_run: Trained
 def test_a_text_that_is_too_long_is_classified_with_a_notice(programs: Programs, sample_run: TrainedRun) -> None:
     answer = succeed(programs.inference("--checkpoint", sample_run.path, "film " * 100, "film"))
     (notice,) = notices(answer)
-    assert notice.startswith("text 1: ") and "64" in notice and answer.out.count("\n") == 2
+    assert notice.startswith("warning: text 1: ") and "64" in notice and answer.out.count("\n") == 2
 
 
 def test_what_is_not_utf8_is_a_data_error_that_names_source_and_line(

@@ -238,7 +238,7 @@ def test_a_run_that_a_signal_stopped_ends_the_same(
         patch.setattr(Trainer, "training_step", training_step)
         answer = programs.pretrain(tmp_path / "cache", *options)
     assert answer.code == 128 + signal.SIGTERM
-    assert f"step {step};" in answer.error and f"--resume {path}" in answer.error
+    assert f"step {step};" in answer.err and f"--resume {path}" in answer.err
     succeed(programs.pretrain(tmp_path / "cache", "--resume", path))
     assert_same_run(path, straight)
     assert read(path / "run.json")["finished"] is not None
@@ -306,7 +306,7 @@ def test_a_cache_that_cannot_be_written_is_a_storage_error(programs: Programs, t
 def test_a_dry_run_tells_and_writes_no_run(programs: Programs, cache: Path, text: Path, tmp_path: Path) -> None:
     options = ("--corpus", text, *arguments(max_steps=40), "--dry-run", "--output-dir", tmp_path / "run")
     answer = succeed(programs.pretrain(cache, *options))
-    assert re.search(r"^run +40 steps, about \d+ seconds without evaluations$", answer.out, re.MULTILINE)
+    assert re.search(r"^run +40 steps, about \d:\d\d:\d\d without evaluations$", answer.out, re.MULTILINE)
     assert not (tmp_path / "run").exists()
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "thesis.txt").touch()  # a folder that a run could not have

@@ -149,7 +149,7 @@ def test_prediction_of_a_file_is_shared_and_keeps_its_order(
     (tmp_path / "texts.txt").write_text("".join(f"{text}\n" for text in texts))
     common = ("--checkpoint", sample_run.path, "--file", tmp_path / "texts.txt", "--json")
     out, err = together("src.inference", *common, "--output", tmp_path / "shared.jsonl", "--device", "cpu")
-    assert out == "" and "process 1: text 8193: blank" in err
+    assert out == "" and "process 1: warning: text 8193: blank" in err
     assert programs.inference(*common, "--output", tmp_path / "alone.jsonl").code == 0
     shared, alone = (
         [json.loads(line) for line in (tmp_path / f"{name}.jsonl").read_text().splitlines()]

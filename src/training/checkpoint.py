@@ -1,6 +1,7 @@
 """The folder of a run: its model, its metrics, and checkpoints from which a killed run ends with the same bits."""
 
 import json
+import logging
 import math
 import os
 import platform
@@ -22,7 +23,7 @@ from torch import Tensor, nn
 
 from src.utils.config import SAMPLE, WEIGHTS_DIR, PretrainConfig, TrainConfig, options_of
 from src.utils.distributed import all_gather_object, is_main_process, rank, world_size
-from src.utils.errors import CheckpointError, UsageError, notice
+from src.utils.errors import CheckpointError, UsageError
 from src.utils.files import (
     CARD,
     LOCK,
@@ -39,6 +40,8 @@ from src.utils.files import (
     write_json,
 )
 from src.utils.runs import CHECKPOINTS, METRICS, RUN, newest_unfinished_run, read_rows, task_of
+
+logger = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     from src.training.tasks import Task
@@ -122,7 +125,7 @@ def load_state(folder: Path, trainer: "Trainer") -> None:
     progress = read_json(folder / PROGRESS)
     for kind, now in _computed_by().items():
         if (before := progress.pop(kind, now)) != now:
-            notice(f"{kind:<12}{before} began this, {now} go on: just as well, but no longer bit for bit")
+            logger.info(f"{kind:<12}{before} began this, {now} go on: just as well, but no longer bit for bit")
     trainer.progress.__dict__.update(progress)
     _set_random_state(tensors, trainer.progress.step)
 
@@ -252,7 +255,7 @@ class RunFolder:
         config = trainer.task.config
         settings = {"config": asdict(config)} if config.run.allow_config_change else {}
         replace_json(self.path / RUN, self.read_run() | settings | {"finished": None})
-        notice(f"resuming    {self.checkpoint}, step {step:,}")
+        logger.info(f"resuming    {self.checkpoint}, step {step:,}")
 
     def finish(self, training_seconds: float) -> None:
         """Notes in run.json that the run is complete, and how many seconds `Progress` counted."""
@@ -300,7 +303,7 @@ class RunFolder:
             except CheckpointError as error:
                 if folder == found[-1]:
                     raise
-                notice(f"warning: {error}; trying the checkpoint before it")
+                logger.warning(f"{error}; trying the checkpoint before it")
         return None
 
     def save_checkpoint(self, trainer: "Trainer", keep_last: int) -> None:
@@ -403,7 +406,7 @@ def open_run(config: TrainConfig | PretrainConfig) -> Iterator[RunFolder]:
             folder.checkpoint = folder.newest_checkpoint()
         if folder.checkpoint is None:
             if run.resume == "auto":
-                notice("resuming    nothing: there is no unfinished run with a checkpoint; a new run begins")
+                logger.info("resuming    nothing: there is no unfinished run with a checkpoint; a new run begins")
             folder.refuse_taken(config)
         elif (found := task_of(folder.read_run())) != config.task:
             raise UsageError(f"{path} is a run of {found}, not of {config.task}; resume it with its own program")
@@ -425,7 +428,7 @@ def refuse_changes(saved: TrainConfig | PretrainConfig, config: TrainConfig | Pr
             "--allow-config-change"
         )
     if changed:
-        notice(f"changed     {differences}")
+        logger.info(f"changed     {differences}")
 
 
 def _new_name(config: TrainConfig | PretrainConfig) -> Path:

@@ -5,6 +5,7 @@ teacher can say it of any text, labelled or not.
 """
 
 import hashlib
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -21,8 +22,10 @@ from src.interop.huggingface import load_classifier
 from src.interop.pretrained import fetch
 from src.utils.device import autocast
 from src.utils.distributed import main_process_first
-from src.utils.errors import CheckpointError, UsageError, notice
+from src.utils.errors import CheckpointError, UsageError
 from src.utils.files import is_whole, new_folder
+
+logger = logging.getLogger(__name__)
 
 LOGITS = "teacher_logits.safetensors"
 
@@ -52,7 +55,7 @@ def with_unlabelled(train: TextSplit, validation: TextSplit, sources: Sequence[s
     documents = open_documents(sources)
     known = {text.lower() for text in (*train.texts, *validation.texts)}
     more = [sentence for _, sentence in sentences(documents.read()) if sentence.lower() not in known]
-    notice(f"unlabelled  {len(more):,} sentences of {documents.name}")
+    logger.info(f"unlabelled  {len(more):,} sentences of {documents.name}")
     return replace(train, texts=[*train.texts, *more], labels=[*train.labels, *([-1] * len(more))])
 
 
@@ -82,7 +85,7 @@ def teacher_logits(
     place = cache / f"teacher-{digest.hexdigest()[:16]}"
     with main_process_first():
         if not is_whole(place):
-            notice(f"teacher     labels {len(split.texts):,} texts, kept in {place}")
+            logger.info(f"teacher     labels {len(split.texts):,} texts, kept in {place}")
             dataset = labelled_dataset(classifier, split.texts, [0] * len(split.texts), split.pairs)
             with new_folder(place) as unfinished, autocast(device, bf16):
                 logits = classify(classifier.model.to(device), dataset, device).half()

@@ -1,5 +1,6 @@
 """A few steps of a training that is then thrown away: what a step takes, and what --dry-run tells of a run."""
 
+import logging
 import statistics
 import sys
 from collections.abc import Mapping
@@ -14,8 +15,8 @@ from src.training.tasks import MaskedLMTask, Task
 from src.training.trainer import Trainer
 from src.utils.config import PretrainConfig, changed_options
 from src.utils.distributed import is_main_process, maximum
-from src.utils.errors import notice
 
+logger = logging.getLogger(__name__)
 # The first steps are slower: memory is allocated, the data read from disk.
 STEPS_TO_WARM_UP, STEPS_TO_MEASURE = 3, 12
 
@@ -58,7 +59,7 @@ def with_steps(config: PretrainConfig, corpus: TokenizedCorpus) -> PretrainConfi
     timed = replace(config, optimization=replace(optimization, max_steps=STEPS_TO_WARM_UP + STEPS_TO_MEASURE))
     seconds = seconds_per_step(Trainer(MaskedLMTask(timed, corpus, initialize=False)))
     steps = max(1, round(60 * optimization.minutes / seconds))
-    notice(f"steps       {steps:,} in {optimization.minutes:g} minutes, at {1000 * seconds:.0f} ms a step")
+    logger.info(f"steps       {steps:,} in {optimization.minutes:g} minutes, at {1000 * seconds:.0f} ms a step")
     return replace(config, optimization=replace(optimization, max_steps=steps))
 
 

@@ -6,6 +6,7 @@ the loop in trainer.py is the same for both.
 
 import hashlib
 import json
+import logging
 import time
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -33,7 +34,9 @@ from src.training.distillation import distillation_loss, teacher_logits, with_un
 from src.training.embedding_init import start_from_counts
 from src.utils.config import CACHE_DIR, EVALUATED_MASK_RATE, BertConfig, OptimizerConfig, PretrainConfig, TrainConfig
 from src.utils.device import set_up_device, use_fast_dropout, wants_bf16
-from src.utils.errors import UsageError, notice
+from src.utils.errors import UsageError
+
+logger = logging.getLogger(__name__)
 
 NO_LABEL = -1  # of a text that only a teacher has labelled
 
@@ -135,17 +138,17 @@ class ClassificationTask:
         names = self.classifier.label_names
         counts = np.bincount(labelled, minlength=len(names))
         labels = ", ".join(f"{count:,} {name}" for name, count in zip(names, counts, strict=True))
-        notice(f"training    {len(labelled):,} examples ({labels}) of {self.data['train_origin']}")
-        notice(f"validation  {self.data['validation']:,} examples of {self.data['validation_origin']}")
+        logger.info(f"training    {len(labelled):,} examples ({labels}) of {self.data['train_origin']}")
+        logger.info(f"validation  {self.data['validation']:,} examples of {self.data['validation_origin']}")
         for name, dataset in (("training", self.train), ("validation", self.validation)):
             if any(dataset.truncated):
                 count, seq_len = sum(dataset.truncated), self.classifier.seq_len
-                notice(f"truncated   {count:,} {name} texts to {seq_len} tokens (--seq-len)")
+                logger.info(f"truncated   {count:,} {name} texts to {seq_len} tokens (--seq-len)")
         length = np.mean(self.train.lengths)
-        notice(f"vocabulary  {self.model.config.vocab_size:,} tokens; {length:.1f} tokens a training text")
-        notice(f"model       {describe_shape(self.model.config)}: {count_parameters(self.model):,} parameters")
+        logger.info(f"vocabulary  {self.model.config.vocab_size:,} tokens; {length:.1f} tokens a training text")
+        logger.info(f"model       {describe_shape(self.model.config)}: {count_parameters(self.model):,} parameters")
         epochs = total_steps // steps_per_epoch
-        notice(
+        logger.info(
             f"steps       {epochs} epochs of {steps_per_epoch:,}, on {self.device} in {'bf16' if self.bf16 else 'fp32'}"
         )
 
@@ -181,7 +184,7 @@ class MaskedLMTask:
         self.train = self._rows("training text", corpus.train, settings.mask_rate, settings.mask_replacement == "mask")
         self.validation = self._rows("held-out text", corpus.validation, EVALUATED_MASK_RATE, True)
         if initialize and base is None and settings.begin_with == "counts":
-            notice("counting    which tokens keep company with which, for the start (--begin-with)")
+            logger.info("counting    which tokens keep company with which, for the start (--begin-with)")
             start_from_counts(self.model, corpus.train, self.train.counts, config.run.seed)
         _prepare(self.model, config.optimization)
         self.pretraining = None if base is None else pretraining_of(base)
@@ -222,11 +225,11 @@ class MaskedLMTask:
     def log_start(self, total_steps: int, steps_per_epoch: int) -> None:
         """Says on standard error what is about to be trained on what."""
         data, shape, rows = self.data, self.model.config, self.train
-        notice(f"text        {data['train']:,} tokens of {data['documents']:,} documents: {data['name']}")
-        notice(f"held out    {data['validation']:,} tokens; vocabulary {shape.vocab_size:,}")
-        notice(f"model       {describe_shape(shape)}: {count_parameters(self.model):,} parameters")
+        logger.info(f"text        {data['train']:,} tokens of {data['documents']:,} documents: {data['name']}")
+        logger.info(f"held out    {data['validation']:,} tokens; vocabulary {shape.vocab_size:,}")
+        logger.info(f"model       {describe_shape(shape)}: {count_parameters(self.model):,} parameters")
         passes = f"{total_steps / steps_per_epoch:.2f} passes over {len(rows):,} rows of {rows.seq_len}"
-        notice(f"steps       {total_steps:,}, {passes}, on {self.device} in {'bf16' if self.bf16 else 'fp32'}")
+        logger.info(f"steps       {total_steps:,}, {passes}, on {self.device} in {'bf16' if self.bf16 else 'fp32'}")
 
     def _rows(self, name: str, stream: NDArray[np.integer], mask_rate: float, only_mask_tokens: bool) -> PackedRows:
         ids, seq_len = special_token_ids(self.tokenizer), self.config.tokenization.seq_len

@@ -6,6 +6,7 @@ SST-2's whole sentences, the kind in validation, over its phrases.
 """
 
 import itertools
+import logging
 import math
 import signal
 import sys
@@ -40,7 +41,9 @@ from src.utils.distributed import (
     split_between_processes,
     world_size,
 )
-from src.utils.errors import CheckpointError, DivergedError, Interrupted, UserError, notice
+from src.utils.errors import CheckpointError, DivergedError, Interrupted, UserError
+
+logger = logging.getLogger(__name__)
 
 STEPS_PER_LOG = 50
 NON_FINITE_STEPS_ALLOWED = 2
@@ -143,7 +146,7 @@ class Trainer:
                     raise
             torch.cuda.empty_cache()
             self.progress.num_parts *= 2
-            notice(f"out of memory: batches are cut into {self.progress.num_parts} parts from here on")
+            logger.warning(f"out of memory: batches are cut into {self.progress.num_parts} parts from here on")
         self.progress.training_seconds += time.perf_counter() - started
         return report
 
@@ -194,7 +197,7 @@ class Trainer:
 
     def _skip(self, step: int, loss: float, norm: float) -> None:
         self.progress.skipped_in_a_row += 1
-        notice(f"step {step}: loss {loss}, gradient norm {norm}; the step changes nothing")
+        logger.warning(f"step {step}: loss {loss}, gradient norm {norm}; the step changes nothing")
         if (skipped := self.progress.skipped_in_a_row) > NON_FINITE_STEPS_ALLOWED:
             raise DivergedError(
                 f"loss or gradient was not finite {skipped} times in a row, last in step {step}; lower --learning-rate "
@@ -331,7 +334,7 @@ def _evaluate(trainer: Trainer, folder: RunFolder, wandb: WandbLogger) -> Evalua
         counts = itertools.chain.from_iterable(evaluation.confusion)
         values |= {f"confusion/{true}/{predicted}": n for (true, predicted), n in zip(pairs, counts, strict=True)}
     wandb.log(progress.step, values)
-    notice(
+    logger.info(
         f"epoch {trainer.epochs_done:.3g}, step {progress.step:,}/{trainer.total_steps:,}: "
         f"validation accuracy {100 * evaluation.accuracy:.1f} %, loss {evaluation.loss:.4f}, "
         f"{progress.training_seconds:.0f} s of training so far"
@@ -371,7 +374,7 @@ def stop_on_signals(trainer: Trainer) -> Iterator[None]:
         if trainer.signal and world_size() == 1:
             raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
         trainer.signal = number
-        notice("stopping after this step" + ("; once more stops at once" if world_size() == 1 else ""))
+        logger.info("stopping after this step" + ("; once more stops at once" if world_size() == 1 else ""))
 
     if threading.current_thread() is not threading.main_thread():  # which alone can handle signals
         yield

@@ -1,13 +1,14 @@
 """Weights & Biases. It never ends or blocks a training: if it fails, there is one warning, and training goes on."""
 
+import logging
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from src.utils.config import RunConfig
-from src.utils.errors import notice
 
+logger = logging.getLogger(__name__)
 TIMEOUT = 10.0  # seconds to wait for the server when a run begins and when it ends
 
 
@@ -39,7 +40,7 @@ class WandbLogger:
             if self._run is not None:
                 action(self._run)
         except Exception as error:
-            notice(f"wandb: {_one_line(error)}; tracking stops here. {_how_to_sync(self._run)}")
+            logger.warning(f"wandb: {_one_line(error)}; tracking stops here. {_how_to_sync(self._run)}")
             self._run = None
 
 
@@ -83,10 +84,10 @@ def open_wandb(config: RunConfig, settings: Mapping[str, Any], folder: Path, run
                 reason = f"{_one_line(error)}; "
                 wandb.teardown()  # its background process refuses a second run of the same id
         run = wandb.init(mode="offline", **options)
-        notice(f"wandb: {reason}recording offline. {_how_to_sync(run)}")
+        logger.warning(f"wandb: {reason}recording offline. {_how_to_sync(run)}")
         return WandbLogger(run)
     except Exception as error:
-        notice(f"wandb: {_one_line(error)}; training goes on without tracking")
+        logger.warning(f"wandb: {_one_line(error)}; training goes on without tracking")
         return WandbLogger()
 
 

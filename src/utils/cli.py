@@ -2,6 +2,7 @@
 
 import argparse
 import errno
+import logging
 import os
 import signal
 import sys
@@ -12,9 +13,10 @@ from types import FrameType
 from typing import Any, TypeVar, cast
 
 from src.utils.config import CONTINUED_PRETRAINING, PretrainConfig, TrainConfig, resolve, with_options
-from src.utils.errors import Interrupted, StorageError, UserError, notice
+from src.utils.errors import Interrupted, StorageError, UserError, printable
 
 Config = TypeVar("Config")
+logger = logging.getLogger(__name__)
 DISK_IS_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -63,12 +65,36 @@ def _named(arguments: Sequence[str]) -> argparse.Namespace:
     return ahead.parse_known_args(list(arguments))[0]
 
 
+class _StandardError(logging.Handler):
+    """Shows messages on standard error, escaped; whether anybody still reads them does not matter to a run."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Writes one message."""
+        process = os.environ.get("RANK", "0")
+        prefix = "" if process == "0" else f"process {process}: "
+        prefix += f"{record.levelname.lower()}: " if record.levelno >= logging.WARNING else ""
+        lines = (prefix + record.getMessage()).split("\n")
+        try:
+            if sys.stderr is not None:
+                print("\n".join(map(printable, lines)), file=sys.stderr, flush=True)
+        except (OSError, ValueError):  # a full disk, a pipe without a reader, a closed stream
+            sys.stderr = None
+
+
+def set_up_logging() -> None:
+    """Shows the messages of this package on standard error; of several processes' only warnings and errors."""
+    package = logging.getLogger("src")
+    package.handlers, package.propagate = [_StandardError()], False
+    package.setLevel(logging.INFO if os.environ.get("RANK", "0") == "0" else logging.WARNING)
+
+
 def run_program(main: Callable[[list[str]], None]) -> None:
     """Runs an entry point and turns every UserError, signal and full disk into one line and an exit code.
 
     Args:
         main: takes the command-line arguments without the program's name.
     """
+    set_up_logging()
     arguments = sys.argv[1:]
     before = signal.signal(signal.SIGTERM, _exit)
     try:
@@ -77,10 +103,10 @@ def run_program(main: Callable[[list[str]], None]) -> None:
     except UserError as error:
         if "--debug" in arguments:
             raise
-        notice(f"error: {error}", from_all=not isinstance(error, Interrupted))
+        logger.log(logging.INFO if isinstance(error, Interrupted) else logging.ERROR, str(error))
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
-        notice("interrupted")
+        logger.info("interrupted")
         sys.exit(128 + signal.SIGINT)
     except BrokenPipeError:  # the reader of a pipe (`| head`) left
         _drop_standard_output()
@@ -90,7 +116,7 @@ def run_program(main: Callable[[list[str]], None]) -> None:
             raise
         _drop_standard_output()
         where = f" {error.filename}" if error.filename else ""
-        notice(f"error: cannot write{where} ({error.strerror}); free space", from_all=True)
+        logger.error(f"cannot write{where} ({error.strerror}); free space")
         sys.exit(StorageError.exit_code)
     finally:
         signal.signal(signal.SIGTERM, before)

@@ -1,7 +1,6 @@
 """Errors that a user can mend, each one line with what is wrong, where, and what to do, and its exit code."""
 
-import os
-import sys
+import logging
 from importlib.util import find_spec
 
 LONGEST_MESSAGE = 1000  # characters
@@ -69,11 +68,8 @@ def printable(text: str) -> str:
 
 
 def notice(message: str, from_all: bool = False) -> None:
-    """Tells the user something on standard error; under `torchrun` the main process alone, unless `from_all`."""
-    process = os.environ.get("RANK", "0")
-    if process == "0" or from_all:
-        line = message if process == "0" else f"process {process}: {message}"
-        print("\n".join(map(printable, line.split("\n"))), file=sys.stderr, flush=True)
+    """Logs a message."""
+    logging.getLogger("src").log(logging.WARNING if from_all else logging.INFO, message)
 
 
 def require_packages(what: str, *packages: str) -> None:

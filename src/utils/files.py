@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import os
 import shutil
 import stat
@@ -17,7 +18,9 @@ from uuid import uuid4
 
 from safetensors import SafetensorError
 
-from src.utils.errors import CheckpointError, StorageError, notice
+from src.utils.errors import CheckpointError, StorageError
+
+logger = logging.getLogger(__name__)
 
 MANIFEST = "manifest.json"
 CARD = "README.md"  # the model card, in no manifest: people edit it
@@ -152,7 +155,7 @@ def is_whole(folder: Path) -> bool:
         verify(folder, has_manifest=True)
         return True
     except CheckpointError as error:
-        notice(f"warning: {error}; making it again")
+        logger.warning(f"{error}; making it again")
         shutil.rmtree(folder)
         return False
 

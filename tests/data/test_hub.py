@@ -96,7 +96,8 @@ def test_a_cached_corpus_opens_without_the_hub_and_says_so(tmp_path: Path) -> No
     environment = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
     environment |= {"HF_HOME": str(tmp_path / "home"), "HF_ENDPOINT": CLOSED}
     # A fresh interpreter, because `datasets` reads HF_HOME when it is imported.
-    code = "from src.data import hub; print([list(split['text']) for split in hub.load_hub('owner/name').values()])"
+    code = "from src.data import hub; from src.utils.cli import set_up_logging; set_up_logging(); "
+    code += "print([list(split['text']) for split in hub.load_hub('owner/name').values()])"
     done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, env=environment, capture_output=True, text=True)
     assert done.stdout == "[['train 0', 'train 1']]\n", done.stderr
     assert len(done.stderr.splitlines()) == 1 and CLOSED in done.stderr and "owner/name" in done.stderr
@@ -152,7 +153,7 @@ TWO_KINDS = b'{"text": "a", "label": 1}\n{"text": "b", "label": {"of": "another 
         ("data/train-00000-of-00001.parquet", b"PAR1 torn", "cannot load "),
         (".hidden", b"no data", "cannot load "),
         ("train.jsonl", TWO_KINDS, "cannot load "),
-        ("train.csv.gz", gzip.compress(ROW), "train.csv.gz is none of .parquet, .arrow, .txt, .csv"),
+        ("train.csv.gz", gzip.compress(ROW, mtime=0), "train.csv.gz is none of .parquet, .arrow, .txt, .csv"),
     ],
 )
 def test_a_folder_without_data_or_of_other_files_is_refused(

@@ -73,7 +73,7 @@ def test_of_many_odd_texts_of_a_kind_most_are_only_counted(
 ) -> None:
     monkeypatch.setattr("src.evaluation.prediction_lines.LINES_AT_ONCE", 4)  # counts run through all chunks
     texts = ["qwxyz", ""] * 10 + ["qwxyz"] * 1234
-    told = [f"text {number}: " for number in range(1, 21)] + ["1,234 more: "]
+    told = [f"warning: text {number}: " for number in range(1, 21)] + ["warning: 1,234 more: "]
     for go in (predict_all, partial(write_share, in_pairs=False, line=as_line, path=tmp_path / "share")):
         list(go(predictor, texts))
         lines = capsys.readouterr().err.splitlines()
@@ -85,13 +85,17 @@ def test_odd_texts_are_remarked_on_by_number_also_where_a_later_one_ends_it_all(
 ) -> None:
     list(predict_all(predictor, ["a film", " \t", "qwxyz zzyzx", "film " * 100, "a film"]))
     blank, unknown, cut = capsys.readouterr().err.splitlines()
-    assert blank.startswith("text 2: ") and unknown.startswith("text 3: ") and cut.startswith("text 4: ")
+    assert (
+        blank.startswith("warning: text 2: ")
+        and unknown.startswith("warning: text 3: ")
+        and cut.startswith("warning: text 4: ")
+    )
     assert "blank" in blank and "words" in unknown and "64 tokens" in cut
     monkeypatch.setattr("src.evaluation.prediction_lines.LINES_AT_ONCE", 4)
     with pytest.raises(DataError, match=r"text 13: 0 tabs"):
         list(predict_all(predictor, [""] * 12 + ["no pair"], in_pairs=True))
     *_, last, rest = capsys.readouterr().err.splitlines()
-    assert last.startswith("text 10: ") and rest.startswith("2 more: ")
+    assert last.startswith("warning: text 10: ") and rest.startswith("warning: 2 more: ")
 
 
 def test_pairs_are_divided_at_their_tab(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -255,7 +255,7 @@ def test_batches_are_halved_as_often_as_memory_ran_out_and_stay_so(capsys: pytes
     memory.sizes.clear()
     step_on(trained, range(8), range(8, 11))
     assert memory.sizes == [2, 2, 2, 2, 1, 1, 1]
-    notices = [line for line in capsys.readouterr().err.splitlines() if line.startswith("out of memory")]
+    notices = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning: out of memory")]
     assert [re.findall(r"(\d+) parts", line) for line in notices] == [["2"], ["4"]]
     memory.most = 0  # not even for a single sentence
     with pytest.raises(torch.OutOfMemoryError):

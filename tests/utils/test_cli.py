@@ -1,4 +1,5 @@
 import json
+import logging
 import os
 import re
 import signal
@@ -10,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from src.utils.cli import parse, parse_pretraining, parse_training, run_program
+from src.utils.cli import parse, parse_pretraining, parse_training, run_program, set_up_logging
 from src.utils.config import (
     CONTINUED_PRETRAINING,
     PRESETS,
@@ -168,13 +169,15 @@ def no_arguments(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("no_arguments")
 def test_an_error_ends_the_program_with_its_code_and_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     errors: list[tuple[UserError, int]] = [(kind("what; do this"), code) for kind, code in CODES.items()]
-    signals = ((signal.SIGINT, 130), (signal.SIGTERM, 143))
-    errors += [(Interrupted("what; do this", number), code) for number, code in signals]
     for error, code in errors:
         with pytest.raises(SystemExit) as caught:
             run_program(failing(error))
         shown = capsys.readouterr()
         assert (caught.value.code, shown.err, shown.out) == (code, "error: what; do this\n", "")
+    for number in (signal.SIGINT, signal.SIGTERM):  # what was asked for is no error
+        with pytest.raises(SystemExit) as caught:
+            run_program(failing(Interrupted("stopped", number)))
+        assert (caught.value.code, capsys.readouterr().err) == (128 + number, "stopped\n")
 
 
 @pytest.mark.usefixtures("no_arguments")
@@ -230,3 +233,24 @@ def test_a_reader_that_left_the_pipe_is_no_error_and_a_full_disk_is_a_storage_er
         ended = program(f"for _ in range({lines}): print('a line')", stdout=output)
         os.close(output)
         assert ended.returncode == code and re.fullmatch(said, ended.stderr)
+
+
+@pytest.mark.parametrize(("process", "info"), [("0", "left unused: a\\x1b[2J\nb\n"), ("1", "")])
+def test_messages_are_escaped_and_those_of_other_processes_than_the_first_are_warnings(
+    process: str, info: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("RANK", process)
+    set_up_logging()
+    logger = logging.getLogger("src.utils")
+    logger.info("left unused: a\x1b[2J\nb")  # a message may have lines, but commands nothing
+    logger.warning("odd")
+    prefix = "" if process == "0" else "process 1: "
+    assert capsys.readouterr() == ("", f"{info}{prefix}warning: odd\n")
+    monkeypatch.undo()
+    set_up_logging()
+
+
+def test_a_standard_error_that_is_gone_ends_nothing() -> None:
+    for closed in ("sys.stderr.close()", "sys.stderr = None", "os.dup2(os.open('/dev/full', os.O_WRONLY), 2)"):
+        ended = program(f"{closed}; import logging; logging.getLogger('src').warning('odd'); print('done')")
+        assert (ended.returncode, ended.stdout) == (0, "done\n"), closed
