@@ -158,12 +158,7 @@ def _set_random_state(tensors: Mapping[str, Tensor], step: int) -> None:
 
 
 class RunFolder:
-    """Reads and writes the folder of one run; of several processes only the main one writes.
-
-    Args:
-        path: the folder.
-        checkpoint: the one to resume from; None: the run is new.
-    """
+    """The folder of one run, and the checkpoint to resume it from; of several processes only the main one writes."""
 
     def __init__(self, path: Path, checkpoint: Path | None = None):
         self.path, self.checkpoint = path, checkpoint
@@ -234,7 +229,6 @@ class RunFolder:
         Raises:
             UsageError: the data is not what the run began with.
             CheckpointError: the checkpoint cannot be read or does not fit.
-            StorageError: the disk refused.
         """
         assert self.checkpoint is not None
         self._refuse_other_data(trainer.task.data)
@@ -272,11 +266,7 @@ class RunFolder:
         return read_json(self.path / EVALUATION)
 
     def log(self, row: Mapping[str, Any]) -> None:
-        """Appends one line to metrics.jsonl.
-
-        Raises:
-            StorageError: the disk refused.
-        """
+        """Appends one line to metrics.jsonl."""
         if not is_main_process():
             return
         # JSON knows no NaN or infinity, which a diverging run reports.
@@ -307,15 +297,7 @@ class RunFolder:
         return None
 
     def save_checkpoint(self, trainer: "Trainer", keep_last: int) -> None:
-        """Writes the model and all it takes to resume, then deletes old checkpoints; every process must call it.
-
-        Args:
-            trainer: its state is written.
-            keep_last: how many checkpoints stay, this one among them.
-
-        Raises:
-            StorageError: the disk refused; the checkpoints that are there stay.
-        """
+        """Writes the model and all it takes to resume, then deletes old checkpoints; every process must call it."""
         random_states = gather_random_states()
         if not is_main_process():
             return
@@ -327,11 +309,7 @@ class RunFolder:
             discard(old)
 
     def save_model(self, task: "Task", model: nn.Module, numbers: Mapping[str, Any]) -> None:
-        """Puts a model with its evaluation and model card into the root of the folder.
-
-        Raises:
-            StorageError: the disk refused.
-        """
+        """Puts a model with its evaluation and model card into the root of the folder."""
         if not is_main_process():
             return
         run = self.read_run()

@@ -42,12 +42,7 @@ NO_LABEL = -1  # of a text that only a teacher has labelled
 
 
 class ClassificationTask:
-    """Fine-tuning or training from random weights on labelled sentences (Devlin et al. 2019, section 4.1).
-
-    Args:
-        config: all settings.
-        corpus: with the splits "train" and "validation".
-    """
+    """Training from random weights, or fine-tuning, on labelled sentences (Devlin et al. 2019, section 4.1)."""
 
     evaluation_class = Evaluation
     card = staticmethod(classifier_card)
@@ -156,10 +151,7 @@ class ClassificationTask:
 class MaskedLMTask:
     """Pre-training: naming masked tokens of unlabelled text (Devlin et al. 2019, section 3.1, task 1).
 
-    Args:
-        config: all settings.
-        corpus: the text.
-        initialize: whether to begin as --begin-with asks; False where a checkpoint's weights replace these anyway.
+    Without `initialize`, --begin-with is ignored, as where the weights of a checkpoint follow.
     """
 
     evaluation_class = MaskedEvaluation

@@ -61,11 +61,7 @@ class StepReport:
 
 
 class Trainer:
-    """Trains the model of a task.
-
-    Args:
-        task: the model, its data, loss and evaluation.
-    """
+    """Trains the model of a task."""
 
     def __init__(self, task: Task):
         self.task, self.model, self.config = task, task.model, task.config.optimization
@@ -83,10 +79,9 @@ class Trainer:
             self._fix_bucket_order()
 
     def training_step(self, batches: Sequence[Batch]) -> StepReport:
-        """Does one optimizer step on one or more batches (gradient accumulation), together with all other processes.
+        """Does one optimizer step on one or more batches (gradient accumulation) and those of all other processes.
 
-        Args:
-            batches: this process's share; gradients are averaged over all targets of all batches of all processes.
+        Gradients are averaged over all targets of all these batches.
 
         Raises:
             DivergedError: loss or gradient was not finite three times in a row.
@@ -129,10 +124,9 @@ class Trainer:
         return StepReport(mean_loss, learning_rate, norm.item(), num_tokens, num_targets)
 
     def step(self, batches: Sequence[Sequence[int]]) -> StepReport:
-        """Does a `training_step`; if a GPU's memory runs out before the update, cuts the batches in half and retries.
+        """Does a `training_step` on batches of examples, given by their indices, of which each process takes its part.
 
-        Args:
-            batches: indices of examples, for all processes together.
+        If a GPU's memory runs out before the update, it cuts the batches in half and retries.
         """
         started = time.perf_counter()
         own = [self._own_part(indices) for indices in batches]
@@ -220,12 +214,7 @@ class Trainer:
 
 
 def train(task: Task, folder: RunFolder, show: bool = True) -> None:
-    """Trains a task to its end: all remaining epochs, the model saved in the run's folder.
-
-    Args:
-        task: the model and its data.
-        folder: of the run, locked; resumed if it has a checkpoint to resume.
-        show: print the evaluation and the folder at the end.
+    """Trains a task in the folder of its run, new or resumed; if `show` is set, prints the evaluation and the folder.
 
     Raises:
         Interrupted: SIGINT or SIGTERM came; a checkpoint was saved.
@@ -264,19 +253,31 @@ def train(task: Task, folder: RunFolder, show: bool = True) -> None:
 def run_epochs(trainer: Trainer, folder: RunFolder, wandb: WandbLogger) -> None:
     """Does all remaining steps, each with what is due after it."""
     progress, config = trainer.progress, trainer.task.config.run
+
+    def is_due(every: int) -> bool:
+        return every > 0 and progress.step % every == 0
+
     while not trainer.is_finished:
-        with _progress_bar(trainer) as bar:
+        bar = tqdm(
+            desc=f"epoch {progress.epoch + 1}",
+            total=trainer.total_steps,
+            initial=progress.step,
+            unit="step",
+            leave=False,
+            disable=not (is_main_process() and sys.stderr and sys.stderr.isatty()),  # a log gets a line an epoch
+        )
+        with bar:
             for batches in trainer.remaining_steps():
                 report = trainer.step(batches)
                 bar.update()
                 _count(progress, report)
                 if progress.step % STEPS_PER_LOG == 0 or trainer.ends_epoch:
                     bar.set_postfix_str(f"loss {_log(trainer, report, folder, wandb):.3f}")
-                if _is_due(progress.step, config.evaluate_every) and not trainer.ends_epoch:
+                if is_due(config.evaluate_every) and not trainer.ends_epoch:
                     bar.clear()
                     _evaluate(trainer, folder, wandb)
                 stop = trainer.signal if world_size() == 1 else trainer.stop_signal
-                if stop or (_is_due(progress.step, config.save_every) and not trainer.ends_epoch):
+                if stop or (is_due(config.save_every) and not trainer.ends_epoch):
                     folder.save_checkpoint(trainer, config.keep_last)
                 if stop:
                     raise Interrupted(f"stopped in step {progress.step}; resume with --resume {folder.path}", stop)
@@ -288,10 +289,6 @@ def run_epochs(trainer: Trainer, folder: RunFolder, wandb: WandbLogger) -> None:
         if is_best if config.keep == "best" else trainer.is_finished:
             folder.save_model(trainer.task, trainer.trained_model, evaluation.as_dict())
         folder.save_checkpoint(trainer, config.keep_last)
-
-
-def _is_due(step: int, every: int) -> bool:
-    return every > 0 and step % every == 0
 
 
 def _count(progress: Progress, report: StepReport) -> None:
@@ -351,18 +348,6 @@ def _chunk(batch: Batch, num_parts: int) -> list[Batch]:
     parts = {name: tensor.chunk(num_parts) for name, tensor in batch.items() if isinstance(tensor, Tensor)}
     count = len(parts["input_ids"])
     return [cast(Batch, dict(batch) | {name: part[number] for name, part in parts.items()}) for number in range(count)]
-
-
-def _progress_bar(trainer: Trainer) -> "tqdm[None]":
-    return tqdm(
-        total=trainer.total_steps,
-        initial=trainer.progress.step,
-        desc=f"epoch {trainer.progress.epoch + 1}",
-        unit="step",
-        leave=False,
-        dynamic_ncols=True,
-        disable=not (is_main_process() and sys.stderr.isatty()),  # a log file gets a line after each epoch instead
-    )
 
 
 @contextmanager
