@@ -8,129 +8,81 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-DPI = 100
+import numpy as np
+from matplotlib.figure import Figure
+
 BLUE, SKY, VERMILLION, GREEN = "#0072B2", "#56B4E9", "#D55E00", "#009E73"
 GREY, LINE, INK = "#5A5A5A", "#D0D0D0", "#1A1A1A"
-LONGEST_NAME = 52
 
 
 def accuracy_picture(path: Path, tables: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
-    """Draws one row a recipe: every run a dot, the mean a bar, the standard deviation a line.
-
-    Args:
-        path: the PNG to write.
-        tables: title to the runs in it, each with `name` and `accuracy`, a fraction.
-    """
-    figure, axes = _figure(9.6, 1.1 + 0.34 * sum(1 + len(_names(runs)) for runs in tables.values()))
-    y, places, labels = 0.0, [], []
-    for title, runs in tables.items():
-        axes.text(0.0, y, title.replace(" | ", ": "), transform=axes.get_yaxis_transform(), weight="bold", va="center")
-        for name in _names(runs):
-            y += 1
-            found = [100 * run["accuracy"] for run in runs if run["name"] == name]
-            mean = statistics.mean(found)
-            axes.plot(found, [y] * len(found), "o", color=BLUE, alpha=0.45, markersize=5, markeredgewidth=0)
-            if len(found) > 1:
-                spread = statistics.stdev(found)
-                axes.plot([mean - spread, mean + spread], [y, y], color=BLUE, linewidth=1.5)
-            axes.plot([mean], [y], "|", color=INK, markersize=13, markeredgewidth=2)
-            axes.text(1.01, y, f"{mean:.1f} %", transform=axes.get_yaxis_transform(), va="center", color=INK)
-            places.append(y)
-            labels.append(name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 1] + "…")
-        y += 1.2
-    axes.set_yticks(places, labels)
-    axes.set_ylim(y - 0.6, -0.8)
-    axes.set_xlabel("accuracy in %: each run a dot, the mean a bar, ± one standard deviation a line")
-    axes.grid(axis="x", color=LINE, linewidth=0.8)
-    _save(figure, path)
+    """Draws a row for each recipe of each table: every run a dot, the mean a bar, the standard deviation a line."""
+    found = {title: list(dict.fromkeys(run["name"] for run in runs)) for title, runs in tables.items()}
+    figure, parts = _parts({title.replace(" | ", ": "): len(names) for title, names in found.items()}, height=0.36)
+    for axes, (title, names) in zip(parts, found.items(), strict=True):
+        for y, name in enumerate(names):
+            accuracies = [100 * run["accuracy"] for run in tables[title] if run["name"] == name]
+            mean, spread = statistics.mean(accuracies), statistics.stdev(accuracies) if len(accuracies) > 1 else 0
+            axes.plot(accuracies, [y] * len(accuracies), "o", color=BLUE, alpha=0.45, markersize=5)
+            axes.errorbar(mean, y, xerr=spread, color=BLUE, fmt="|", markersize=13, markeredgewidth=2)
+            axes.text(1.01, y, f"{mean:.1f} %", transform=axes.get_yaxis_transform(), va="center")
+        axes.set_yticks(range(len(names)), names)
+        axes.set_ylim(len(names) - 0.5, -0.5)
+    parts[-1].set_xlabel("accuracy in %: each run a dot, the mean a bar, ± one standard deviation a line")
+    figure.savefig(path, metadata={"Software": None})
 
 
 def pretraining_picture(path: Path, runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
-    """Draws the loss on held-out text over the steps of pre-trainings, beside what frequencies alone would reach.
-
-    Args:
-        path: the PNG to write.
-        runs: name to the rows of metrics.jsonl, at most three.
-    """
-    figure, axes = _figure(9.6, 4.6)
-    found = {name: [row for row in rows if "validation/loss" in row] for name, rows in runs.items()}
-    for (name, rows), color, mark in zip(found.items(), (BLUE, VERMILLION, GREEN), "os^", strict=False):
-        steps, losses = [row["step"] for row in rows], [row["validation/loss"] for row in rows]
-        axes.plot(steps, losses, f"{mark}-", color=color, markersize=4, label=name)
-    unigram = next(iter(found.values()))[0]["validation/unigram_loss"]
-    axes.axhline(unigram, color=GREY, linestyle="--", label="frequencies of the tokens alone")
-    axes.set_xlabel("optimiser steps")
-    axes.set_ylabel("cross-entropy of a masked token\nof held-out text, nats")
-    axes.grid(color=LINE, linewidth=0.8)
+    """Draws the loss on held-out text over the steps, given metrics.jsonl of at most three pre-trainings."""
+    figure, (axes,) = _parts({"": 1}, height=4.0)
+    for (name, rows), color, mark in zip(runs.items(), (BLUE, VERMILLION, GREEN), "os^", strict=False):
+        found = [row for row in rows if "validation/loss" in row]
+        losses = [row["validation/loss"] for row in found]
+        axes.plot([row["step"] for row in found], losses, f"{mark}-", color=color, markersize=4, label=name)
+    axes.axhline(found[0]["validation/unigram_loss"], color=GREY, linestyle="--", label="token frequencies alone")
+    axes.set(xlabel="optimizer steps", ylabel="cross-entropy of a masked token\nof held-out text, nats")
     axes.legend(frameon=False)
-    _save(figure, path)
+    figure.savefig(path, metadata={"Software": None})
 
 
 def speed_picture(
     path: Path, comparisons: Mapping[str, Mapping[str, Mapping[str, tuple[float, float, float]]]]
 ) -> None:
-    """Draws how many times as fast as each peer this project is, a bar for each machine.
+    """Draws how many times as fast as each peer this project is, a bar for each of at most four machines.
 
     Args:
         path: the PNG to write.
-        comparisons: title to machines, at most four, to peers, each with the ratio, and the smallest and largest one of
-            a round.
+        comparisons: title to machine to peer to ratio, and the smallest and largest ratio of a round.
     """
-    found = dict.fromkeys(machine for machines in comparisons.values() for machine in machines)
-    colors = dict(zip(found, (BLUE, SKY, GREEN, GREY), strict=False))
-    height = sum(1 + len(colors) * len(_peers(machines)) for machines in comparisons.values())
-    figure, axes = _figure(9.6, 1.1 + 0.33 * height)
-    y, places, labels = 0.0, [], []
-    for title, machines in comparisons.items():
-        behind = {"facecolor": "white", "edgecolor": "none", "pad": 1.5}
-        axes.text(0.0, y, title, transform=axes.get_yaxis_transform(), weight="bold", va="center", bbox=behind)
-        for name in _peers(machines):
-            first = y + 1
-            for machine, peers in machines.items():
-                y += 1
-                if name in peers:
-                    ratio, low, high = peers[name]
-                    axes.barh(y, ratio, height=0.8, color=colors[machine])
-                    axes.plot([low, high], [y, y], color=INK, linewidth=1.5)
-                    axes.text(max(ratio, high), y, f"  {ratio:.2f}x", va="center", color=INK)
-            places.append((first + y) / 2)
-            labels.append(name)
-            y += 0.4
-        y += 1.2
-    axes.axvline(1, color=VERMILLION, linestyle="--")
-    axes.set_yticks(places, labels)
-    axes.set_ylim(y - 0.6, -0.8)
-    axes.set_xlabel("times as many real tokens a second as the peer; lines: range over rounds")
-    axes.margins(x=0.1)
-    axes.grid(axis="x", color=LINE, linewidth=0.8)
-    axes.set_axisbelow(True)
-    for machine, color in colors.items():
-        axes.barh(0, 0, color=color, label=machine)
-    figure.legend(frameon=False, loc="outside upper right")
-    _save(figure, path)
-
-
-def _peers(machines: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    return list(dict.fromkeys(name for peers in machines.values() for name in peers))
-
-
-def _names(runs: Sequence[Mapping[str, Any]]) -> list[str]:
-    return list(dict.fromkeys(run["name"] for run in runs))
-
-
-def _figure(width: float, height: float) -> tuple[Any, Any]:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), dpi=DPI, facecolor="white", layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color(GREY)
-    axes.tick_params(colors=INK)
-    return figure, axes
-
-
-def _save(figure: Any, path: Path) -> None:
-    # The version that matplotlib would add makes equal pictures differ.
+    machines = list(dict.fromkeys(machine for found in comparisons.values() for machine in found))
+    names = {
+        title: list(dict.fromkeys(peer for peers in found.values() for peer in peers))
+        for title, found in comparisons.items()
+    }
+    figure, parts = _parts({title: len(peers) for title, peers in names.items()}, height=0.12 + 0.25 * len(machines))
+    width = 0.85 / len(machines)
+    for axes, (title, found) in zip(parts, comparisons.items(), strict=True):
+        axes.axvline(1, color=VERMILLION, linestyle="--")
+        for number, (machine, color) in enumerate(zip(machines, (BLUE, SKY, GREEN, GREY), strict=False)):
+            y = [place + width * (number - (len(machines) - 1) / 2) for place in range(len(names[title]))]
+            ratio, low, high = np.array([found.get(machine, {}).get(name, (np.nan,) * 3) for name in names[title]]).T
+            bars = axes.barh(y, ratio, width, xerr=(ratio - low, high - ratio), color=color, ecolor=INK, label=machine)
+            axes.bar_label(bars, [f"{value:.2f}x" for value in ratio], padding=4)
+        axes.set_yticks(range(len(names[title])), names[title])
+        axes.set_ylim(len(names[title]) - 0.5, -0.5)
+    parts[-1].set_xlabel("times as many real tokens a second as the peer; lines: range over rounds")
+    parts[-1].margins(x=0.12)
+    figure.legend(*parts[0].get_legend_handles_labels(), frameon=False, loc="outside upper right")
     figure.savefig(path, metadata={"Software": None})
+
+
+def _parts(rows: Mapping[str, int], height: float) -> tuple[Figure, list[Any]]:
+    """Makes a figure with a part for each title, whose height follows from its number of rows."""
+    figure = Figure((9.6, 1.0 + sum(0.3 + height * count for count in rows.values())), layout="constrained")
+    parts = figure.subplots(len(rows), sharex=True, squeeze=False, height_ratios=list(rows.values()))[:, 0]
+    for axes, title in zip(parts, rows, strict=True):
+        axes.set_title(title, loc="left", weight="bold", size=10)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(color=LINE, axis="x")
+        axes.set_axisbelow(True)
+    return figure, list(parts)
