@@ -1,13 +1,16 @@
 """Why this answer: each word's contribution to it; `python -m src.explain --help` lists every option."""
 
+import logging
+import os
 from contextlib import nullcontext
 
 from src.utils.cli import parse, run_program
-from src.utils.errors import UsageError, notice, require_packages
+from src.utils.errors import UsageError, require_packages
 from src.utils.files import results, writing
 from src.utils.programs import ExplainConfig
 
 PROGRAM = "python -m src.explain"
+logger = logging.getLogger("src.explain")
 
 
 def main(arguments: list[str]) -> None:
@@ -15,25 +18,17 @@ def main(arguments: list[str]) -> None:
     config = parse(ExplainConfig, arguments, PROGRAM)
     require_packages("an explanation", "captum")
     # Not above: --help should not wait for PyTorch.
+    from src.evaluation import visualize
     from src.evaluation.attribution import explain
     from src.evaluation.prediction_lines import as_line, predict_all, read_lines
     from src.evaluation.predictor import Predictor
-    from src.evaluation.visualize import (
-        as_html,
-        as_plain,
-        as_terminal,
-        attention_maps,
-        draw_attention,
-        html_page,
-        wants_color,
-    )
     from src.utils.device import set_up_device
     from src.utils.runs import newest_classifier
 
     set_up_device(config.device, config.num_threads)
     folder = config.checkpoint or newest_classifier()
     predictor = Predictor.load(folder, config.device)
-    notice(f"checkpoint  {folder}")
+    logger.info(f"checkpoint  {folder}")
     texts = iter(config.texts) if config.file is None else read_lines(config.file)
     predictions = predict_all(predictor, texts, config.pairs)
     if config.attention is not None:
@@ -41,24 +36,25 @@ def main(arguments: list[str]) -> None:
         if only.label is None:
             raise UsageError("--attention draws one text, and this one is blank; give one that says something")
         with writing("--attention", config.attention):
-            draw_attention(config.attention, *attention_maps(predictor, only.text, only.pair), only.text)
-        notice(f"attention   {config.attention}")
+            maps = visualize.attention_maps(predictor, only.text, only.pair)
+            visualize.draw_attention(config.attention, *maps, only.text)
+        logger.info(f"attention   {config.attention}")
     page = nullcontext() if config.html is None else results("--html", config.html)
     with results("standard output", None) as stream, page as html:
-        format_one = as_terminal if wants_color(stream) else as_plain
+        in_color = stream.isatty() and not os.environ.get("NO_COLOR")  # no-color.org
         elements = []
         for number, prediction in enumerate(predictions):
-            separator = "\n" if number else ""
+            blank_line = "\n" if number else ""
             if prediction.label is None:
-                print(f"{separator}{as_line(prediction)}", file=stream)
+                print(f"{blank_line}{as_line(prediction)}", file=stream)
                 continue
             explanation = explain(predictor, prediction)
-            print(f"{separator}{format_one(explanation)}", file=stream, flush=True)
-            elements.append(as_html(explanation))
+            print(f"{blank_line}{visualize.as_text(explanation, in_color)}", file=stream, flush=True)
+            elements.append(visualize.as_html(explanation))
         if html is not None:
-            html.write(html_page(elements))
+            html.write(visualize.html_page(elements))
     if config.html is not None:
-        notice(f"page        {config.html}")
+        logger.info(f"page        {config.html}")
 
 
 if __name__ == "__main__":

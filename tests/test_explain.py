@@ -1,10 +1,13 @@
 """The program that explains predictions: words and their contributions, its files, its exit codes."""
 
+import io
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
+from src import explain
 from src.utils.config import SHIPPED_CHECKPOINT
 from tests.conftest import Answer, Programs
 
@@ -44,6 +47,17 @@ def test_a_text_that_is_too_long_has_the_notice_of_inference(programs: Programs)
 def test_pairs_share_one_prediction(programs: Programs) -> None:
     answer = succeed(programs.explain(*MODEL, "--pairs", "a fine film\ta bore"))
     assert [line.split("\t")[1] for line in answer.out.splitlines()[1:-1]] == ["a", "fine", "film", "a", "bore"]
+
+
+def test_a_terminal_gets_colours_unless_they_are_unwanted(programs: Programs, monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = io.StringIO()
+    terminal.isatty = lambda: True  # type: ignore[method-assign]
+    monkeypatch.setattr(explain, "results", lambda *_: nullcontext(terminal))
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    succeed(programs.explain(*MODEL, "dull"))
+    monkeypatch.setenv("NO_COLOR", "1")
+    succeed(programs.explain(*MODEL, "fine"))
+    assert "mdull\x1b" in terminal.getvalue() and "\tfine\n" in terminal.getvalue()
 
 
 def test_html_and_attention_are_files_of_their_own(programs: Programs, tmp_path: Path) -> None:

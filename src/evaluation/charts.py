@@ -10,6 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib import style
+from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
 
 from src.evaluation.predictions import Predictions
 from src.evaluation.slices import BINS, Slice, by_confidence, by_length, by_words, expected_calibration_error
@@ -17,25 +20,14 @@ from src.utils.errors import printable
 
 WIDTH, HEIGHT, DPI = 5.4, 3.8, 150  # of a chart, inches; dots an inch
 MOST_NAMED, MOST_SHARES = 12, 6  # classes up to which a confusion matrix has room for names and counts, and for shares
-LONGEST_NAME = 16
 
-STYLE = {
-    "text.parse_math": False,  # labels are data: a "$" in them must not start a formula
-    "axes.axisbelow": True,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.titlelocation": "left",
-    "axes.titleweight": "bold",
-    "legend.frameon": False,
-    "grid.color": "#888888",
-    "grid.alpha": 0.3,
-    "figure.constrained_layout.w_pad": 0.12,
-    "figure.constrained_layout.h_pad": 0.12,
-    "axes.prop_cycle": "cycler(color=['#0072B2', '#D55E00', '#5A5A5A'])",
-}
-DARK = dict.fromkeys(("figure.facecolor", "axes.facecolor", "savefig.facecolor"), "#1B1D21") | {
-    "axes.prop_cycle": "cycler(color=['#56B4E9', '#E69F00', '#A8A8A8'])",
-}
+STYLE: dict[str, Any] = {"text.parse_math": False}  # labels are data: a "$" in them must not start a formula
+STYLE |= {"axes.spines.top": False, "axes.spines.right": False, "axes.axisbelow": True, "legend.frameon": False}
+STYLE |= {"figure.constrained_layout.w_pad": 0.12, "figure.constrained_layout.h_pad": 0.12}
+STYLE |= {"grid.color": "#888888", "grid.alpha": 0.3}
+STYLE |= {"axes.prop_cycle": "cycler(color=['#0072B2', '#D55E00', '#5A5A5A'])"}
+DARK: dict[str, Any] = {"axes.prop_cycle": "cycler(color=['#56B4E9', '#E69F00', '#A8A8A8'])"}
+DARK |= {"figure.facecolor": "#1B1D21", "axes.facecolor": "#1B1D21", "savefig.facecolor": "#1B1D21"}
 
 
 @dataclass(frozen=True)
@@ -50,33 +42,26 @@ class Chart:
 @contextmanager
 def plot_style(dark: bool = False) -> Iterator[None]:
     """Draws with this project's settings, whatever the user's matplotlibrc says."""
-    from matplotlib import style
-
-    styles = ["default", "dark_background", STYLE, DARK] if dark else ["default", STYLE]
-    with warnings.catch_warnings(), style.context(styles):
+    with (
+        warnings.catch_warnings(),
+        style.context(["default", *(["dark_background", STYLE, DARK] if dark else [STYLE])]),
+    ):
         warnings.filterwarnings("ignore", "Glyph .* missing")  # a box stands for it
         yield
 
 
 def draw_charts(path: Path, charts: Sequence[Chart], title: str = "", dark: bool = False) -> None:
-    """Draws charts into a PNG, three in a row.
-
-    Raises:
-        OSError: the file cannot be written.
-    """
-    from matplotlib.figure import Figure
-
+    """Draws charts into a PNG, three in a row."""
     rows = [charts[first : first + 3] for first in range(0, len(charts), 3)]
     with plot_style(dark):
         figure = Figure((WIDTH * len(rows[0]), HEIGHT * len(rows)), DPI, layout="constrained")
         if title:
             figure.suptitle(printable(title), x=0.01, ha="left", weight="bold", size=15)
         # Six columns, so that a row of two is as wide as a row of three.
-        axes: dict[str, Any] = figure.subplot_mosaic(
-            [[chart.name for chart in row for _ in range(6 // len(row))] for row in rows]
-        )
+        mosaic = [[chart.name for chart in row for _ in range(6 // len(row))] for row in rows]
+        axes: dict[str, Any] = figure.subplot_mosaic(mosaic)
         for chart in charts:
-            axes[chart.name].set_title(chart.title)
+            axes[chart.name].set_title(chart.title, loc="left", weight="bold")
             chart.draw(axes[chart.name])
         # The version that matplotlib would add makes equal pictures differ.
         figure.savefig(path, metadata={"Software": None})
@@ -84,20 +69,12 @@ def draw_charts(path: Path, charts: Sequence[Chart], title: str = "", dark: bool
 
 def history_charts(rows: Sequence[Mapping[str, Any]]) -> list[Chart]:
     """Charts loss and accuracy over the steps as metrics.jsonl has them; what is not recorded is left out."""
-    loss = {
-        "training": _curve(rows, "train/loss"),
-        "validation": _curve(rows, "validation/loss"),
-        "token frequencies alone": _curve(rows, "validation/unigram_loss"),
-    }
-    accuracy = {
-        "validation": _curve(rows, "validation/accuracy"),
-        "always the most frequent token": _curve(rows, "unigram_accuracy"),
-    }
-    charts = [
-        Chart("loss", "Loss", partial(_draw_curves, curves=loss, unit="cross-entropy in nats")),
-        Chart("accuracy", "Accuracy", partial(_draw_curves, curves=accuracy, unit="accuracy")),
-    ]
-    return [chart for chart, curves in zip(charts, (loss, accuracy), strict=True) if any(curves.values())]
+    charts = []
+    for name in ("loss", "accuracy"):
+        keys = (f"train/{name}", f"validation/{name}", f"validation/unigram_{name}", f"unigram_{name}")
+        if curves := {key: curve for key in keys if (curve := _curve(rows, key))}:
+            charts.append(Chart(name, name.capitalize(), partial(_draw_curves, curves=curves, unit=name)))
+    return charts
 
 
 def prediction_charts(predictions: Predictions) -> list[Chart]:
@@ -116,21 +93,20 @@ def prediction_charts(predictions: Predictions) -> list[Chart]:
     ]
 
 
-def _curve(rows: Sequence[Mapping[str, Any]], name: str) -> list[tuple[int, float]]:
+def _curve(rows: Sequence[Mapping[str, Any]], key: str) -> list[tuple[int, float]]:
     """Gives steps and values; metrics.jsonl has null for what is not finite."""
-    found = [(row["step"], row[name]) for row in rows if name in row]
+    found = [(row["step"], row[key]) for row in rows if key in row]
     return [(step, value if isinstance(value, int | float) else nan) for step, value in found]
 
 
 def _draw_curves(axes: Any, curves: Mapping[str, Sequence[tuple[int, float]]], unit: str) -> None:
-    colors = {"training": "C0", "validation": "C1"}
-    for label, curve in curves.items():
-        if curve:
-            axes.plot(*zip(*curve, strict=True), ".-", color=colors.get(label, "C2"), label=label)
+    for key, curve in curves.items():
+        color = "C2" if "unigram" in key else "C0" if key.startswith("train") else "C1"
+        axes.plot(*zip(*curve, strict=True), ".-", color=color, label=key)
     axes.set(xlabel="optimizer steps", ylabel=unit)
     axes.xaxis.set_major_formatter("{x:,.0f}")
     if unit == "accuracy":
-        _in_percent(axes.yaxis)
+        axes.yaxis.set_major_formatter(PercentFormatter(1))
     axes.grid()
     axes.legend()
 
@@ -138,54 +114,38 @@ def _draw_curves(axes: Any, curves: Mapping[str, Sequence[tuple[int, float]]], u
 def _draw_confusion(axes: Any, predictions: Predictions) -> None:
     from sklearn.metrics import ConfusionMatrixDisplay, confusion_matrix
 
-    true, predicted, classes = predictions.true, predictions.predicted, range(len(predictions.label_names))
-    names = [printable(name)[:LONGEST_NAME] for name in predictions.label_names]
+    names = [printable(name)[:16] for name in predictions.label_names]
     is_named = len(names) <= MOST_NAMED
-    display = ConfusionMatrixDisplay.from_predictions(
-        true,
-        predicted,
-        labels=classes,
-        normalize="true",
-        display_labels=names if is_named else None,
-        include_values=is_named,
-        values_format=".1%",
-        text_kw={"size": 12 if len(names) < 4 else 8},
-        xticks_rotation=45 if 4 < len(names) <= MOST_NAMED else 0,
-        im_kw={"aspect": "auto"},
-        cmap="Blues",
-        colorbar=False,
-        ax=axes,
-    )
+    counts = confusion_matrix(predictions.true, predictions.predicted, labels=range(len(names)))
+    shares = counts / np.maximum(1, counts.sum(axis=1, keepdims=True))
+    display = ConfusionMatrixDisplay(shares, display_labels=names if is_named else None)
+    look = {"cmap": "Blues", "colorbar": False, "im_kw": {"aspect": "auto"}, "text_kw": {"size": 9}}
+    rotation = 45 if len(names) > 4 else 0
+    display.plot(include_values=is_named, values_format=".1%", xticks_rotation=rotation, ax=axes, **look)
     axes.set(xlabel="predicted", ylabel="true")
     axes.locator_params(nbins=MOST_NAMED)
-    if is_named:
-        for text, count in zip(display.text_.flat, confusion_matrix(true, predicted, labels=classes).flat, strict=True):
-            text.set_text(f"{count:,}\n{text.get_text()}" if len(names) <= MOST_SHARES else f"{count:,}")
+    for text, count in zip(display.text_.flat, counts.flat, strict=True) if is_named else ():
+        text.set_text(f"{count:,}\n{text.get_text()}" if len(names) <= MOST_SHARES else f"{count:,}")
 
 
 def _draw_reliability(axes: Any, bins: Sequence[Slice]) -> None:
-    axes.axline((1, 1), slope=1, color="C2", linestyle="--")
+    axes.axline((1, 1), slope=1, color="C2", linestyle="--")  # as sure as right
     _draw_accuracies(axes, [one.confidence for one in bins], bins, "o-")
     axes.set(xlabel="confidence", xlim=(bins[0].confidence - 0.02, 1.02), ylim=(-0.02, 1.02))
-    _in_percent(axes.xaxis)
+    axes.xaxis.set_major_formatter(PercentFormatter(1))
 
 
 def _draw_confidence(axes: Any, predictions: Predictions) -> None:
     scores, right = np.array(predictions.scores), np.array(predictions.right, dtype=bool)
     parts = {"right": scores[right], "wrong": scores[~right]} if predictions.true else {"texts": scores}
-    axes.hist(
-        list(parts.values()),
-        np.linspace(0, 1, BINS + 1),
-        stacked=True,
-        label=[f"{name} ({len(values):,})" for name, values in parts.items()],
-        hatch=["", "///"][: len(parts)],
-        edgecolor=axes.get_facecolor(),
-    )
+    labels = [f"{name} ({len(values):,})" for name, values in parts.items()]
+    look = {"hatch": ["", "///"][: len(parts)], "edgecolor": axes.get_facecolor()}
+    axes.hist(list(parts.values()), np.linspace(0, 1, BINS + 1), stacked=True, label=labels, **look)
     axes.set(xlabel="confidence", ylabel="texts", xlim=(scores.min() - 1 / BINS, 1.01))
-    _in_percent(axes.xaxis)
     axes.yaxis.get_major_locator().set_params(integer=True)
     axes.grid(axis="y")
     axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2)  # above the bars
+    axes.xaxis.set_major_formatter(PercentFormatter(1))
 
 
 def _draw_slices(axes: Any, slices: Sequence[Slice]) -> None:
@@ -200,11 +160,5 @@ def _draw_accuracies(axes: Any, x: Sequence[float], slices: Sequence[Slice], for
     accuracies, ends = np.array([one.accuracy for one in slices]), np.array([one.interval for one in slices]).T
     axes.errorbar(x, accuracies, abs(ends - accuracies), fmt=form)  # rounding may put an end beyond the accuracy
     axes.set_ylabel("accuracy, with 95% intervals")
-    _in_percent(axes.yaxis)
     axes.grid(axis="y")
-
-
-def _in_percent(axis: Any) -> None:
-    from matplotlib.ticker import PercentFormatter
-
-    axis.set_major_formatter(PercentFormatter(1))
+    axes.yaxis.set_major_formatter(PercentFormatter(1))

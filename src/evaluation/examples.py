@@ -1,11 +1,10 @@
-"""Examples of a model's answers, drawn by chance and never chosen, and a table of them for the console."""
+"""Examples of predictions, drawn by chance and never chosen, and text in columns of a console."""
 
 import random
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from src.utils.errors import printable
@@ -29,75 +28,44 @@ def draw_examples(
     count: int,
     seed: int,
 ) -> list[Example]:
-    """Draws examples uniformly at random, without looking at what the model answered.
-
-    Args:
-        texts: N texts.
-        labels: their true classes in 0..C-1.
-        logits: of shape (N, C).
-        label_names: C names, in the order of the logits.
-        count: how many to draw; all of them where there are fewer.
-        seed: of the draw; the same seed gives the same examples for every model.
-
-    Returns:
-        The examples in the order they were drawn.
-    """
+    """Draws `count` examples, or all if there are fewer, from N texts with their labels and logits (N, C)."""
     chosen = random.Random(seed).sample(range(len(texts)), min(count, len(texts)))
     scores, predicted = logits[chosen].detach().float().softmax(dim=-1).max(dim=-1)
-    truth = torch.as_tensor(labels)[chosen]
     return [
-        Example(texts[index], label_names[true], label_names[guess], score)
-        for index, true, guess, score in zip(chosen, truth.tolist(), predicted.tolist(), scores.tolist(), strict=True)
+        Example(texts[index], label_names[int(labels[index])], label_names[guess], score)
+        for index, guess, score in zip(chosen, predicted.tolist(), scores.tolist(), strict=True)
     ]
 
 
 def examples_table(examples: Sequence[Example], width: int) -> str:
-    """Formats examples for a console, one a line, a wrong answer marked with a cross.
-
-    Args:
-        examples: what to show.
-        width: columns of the console; texts are cut to it, but keep at least ten columns.
-
-    Returns:
-        A header and a line for each example: true label, predicted label, confidence, text.
-    """
-    rows = [("true", "predicted", "confidence", "text")]
-    rows += [(e.label, e.predicted, f"{100 * e.score:.1f} %", e.text) for e in examples]
-    true, predicted = (max(cell_width(fit_cells(row[column], 16)) for row in rows) for column in (0, 1))
-    room = max(10, width - true - predicted - len("x " + "confidence") - 3 * 2)
-    marks = [" ", *("x" if e.label != e.predicted else " " for e in examples)]
-    lines = [
-        f"{mark} {pad_cells(row[0], true)}  {pad_cells(row[1], predicted)}  {row[2]:>10}  {fit_cells(row[3], room)}"
-        for mark, row in zip(marks, rows, strict=True)
+    """Formats a line for each example, `width` columns wide at most; a wrong prediction is marked with a cross."""
+    rows = [(" ", "true", "predicted", "confidence", "text")]
+    rows += [
+        ("x" if e.label != e.predicted else " ", e.label, e.predicted, f"{100 * e.score:.1f} %", e.text)
+        for e in examples
     ]
-    return "\n".join(line.rstrip() for line in lines)
+    true, predicted = (max(cell_width(fit_cells(row[column], 16)) for row in rows) for column in (1, 2))
+    room = max(10, width - true - predicted - len("x " + "confidence") - 3 * 2)
+    return "\n".join(
+        f"{mark} {pad_cells(label, true)}  {pad_cells(guess, predicted)}  {score:>10}  {fit_cells(text, room)}".rstrip()
+        for mark, label, guess, score, text in rows
+    )
 
 
 def cell_width(text: str) -> int:
-    """Counts the columns that printable text takes on a console: two for East Asian wide, none for combining ones."""
-    return sum(_columns(character) for character in text)
+    """Counts the columns that text takes on a console: two for East Asian wide characters, none for combining ones."""
+    columns = {"Mn": 0, "Me": 0}
+    return sum(columns.get(unicodedata.category(c), 1 + (unicodedata.east_asian_width(c) in "WF")) for c in text)
 
 
 def fit_cells(text: str, width: int) -> str:
-    """Escapes text and cuts it to a number of console columns.
-
-    Args:
-        text: any string.
-        width: columns; at least 3.
-
-    Returns:
-        The printable text, ending in "..." where something was cut off.
-    """
+    """Makes text printable and cuts it to at least three columns; what was cut ends in "..."."""
     text = printable(text)
     if cell_width(text) <= width:
         return text
-    kept, room = "", width - len("...")
-    for character in text:
-        room -= _columns(character)
-        if room < 0:
-            break
-        kept += character
-    return kept + "..."
+    while cell_width(text) > width - len("..."):
+        text = text[: min(len(text) - 1, width)]
+    return text + "..."
 
 
 def pad_cells(text: str, width: int, right: bool = False) -> str:
@@ -105,9 +73,3 @@ def pad_cells(text: str, width: int, right: bool = False) -> str:
     text = fit_cells(text, width)
     spaces = " " * (width - cell_width(text))
     return spaces + text if right else text + spaces
-
-
-def _columns(character: str) -> int:
-    if unicodedata.combining(character) or unicodedata.category(character) in ("Mn", "Me"):
-        return 0
-    return 2 if unicodedata.east_asian_width(character) in ("W", "F") else 1

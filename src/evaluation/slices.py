@@ -10,8 +10,7 @@ import numpy as np
 from src.evaluation.metrics import wilson_interval
 from src.evaluation.predictions import Predictions
 
-BINS = 20
-MOST_LENGTHS = 6
+BINS, MOST_LENGTHS = 20, 6
 
 # Words that negate an English sentence, SST-2's spelling "do n't" included.
 NEGATION = re.compile(

@@ -1,17 +1,17 @@
-"""Explanations and attention to look at: words in colours on a terminal or a page, signed numbers, maps as a PNG.
+"""Explanations and attention to look at: coloured words for a terminal or a page, signed numbers, maps as a PNG.
 
 Blue speaks for the predicted class, orange against it, which colour-blind readers tell apart (Okabe & Ito 2008).
 """
 
-import os
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import numpy as np
 import torch
 from jinja2 import Environment, FileSystemLoader, Template
+from matplotlib.figure import Figure
 from torch import Tensor
 
 from src.evaluation.attribution import Explanation, Word
@@ -22,8 +22,6 @@ from src.utils.errors import printable
 
 LEGEND = "Blue words speak for the predicted class, orange ones against it; faded ones were not read."
 FOR, AGAINST = (0x56, 0xB4, 0xE9), (0xE6, 0x9F, 0x00)
-STRONGEST = 5
-DEEPEST = 0.6  # opacity at which letters stay legible on light and dark pages
 
 # Jain & Wallace 2019: other weights can give the same answer.
 CAPTION = (
@@ -36,49 +34,33 @@ MOST_TOKENS, MOST_CELLS = 64, 360  # of a map, and in a row of maps
 @cache
 def page_template() -> Template:
     """Loads the template of reports and explanations, which escapes markup and control characters in what it shows."""
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        trim_blocks=True,
-        finalize=lambda value: printable(value) if type(value) is str else value,
-    )
+    environment = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True)
+    environment.finalize = lambda value: printable(value) if type(value) is str else value
     return environment.get_template("page.html")
 
 
-def wants_color(stream: TextIO) -> bool:
-    """Says whether to colour what is printed: only on a terminal, and not where NO_COLOR (no-color.org) is set."""
-    return stream.isatty() and not os.environ.get("NO_COLOR")
-
-
-def as_terminal(explanation: Explanation) -> str:
-    """Formats an explanation for a terminal: the answer, the coloured text, and the strongest words in numbers."""
-    largest = _largest(explanation)
-    lines = ["".join(_terminal_word(word, largest) for word in words) for words in explanation.words]
-    return "\n".join([_answer(explanation), *lines, _strongest(explanation), _total(explanation)])
-
-
-def as_plain(explanation: Explanation) -> str:
-    """Formats an explanation without colours: the answer, a line for each word's contribution, and the sum."""
-    lines = [f"{_number(word)}\t{printable(word.text)}" for words in explanation.words for word in words]
+def as_text(explanation: Explanation, in_color: bool) -> str:
+    """Formats an explanation for a console: in colour the text and its strongest words, else a number for each word."""
+    words = [word for of_text in explanation.words for word in of_text]
+    if in_color:
+        largest = _largest(explanation)
+        lines = ["".join(_in_color(word, largest) for word in of_text) for of_text in explanation.words]
+        lines.append(_strongest(words))
+    else:
+        lines = [f"{_number(word)}\t{printable(word.text)}" for word in words]
     return "\n".join([as_line(explanation.prediction), *lines, _total(explanation)])
 
 
 def as_html(explanation: Explanation) -> str:
     """Formats an explanation as an element of HTML; each word's number shows where the mouse rests on it."""
-    largest = _largest(explanation)
-    texts = [[(word, _number(word), _css(word, largest)) for word in words] for words in explanation.words]
+    words = [word for of_text in explanation.words for word in of_text]
     macros: Any = page_template().module
-    return str(macros.explained(_answer(explanation), texts, _strongest(explanation), _total(explanation)))
+    return str(macros.explained(explanation, _largest(explanation), _strongest(words), _total(explanation)))
 
 
 def html_page(elements: Sequence[str]) -> str:
     """Renders explanations, given by `as_html`, as a page that needs no other file."""
     return page_template().render(title="Why this answer", legend=LEGEND, explanations=elements)
-
-
-def _answer(explanation: Explanation) -> str:
-    prediction = explanation.prediction
-    return f"{printable(str(prediction.label))}  {100 * (prediction.score or 0.0):.1f} %"
 
 
 def _total(explanation: Explanation) -> str:
@@ -89,10 +71,10 @@ def _total(explanation: Explanation) -> str:
     )
 
 
-def _strongest(explanation: Explanation) -> str:
-    words = [word for words in explanation.words for word in words if word.contribution is not None]
-    words.sort(key=lambda word: -abs(word.contribution or 0.0))
-    return ", ".join(f"{printable(word.text)} {_number(word)}" for word in words[:STRONGEST])
+def _strongest(words: Sequence[Word]) -> str:
+    read = [word for word in words if word.contribution is not None]
+    strongest = sorted(read, key=lambda word: -abs(word.contribution or 0.0))[:5]
+    return ", ".join(f"{printable(word.text)} {_number(word)}" for word in strongest)
 
 
 def _number(word: Word) -> str:
@@ -103,29 +85,17 @@ def _largest(explanation: Explanation) -> float:
     return max((abs(word.contribution or 0.0) for words in explanation.words for word in words), default=0.0) or 1.0
 
 
-def _terminal_word(word: Word, largest: float) -> str:
-    before, text = " " if word.before else "", printable(word.text)
-    if word.contribution is None:
-        return f"{before}\x1b[2m{text}\x1b[0m"
-    strength, color = abs(word.contribution) / largest, FOR if word.contribution > 0 else AGAINST
-    paper = ";".join(str(round(255 - strength * (255 - channel))) for channel in color)
-    return f"{before}\x1b[38;2;0;0;0;48;2;{paper}m{text}\x1b[0m"
-
-
-def _css(word: Word, largest: float) -> str:
-    if word.contribution is None:
-        return "opacity: 0.5"
-    red, green, blue = FOR if word.contribution > 0 else AGAINST
-    return f"background: rgba({red}, {green}, {blue}, {DEEPEST * abs(word.contribution) / largest:.3f})"
+def _in_color(word: Word, largest: float) -> str:
+    code = "2"  # faded
+    if word.contribution is not None:
+        strength, color = abs(word.contribution) / largest, FOR if word.contribution > 0 else AGAINST
+        code = "38;2;0;0;0;48;2;" + ";".join(str(round(255 - strength * (255 - channel))) for channel in color)
+    return f"{' ' if word.before else ''}\x1b[{code}m{printable(word.text)}\x1b[0m"
 
 
 @torch.no_grad()
 def attention_maps(predictor: Predictor, text: str, pair: str | None = None) -> tuple[list[str], Tensor]:
-    """Computes the attention weights of a text, of a long one those of its first window.
-
-    Returns:
-        T tokens as the model reads them, and weights of shape (layers, H, T, T), float32.
-    """
+    """Gives the T tokens of a text, of a long one its first window, and their attention weights (layers, H, T, T)."""
     dataset = predictor.dataset([text], pairs=None if pair is None else [pair])
     ids = dataset.input_ids[0][None].to(predictor.device)  # (1, T)
     types = None if dataset.token_type_ids is None else dataset.token_type_ids[0][None].to(predictor.device)
@@ -136,13 +106,7 @@ def attention_maps(predictor: Predictor, text: str, pair: str | None = None) -> 
 
 
 def draw_attention(path: Path, tokens: Sequence[str], weights: Tensor, title: str) -> None:
-    """Draws the maps of `attention_maps` into a PNG, a row for each layer and a column for each head.
-
-    Raises:
-        OSError: the file cannot be written.
-    """
-    from matplotlib.figure import Figure
-
+    """Draws the maps of `attention_maps` into a PNG, a row for each layer and a column for each head."""
     layers, heads, T, _ = weights.shape
     n = max(1, min(T, MOST_TOKENS, MOST_CELLS // max(layers, heads)))
     caption = CAPTION if n == T else f"{CAPTION} The first {n} of {T} tokens."
@@ -151,19 +115,18 @@ def draw_attention(path: Path, tokens: Sequence[str], weights: Tensor, title: st
     grid = np.full((layers, n + 1, heads, n + 1), np.nan)
     grid[:, :n, :, :n] = weights[:, :, :n, :n].transpose(1, 2)
     picture = grid.reshape(layers * (n + 1), -1)[:-1, :-1]
+    places = np.arange(max(layers, heads))[:, None] * (n + 1) + np.arange(n)  # of each token of each map
     cell = max(0.13, 1.7 / n)  # inches
-    starts = np.arange(max(layers, heads)) * (n + 1)
-    places, middles = (starts[:, None] + np.arange(n)), starts + (n - 1) / 2
     with plot_style():
         figure = Figure((picture.shape[1] * cell, picture.shape[0] * cell))
         axes = figure.add_axes((0, 0, 1, 1))
         axes.imshow(picture, cmap="Blues", vmin=0, vmax=1, interpolation="nearest")
-        axes.set_title(f"{printable(title)[:80]}\n{caption}", weight="normal", size=10, pad=30)
+        axes.set_title(f"{printable(title)[:80]}\n{caption}", loc="left", size=10, pad=30)
         axes.set_xticks(places[:heads].ravel(), names * heads, rotation=90, size=8)
         axes.set_yticks(places[:layers].ravel(), names * layers, size=8)
         above, right = axes.secondary_xaxis("top"), axes.secondary_yaxis("right")
-        above.set_xticks(middles[:heads], [f"head {head + 1}" for head in range(heads)])
-        right.set_yticks(middles[:layers], [f"layer {layer + 1}" for layer in range(layers)])
+        above.set_xticks(places.mean(1)[:heads], [f"head {head + 1}" for head in range(heads)])
+        right.set_yticks(places.mean(1)[:layers], [f"layer {layer + 1}" for layer in range(layers)])
         for one in (axes, above, right):
             one.tick_params(length=0)
             one.spines[:].set_visible(False)

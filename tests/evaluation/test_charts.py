@@ -38,20 +38,19 @@ def lines(chart: Chart) -> dict[str, list[list[float]]]:
 
 def test_the_curves_of_a_training_are_what_it_recorded() -> None:
     loss, accuracy = history_charts([*STEPS, EVALUATED])
-    assert (loss.name, lines(loss)) == ("loss", {"training": [[50, 0.02], [100, 0.01]], "validation": [[100, 0.25]]})
-    assert (accuracy.name, lines(accuracy)) == ("accuracy", {"validation": [[100, 0.75]]})
+    assert lines(loss) == {"train/loss": [[50, 0.02], [100, 0.01]], "validation/loss": [[100, 0.25]]}
+    assert lines(accuracy) == {"validation/accuracy": [[100, 0.75]]}
     assert [chart.name for chart in history_charts(STEPS)] == ["loss"] and history_charts([]) == []
     diverged = history_charts([*STEPS, {"step": 150, "train/loss": None}, {"step": 160, "train/loss": "<script>"}])
-    assert np.isnan(lines(diverged[0])["training"][2:]).tolist() == [[False, True]] * 2
+    assert np.isnan(lines(diverged[0])["train/loss"][2:]).tolist() == [[False, True]] * 2
 
 
 def test_a_pre_training_has_its_baselines() -> None:
     rows, _ = read_rows(REPOSITORY / "media" / "bert-imdb.jsonl")
     loss, accuracy = map(lines, history_charts(rows))
-    assert len(loss) == 3 and len(loss["validation"]) == 20
-    assert accuracy.pop("validation")[-1][1] == rows[-1]["validation/accuracy"]
-    ((_, baseline),) = accuracy.items()
-    assert {y for _, y in baseline} == {rows[-1]["unigram_accuracy"]}
+    assert len(loss) == 3 and len(loss["validation/loss"]) == 20
+    assert accuracy["validation/accuracy"][-1][1] == rows[-1]["validation/accuracy"]
+    assert {y for _, y in accuracy["unigram_accuracy"]} == {rows[-1]["unigram_accuracy"]}
 
 
 @pytest.mark.parametrize("classes", [2, 13, 77])
