@@ -30,16 +30,10 @@ class Batch(TypedDict):
 
 
 class DSCreator(Dataset[dict[str, Tensor]]):
-    """Wraps a split of labelled texts for any sequence length, tokenized once.
+    """Tokenizes a split, given as a Hugging Face `datasets` split or any mapping from column name to list.
 
-    Args:
-        split: a Hugging Face `datasets` split, or any mapping from column name to list.
-        tokenizer: text to ids.
-        seq_len: most tokens of an example, special tokens included.
-        text_column: name of the column of texts.
-        label_column: name of the column of class indices.
-        pair_column: name of the column of second texts, if there is one.
-        long_text: what becomes of texts with more tokens; in windows, a text becomes several examples.
+    An example has at most `seq_len` tokens, special tokens included; `long_text` says what becomes of longer texts. The
+    label column holds indices of classes, the pair column second texts.
     """
 
     def __init__(
@@ -68,7 +62,6 @@ class DSCreator(Dataset[dict[str, Tensor]]):
         self.pad_token_id = special_token_ids(tokenizer).get("pad_token", 0)
 
     def __len__(self) -> int:
-        """Returns the number of examples."""
         return len(self.labels)
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
@@ -101,18 +94,11 @@ class DSCreator(Dataset[dict[str, Tensor]]):
 def group_by_length(
     lengths: Sequence[int], tokens_per_batch: int, seed: int = 0, epoch: int | None = None
 ) -> list[list[int]]:
-    """Groups examples of equal or neighbouring length into batches under a token budget.
+    """Groups examples of equal or neighbouring length into batches, given as lists of indices into `lengths`.
 
-    Args:
-        lengths: tokens of every example.
-        tokens_per_batch: most tokens in a batch, padding included; a longer example makes a batch of its own.
-        seed: of the order.
-        epoch: with the seed, fixes which examples of a length meet and the order of the batches; None: not shuffled,
-            short batches first.
-
-    Returns:
-        The batches, lists of indices into `lengths`; every index occurs exactly once. Their number does not depend on
-        the seed or the epoch.
+    A batch has at most `tokens_per_batch` tokens, padding included; a longer example is a batch of its own. Seed and
+    epoch fix the order of the batches and which examples of a length meet, but not the number of batches; without an
+    epoch nothing is shuffled, and short batches come first.
     """
     order = np.arange(len(lengths))
     random = None if epoch is None else np.random.default_rng((seed, epoch))
@@ -133,10 +119,8 @@ def group_by_length(
 
 def to_device(batch: Batch, device: torch.device) -> Batch:
     """Moves a batch from a CPU; to a GPU from pinned memory, so that the CPU does not wait for the copy."""
-    moved = cast(dict[str, Tensor | None], batch.copy())
+    moved, pin = cast(dict[str, Tensor | None], batch.copy()), device.type == "cuda"
     for name, tensor in moved.items():
-        if tensor is not None and device.type == "cuda":
-            moved[name] = tensor.pin_memory().to(device, non_blocking=True)
-        elif tensor is not None:
-            moved[name] = tensor.to(device)
+        if tensor is not None:
+            moved[name] = (tensor.pin_memory() if pin else tensor).to(device, non_blocking=pin)
     return cast(Batch, moved)

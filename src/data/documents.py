@@ -8,12 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from src.data import hub
-from src.data.readers import FORMATS, TEXT_COLUMNS, Row, choose_column, read_rows, text_cell
+from src.data.readers import TEXT_COLUMNS, Row, choose_column, read_rows, text_cell
 from src.utils.errors import DataError, notice
 from src.utils.files import local_path
 
-TABLE_SUFFIXES = {*FORMATS, ".parquet", ".arrow"}
-REMEDY = "check the network, or name folders or files with --corpus"
 ROWS_AT_ONCE = 1000
 WORDS_OF_A_SENTENCE = range(4, 51)
 LINE_BREAK = re.compile(r"<br\s*/?>")
@@ -31,15 +29,12 @@ class Documents:
 def open_documents(sources: Iterable[str], text_column: str | None = None) -> Documents:
     """Opens sources of documents, which are read one after the other; blank documents are left out.
 
-    Args:
-        sources: each SOURCE or SOURCE:SPLIT, where SOURCE is a hub id, a folder, or a file. Documents of a .txt file
-            are separated by blank lines; other files hold one in each row. A folder that holds .txt files and no tables
-            is read file by file, sub-folders included; any other is a corpus in the hub's layout. Without SPLIT, a
-            corpus gives its train split.
-        text_column: column that holds the text; unset: the one with a usual name.
+    A source is SOURCE or SOURCE:SPLIT, where SOURCE is a hub id, a folder, or a file, and SPLIT is "train" if unset.
+    Blank lines divide a .txt file into documents; other files hold one in each row. A folder that holds .txt files and
+    no tables is read file by file, sub-folders included; any other is a corpus in the hub's layout.
 
     Raises:
-        DataError: no such source or split, or no column of text.
+        DataError: there is no such source or split, or no column of text.
     """
     opened = [_open(source, text_column) for source in sources]
 
@@ -51,11 +46,7 @@ def open_documents(sources: Iterable[str], text_column: str | None = None) -> Do
 
 
 def sentences(documents: Iterable[str]) -> Iterator[tuple[int, str]]:
-    """Cuts documents into sentences of 4 to 50 words, each of them once whatever its case.
-
-    Yields:
-        The number of the document, from 0, and the sentence.
-    """
+    """Yields every sentence of 4 to 50 words once, whatever its case, with the number of its document, from 0."""
     seen = set()
     for number, document in enumerate(documents):
         for sentence in SENTENCE_END.split(LINE_BREAK.sub(" ", document)):
@@ -86,7 +77,7 @@ def _open(source: str, text_column: str | None) -> Documents:
     files: list[Path] = []
     if path is not None:
         files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
-    has_tables = not TABLE_SUFFIXES.isdisjoint(file.suffix.lower() for file in files)
+    has_tables = any(file.suffix.lower() in hub.TABLE_SUFFIXES for file in files)
     texts = [] if has_tables else [file for file in files if file.suffix.lower() == hub.TEXT_SUFFIX]
     if path is not None and (texts or path.is_file()):
         if split is not None:
@@ -96,7 +87,7 @@ def _open(source: str, text_column: str | None) -> Documents:
         if texts:
             return Documents(path.name, lambda: (document for file in texts for document in _read_text(file)))
         return Documents(path.name, lambda: _read_table(path, text_column))
-    corpus = hub.load_hub(name, REMEDY) if path is None else hub.load_folder(path)
+    corpus = hub.load_hub(name) if path is None else hub.load_folder(path)
     label = f"{name if path is None else path.resolve().name}:{split or 'train'}"
     dataset = hub.find_split(corpus, label, split or "train")
     column = choose_column(dataset.column_names, text_column, TEXT_COLUMNS, "--text-column", label)
@@ -123,8 +114,6 @@ def _read_table(path: Path, text_column: str | None) -> Iterator[str]:
 
 
 def _read_column(dataset: Any, column: str, label: str) -> Iterator[str]:
-    number = 0
-    for part in dataset.select_columns([column]).iter(ROWS_AT_ONCE):
-        for cell in part[column]:
-            number += 1
-            yield text_cell(Row(f"{label}, row {number}", {column: cell}), column)
+    cells = (cell for part in dataset.select_columns([column]).iter(ROWS_AT_ONCE) for cell in part[column])
+    for number, cell in enumerate(cells, start=1):
+        yield text_cell(Row(f"{label}, row {number}", {column: cell}), column)

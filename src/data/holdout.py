@@ -28,11 +28,9 @@ def maximal_phrases(texts: Sequence[str]) -> dict[str, set[str]]:
 
 
 def hold_out(texts: Sequence[str], fraction: float, seed: int = 0) -> tuple[list[int], list[int]]:
-    """Draws this fraction of the maximal phrases.
+    """Draws this fraction of the maximal phrases; returns the indices to train on, and those of the drawn phrases.
 
-    Returns:
-        Indices to train on, and indices of the held-out maximal phrases. Phrases that occur in held-out maximal
-        phrases only are in neither.
+    Phrases that occur in drawn phrases only are in neither.
     """
     containers = maximal_phrases(texts)
     maximal = sorted({phrase for inside in containers.values() for phrase in inside})

@@ -11,9 +11,8 @@ from src.utils.errors import DataError, notice
 from src.utils.files import local_path
 
 PROBE_SECONDS = 4.0
-REMEDY = "check the network, or name a folder (--dataset FOLDER, SST2_DIR), or take --dataset sample"
+TABLE_SUFFIXES = (*FORMATS, ".parquet", ".arrow")
 TEXT_SUFFIX = ".txt"  # of plain text, which pre-training reads
-FOLDER_SUFFIXES = (".parquet", ".arrow", TEXT_SUFFIX, *FORMATS)
 HUB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9._-]+")
 
 
@@ -27,9 +26,9 @@ def existing_path(source: str) -> Path | None:
 
 
 def hub_answers(hub_id: str, repo_type: Literal["dataset", "model"] = "dataset") -> bool:
-    """Tells whether the hub answers when it is asked for a repository, be it that there is none.
+    """Tells whether the hub answers when it is asked for a repository, even if there is none.
 
-    `datasets` alone would retry for 23 seconds without a network, and wait for 100 where a network swallows all.
+    Without a network `datasets` would retry for 23 seconds, and without an answer wait for 100.
     """
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError
@@ -43,21 +42,18 @@ def hub_answers(hub_id: str, repo_type: Literal["dataset", "model"] = "dataset")
     return True
 
 
-def load_hub(dataset_id: str, remedy: str = REMEDY) -> dict[str, Any]:
+def load_hub(dataset_id: str) -> dict[str, Any]:
     """Opens a corpus of the hub, or its copy in the local cache when the hub does not answer.
 
     Returns:
         `datasets.Dataset` by split name; rows stay on disk until they are read.
-
-    Raises:
-        DataError: the hub does not answer within seconds and nothing is cached, or the corpus cannot be loaded.
     """
     import datasets
     from huggingface_hub.constants import ENDPOINT
 
     offline = not hub_answers(dataset_id)
     silent = f"{ENDPOINT} does not answer, or HF_HUB_OFFLINE is set"
-    with _quiet(f"{dataset_id} from the cache ({silent})" if offline else dataset_id, remedy, offline):
+    with _quiet(f"{dataset_id} from the cache ({silent})" if offline else dataset_id, offline):
         corpus = dict(datasets.load_dataset(dataset_id))
     if offline:
         notice(f"{silent}; reading the cached copy of {dataset_id}")
@@ -65,29 +61,24 @@ def load_hub(dataset_id: str, remedy: str = REMEDY) -> dict[str, Any]:
 
 
 def load_folder(folder: Path) -> dict[str, Any]:
-    """Opens a folder in the hub's layout without the network.
+    """Opens a folder in the hub's layout without the network, as `load_hub` returns it.
 
-    CSV, TSV and JSONL are read by our strict readers: those of `datasets` make numbers and dates of texts.
-
-    Returns:
-        `datasets.Dataset` by split name; rows of other kinds of files stay on disk until they are read.
-
-    Raises:
-        DataError: `datasets` cannot make a corpus of the folder, or it holds archives or files from elsewhere.
+    CSV, TSV and JSONL are read by our strict readers: those of `datasets` make numbers and dates of texts. Archives and
+    files from elsewhere are refused.
     """
     import datasets
 
     # Resolved, because `datasets` takes the bare names csv, json, parquet and text for its own readers.
     home = folder.resolve()
-    with _quiet(str(home), f"name a folder in the hub's layout instead of {folder}", offline=True):
+    with _quiet(str(home), offline=True):
         builder = datasets.load_dataset_builder(str(home))
         found = builder.config.data_files or {}
         files = {str(split): [Path(file) for file in of_split] for split, of_split in found.items()}
         every = [file for of_split in files.values() for file in of_split]
         for file in every:
-            if file.suffix.lower() not in FOLDER_SUFFIXES or not file.resolve().is_relative_to(home):
-                kinds = ", ".join(FOLDER_SUFFIXES)
-                raise DataError(f"{file} is none of {kinds} inside {folder}; unpack it, or put the file itself there")
+            kinds = (*TABLE_SUFFIXES, TEXT_SUFFIX)
+            if file.suffix.lower() not in kinds or not file.resolve().is_relative_to(home):
+                raise DataError(f"{file} is none of {', '.join(kinds)} inside {folder}; unpack it, or put it there")
         if not all(file.suffix.lower() in FORMATS for file in every):
             builder.download_and_prepare()
             return dict(builder.as_dataset())
@@ -128,7 +119,7 @@ def read_split(corpus: dict[str, Any], name: str, split: str) -> Table:
 
 
 @contextmanager
-def _quiet(source: str, remedy: str, offline: bool) -> Iterator[None]:
+def _quiet(source: str, offline: bool) -> Iterator[None]:
     """Silences `datasets`, keeps it off the network if asked, and turns all its errors into one."""
     import datasets
     import huggingface_hub
@@ -147,7 +138,7 @@ def _quiet(source: str, remedy: str, offline: bool) -> Iterator[None]:
         raise
     except Exception as error:  # whatever a corpus, a cache or a server does wrong
         reason = " ".join(str(error).split())[:300] or type(error).__name__
-        raise DataError(f"cannot load {source}: {reason}; {remedy}") from None
+        raise DataError(f"cannot load {source}: {reason}; name another folder or file, or check the network") from None
     finally:
         for module, value in zip(modules, before, strict=True):
             module.HF_HUB_OFFLINE = value

@@ -46,17 +46,13 @@ class TokenizedCorpus:
 def tokenized_corpus(
     documents: Documents, config: VocabularyConfig, vocab_size: int, cache: Path, tokenizer: Tokenizer | None = None
 ) -> TokenizedCorpus:
-    """Builds a tokenizer on documents, unless there is one, and tokenizes them, or finds the result in the cache.
+    """Builds a tokenizer on documents, unless a checkpoint's is given, and tokenizes them, or finds all in the cache.
 
-    Args:
-        documents: the text; one document in a hundred (in twenty of fewer than 1,000), at least one, is held out.
-        config: kind of tokenizer and what is done to text.
-        vocab_size: largest vocabulary.
-        cache: folder of tokenized corpora; each has a name made of its content, so none is ever out of date.
-        tokenizer: that of a checkpoint, in place of a new one as the two arguments above describe it.
+    One document in a hundred (in twenty of fewer than 1,000), at least one, is held out. The folders of the cache are
+    named by a digest of text and settings, so none is ever out of date.
 
     Raises:
-        DataError: there are fewer than two documents, or too few words, or the tokenizer has no [MASK] or the like.
+        DataError: there are fewer than two documents, or too few words, or the tokenizer lacks a special token.
     """
     notice(f"reading     {documents.name}")
     how = [asdict(config) | {"seq_len": 0}, vocab_size] if tokenizer is None else [tokenizer.to_str()]
@@ -141,7 +137,6 @@ class PackedRows:
             raise DataError(f"{self.name}: {problem}; lower it or give more text")
 
     def __len__(self) -> int:
-        """Returns the number of rows of an epoch."""
         return self.row_count
 
     @cached_property
@@ -153,10 +148,7 @@ class PackedRows:
         return torch.from_numpy(counts)
 
     def batches(self, batch_size: int, seed: int, epoch: int) -> list[list[int]]:
-        """Divides the rows of an epoch into batches, given as the positions in the stream where the rows begin.
-
-        Seed and epoch fix where the cuts fall and the order of the rows, but not their number.
-        """
+        """Divides the rows of an epoch into batches, given as the positions in the stream where the rows begin."""
         random = np.random.default_rng((seed, epoch))
         starts = int(random.integers(self.width)) + self.width * random.permutation(self.row_count)
         return [starts[first : first + batch_size].tolist() for first in range(0, self.row_count, batch_size)]

@@ -63,7 +63,7 @@ def text_cell(row: Row, column: str) -> str:
     """Returns a cell that must be text; raises a DataError if it is not, or holds what `tokenizers` cannot read."""
     cell = row.cells.get(column)
     if not isinstance(cell, str):
-        raise DataError(f"{row.place}: {column!r} is {cell!r:.40}, not a string; give every row a text, in quotes")
+        raise DataError(f"{row.place}: {column!r} is {cell!r:.40}, not a string; mend the row, or write it in quotes")
     if SURROGATE.search(cell):
         raise DataError(f"{row.place}: half a surrogate pair in {column!r}; remove it")
     return cell

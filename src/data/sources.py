@@ -56,12 +56,9 @@ def open_corpus(
     Args:
         data: names the corpus, its columns, and the fraction to hold out.
         splits: what to load; where there is no validation split, "validation" is the test split.
-        label_names: labels of a trained model, which the corpus must keep to; unset, the corpus decides.
+        label_names: those of a trained model, which the corpus must keep to; None: the corpus decides.
         seed: draws the validation rows of a single file, and the held-out phrases.
         allow_unlabelled: accept splits without labels.
-
-    Raises:
-        DataError: a source the user named cannot be read, lacks a split, or holds a row that cannot be used.
     """
     wanted = ["train", *(split for split in splits if split not in ("train", "validation"))]
     name, tables, source = _load(data, wanted if data.holdout else list(splits))
@@ -79,10 +76,7 @@ def open_corpus(
 
 
 def corpus_of_lists(texts: Sequence[str], labels: Sequence[str | int]) -> Corpus:
-    """Makes a corpus of texts and one label for each; its validation split is the training texts themselves.
-
-    The sorted labels become the classes, and 0 and 1 become negative and positive.
-    """
+    """Makes a corpus of texts with one label for each; its validation split is the training texts themselves."""
     if len(texts) != len(labels):
         raise DataError(f"{len(texts)} texts and {len(labels)} labels; give one label for each text")
     if len(set(map(str, labels))) < 2:
@@ -144,15 +138,15 @@ def _labelled(
     texts = [text_cell(row, text_column) for row in table.rows]
     pairs = None if pair_column is None else [text_cell(row, pair_column) for row in table.rows]
     given: list[str | None] = []
-    for number, row in enumerate(table.rows):
-        if not texts[number].strip() or (pairs is not None and not pairs[number].strip()):
+    for row, text, pair in zip(table.rows, texts, pairs or texts, strict=True):
+        if not text.strip() or not pair.strip():
             raise DataError(f"{row.place}: empty text; remove the row")
         label = row.cells.get(label_column)
-        if label is not None and not isinstance(label, str | int):
-            raise DataError(f"{row.place}: the label is {label!r:.40}; write a name or a whole number")
-        name = text_cell(row, label_column) if isinstance(label, str) else str(label)
-        name = name.lower() if isinstance(label, bool) else name
-        given.append(None if label is None or name.strip() in ("", "-1") else name)
+        if isinstance(label, int):
+            label = str(label).lower() if isinstance(label, bool) else str(label)
+        elif label is not None:
+            label = text_cell(row, label_column)
+        given.append(None if label is None or label.strip() in ("", "-1") else label)
 
     found = {label for label in given if label is not None}
     if not found and allow_unlabelled:
@@ -187,13 +181,12 @@ def _divide(train: TextSplit, holdout: float, names: tuple[str, ...], seed: int)
             raise DataError(f"holdout = {holdout} of {train.origin} is not one row; raise it")
         what = "held-out phrases"
     else:
-        random_numbers, drawn = random.Random(seed), []
+        generator, drawn = random.Random(seed), []
         for label in sorted(set(train.labels)):
             rows = [row for row, other in enumerate(train.labels) if other == label]
             if len(rows) < 2:
-                only = f"{train.origin}: one row only is labelled {names[label]}"
-                raise DataError(f"{only}; add rows or --validation-file")
-            drawn += random_numbers.sample(rows, max(1, round(len(rows) / 10)))
+                raise DataError(f"{train.origin}: one row only is {names[label]}; add rows or --validation-file")
+            drawn += generator.sample(rows, max(1, round(len(rows) / 10)))
         kept = sorted(set(range(len(train.texts))) - set(drawn))
         what = "a stratified tenth"
     return {

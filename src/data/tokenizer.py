@@ -33,10 +33,8 @@ STRAIGHT_QUOTES = [Replace(Regex("[\u2018\u2019]"), "'"), Replace(Regex("[\u201c
 # makes SST-2 look like ordinary text. The hub's copy of IMDB holds HTML line breaks.
 PLAIN_TEXT = [
     Replace(Regex(r"(<br\s*/?>\s*)+"), " "),
-    *(
-        Replace(spelling, sign)
-        for spelling, sign in {"-lrb-": "(", "-rrb-": ")", "-lsb-": "[", "-rsb-": "]", "``": '"', "''": '"'}.items()
-    ),
+    *(Replace(f"-{name}-", sign) for name, sign in {"lrb": "(", "rrb": ")", "lsb": "[", "rsb": "]"}.items()),
+    *(Replace(quote, '"') for quote in ("``", "''")),
     Replace(Regex(r"(?i) (?=n't\b)"), ""),  # ca n't
     Replace(Regex(r"(?i) (?='(s|m|d|re|ve|ll)\b)"), ""),  # it 's
     Replace(Regex(r"(?i)(?<=\bcan) (?=not\b)|(?<=\b(gon|wan)) (?=na\b)|(?<=\bgot) (?=ta\b)"), ""),  # can not, gon na
@@ -55,10 +53,7 @@ CHARACTERS_IN_WINDOWS = 100_000
 
 
 def build_tokenizer(texts: Iterable[str], config: VocabularyConfig, vocab_size: int) -> Tokenizer:
-    """Builds a tokenizer whose vocabulary of at most `vocab_size` tokens is learned from the training texts.
-
-    Returns:
-        A tokenizer that frames each text as [CLS] ... [SEP] and truncates it to `config.seq_len`.
+    """Builds a tokenizer that frames a text as [CLS] ... [SEP]; its vocabulary is learned from the training texts.
 
     Raises:
         DataError: the texts hold no word that is frequent enough, or more letters than `vocab_size`.
@@ -72,8 +67,7 @@ def build_tokenizer(texts: Iterable[str], config: VocabularyConfig, vocab_size: 
         # one is given in order, and the same text gives the same vocabulary.
         letters = sorted(token for token in _train(texts, config, [], 0).get_vocab() if token.startswith("##"))
         trained = _train(texts, config, letters, vocab_size)
-        if trained.get_vocab_size() > vocab_size:
-            needed = trained.get_vocab_size()
+        if (needed := trained.get_vocab_size()) > vocab_size:
             raise DataError(f"the letters of the training text alone make {needed} WordPieces; raise --vocab-size")
         tokenizer = Tokenizer(WordPiece(trained.get_vocab(), unk_token=UNK, max_input_chars_per_word=100))
         tokenizer.normalizer, tokenizer.pre_tokenizer = trained.normalizer, trained.pre_tokenizer
@@ -118,28 +112,25 @@ def prepend_plain_text_normalizer(tokenizer: Tokenizer) -> None:
 
 def special_token_ids(tokenizer: Tokenizer) -> dict[str, int]:
     """Finds the special tokens that a tokenizer of this project or of a checkpoint has, as {"pad_token": 0, ...}."""
-    found: dict[str, int] = {}
-    for name, spellings in SPELLINGS.items():
-        for index in map(tokenizer.token_to_id, spellings):
-            if index is not None:
-                found.setdefault(name, index)
-    return found
+    ids = {name: [tokenizer.token_to_id(token) for token in spellings] for name, spellings in SPELLINGS.items()}
+    # Where both are there, BERT's spelling counts.
+    return {name: index for name, both in ids.items() for index in reversed(both) if index is not None}
 
 
 @dataclass
 class EncodedTexts:
-    """Texts as the model reads them, in windows of framed token ids: one a text, or several of a long text."""
+    """Texts as the model reads them, each in one window of framed token ids, or a long text in several.
+
+    `offset_mapping` has (number of the text in its pair, start, end) for every token, in characters of `tokenized_part`
+    of the text, and None for the special tokens of the frame.
+    """
 
     input_ids: list[list[int]] = field(default_factory=list)  # of each window
     token_type_ids: list[list[int]] = field(default_factory=list)  # of each window
+    offset_mapping: list[list[tuple[int, int, int] | None]] = field(default_factory=list)  # of each window
     overflow_to_sample_mapping: list[int] = field(default_factory=list)  # of each window, the index of its text
-    offset_mapping: list[list[tuple[int, int, int] | None]] = field(default_factory=list)
-    """Of each token of each window, the number of its text (1: the second of a pair) and the characters, from and to,
-    of `tokenized_part` of that text; None for the special tokens of the frame."""
-    truncated: list[bool] = field(default_factory=list)  # of each text, whether some of it is not read
-    unknown: list[bool] = field(
-        default_factory=list
-    )  # of each text, whether the tokenizer knows none of the words read
+    truncated: list[bool] = field(default_factory=list)  # of each text: some of it is not read
+    unknown: list[bool] = field(default_factory=list)  # of each text: the tokenizer knows no word that is read
 
 
 def encode(
@@ -150,16 +141,10 @@ def encode(
     long_text: LongText = "truncate",
     return_offsets: bool = False,
 ) -> EncodedTexts:
-    """Tokenizes texts, or pairs of texts, framed by the tokenizer's special tokens.
+    """Tokenizes texts, or pairs of texts, framed by the tokenizer's special tokens, into at most `seq_len` tokens.
 
-    Args:
-        tokenizer: its truncation is set to `seq_len`, its padding switched off.
-        texts: any strings.
-        seq_len: most tokens of a window, special tokens included.
-        pairs: second texts, one for each of `texts`.
-        long_text: of a longer text read the beginning, the beginning and the end, or all of it in windows. Of a pair,
-            the shorter text is kept whole if it takes no more than half of the room.
-        return_offsets: fill `offset_mapping`, too.
+    Of a longer text, the beginning is read, the beginning and the end, or all of it in windows. Of a pair, the shorter
+    text is kept whole if it takes no more than half of the room. The tokenizer truncates to `seq_len` afterwards.
     """
     tokenizer.no_padding()
     tokenizer.no_truncation()  # of two long texts `tokenizers` would build every combination of their windows
@@ -201,9 +186,10 @@ def _windows(encoding: Encoding, seq_len: int, long_text: LongText) -> list[list
     """Chooses, for every window, which of a text's tokens it holds."""
     if len(encoding) <= seq_len:
         return [list(range(len(encoding)))]
+    # The special tokens, which every window has, and the tokens of one or two texts.
     frame, *texts = (
         [row for row, sequence in enumerate(encoding.sequence_ids) if sequence == number] for number in (None, 0, 1)
-    )  # special tokens, which every window has, and the tokens of one or two texts
+    )
     room = max(seq_len - len(frame), 0)
     # Two texts get half of the room each, and what the shorter one leaves.
     shorter = min(*map(len, texts), room // 2)

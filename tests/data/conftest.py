@@ -1,16 +1,6 @@
 from pathlib import Path
 from typing import Any
 
-import pytest
-
-
-@pytest.fixture
-def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keeps what `datasets` builds out of the user's home, which may not be writable."""
-    import datasets.config
-
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path_factory.mktemp("cache"))
-
 
 def write_folder(folder: Path, class_names: list[str] | None = None, **splits: list[Any]) -> Path:
     """Writes a corpus in the hub's layout: numbered texts with the labels of each split."""

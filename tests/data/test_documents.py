@@ -1,10 +1,11 @@
 import re
 from pathlib import Path
 
+import datasets
 import pytest
 
 from src.data import documents, hub
-from src.data.documents import absolute_source, open_documents
+from src.data.documents import absolute_source, open_documents, sentences
 from src.utils.errors import DataError
 from tests.data.conftest import write
 
@@ -13,6 +14,10 @@ pytestmark = pytest.mark.usefixtures("own_cache")
 
 def read(*sources: Path | str, text_column: str | None = None) -> list[str]:
     return list(open_documents(map(str, sources), text_column).read())
+
+
+def name_of(source: Path | str) -> str:
+    return open_documents([str(source)]).name
 
 
 def refuses(source: Path | str, *facts: object, text_column: str | None = None) -> None:
@@ -25,19 +30,13 @@ def refuses(source: Path | str, *facts: object, text_column: str | None = None) 
 @pytest.fixture
 def corpus(tmp_path: Path) -> Path:
     """A corpus in the hub's layout: train of five documents, one of them blank, and unsupervised of two."""
-    import datasets
-
-    folder = tmp_path / "films"
     texts = {"train": ["one", "two\n\ntwo", " ", "three", "four"], "unsupervised": ["five", "six"]}
     for split, column in texts.items():
-        path = folder / "data" / f"{split}-00000-of-00001.parquet"
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path = write(tmp_path / "films", f"data/{split}-00000-of-00001.parquet", "")
         columns = {"text": column, "body": [text.upper() for text in column], "stars": list(range(len(column)))}
         datasets.Dataset.from_dict(columns).to_parquet(path)
-    return folder
+    return tmp_path / "films"
 
-
-# Text files
 
 TEXTS: dict[str, tuple[str | bytes, list[str]]] = {
     "blank lines": ("\n\nOne\nstill one\n\n \t\n\ntwo\n\n\n", ["One\nstill one\n", "two\n"]),
@@ -60,7 +59,7 @@ def test_a_folder_of_text_files_is_read_in_the_order_of_their_paths(tmp_path: Pa
     for name, content in (("b.TXT", "three\n"), ("a.txt", "one\n\ntwo"), ("c/deep/d.txt", "four"), ("e.md", "no text")):
         write(tmp_path / "notes", name, content)
     assert read(tmp_path / "notes") == ["one\n", "two", "three\n", "four"]  # no document runs on into the next file
-    assert open_documents([str(tmp_path / "notes")]).name == "notes"
+    assert name_of(tmp_path / "notes") == "notes"
 
 
 def test_a_text_file_that_is_not_utf8_or_gone_is_refused_with_its_name(tmp_path: Path) -> None:
@@ -72,36 +71,27 @@ def test_a_text_file_that_is_not_utf8_or_gone_is_refused_with_its_name(tmp_path:
         list(opened.read())
 
 
-# Tables
-
-
 @pytest.mark.parametrize(
     ("name", "content"),
     [
         ("a.jsonl", '{"text": "one\\n\\n1", "body": "1"}\n{"text": "", "body": "-"}\n{"text": "two", "body": "2"}\n'),
         ("a.csv", 'text,body\n"one\n\n1",1\n" ",-\ntwo,2\n'),
-        ("a.tsv", "body\ttext\n1\tone\n-\t\n2\ttwo\n"),
     ],
 )
 def test_each_row_of_a_table_is_a_document_and_blank_ones_are_left_out(name: str, content: str, tmp_path: Path) -> None:
     path = write(tmp_path, name, content)
-    assert read(path) == ["one" if name == "a.tsv" else "one\n\n1", "two"]
+    assert read(path) == ["one\n\n1", "two"]
     assert read(path, text_column="body") == ["1", "-", "2"]
-    assert open_documents([str(path)]).name == name
+    assert name_of(path) == name
 
 
 def test_a_missing_column_or_text_and_another_kind_of_file_is_refused_with_its_place(tmp_path: Path) -> None:
     path = write(tmp_path, "reviews.csv", "body,stars\nfine,3\n")
     refuses(path, "reviews.csv: no column sentence or text", "body, stars", "--text-column")
     refuses(path, "reviews.csv: no column words", "body, stars", text_column="words")
-    path = write(tmp_path, "a.pdf", b"%PDF-1.7")
-    refuses(path, f"{path} is none of .csv, .tsv, .jsonl, .json")
-    for row in ('{"text": 5}', '{"text": null}', '{"body": "two"}', '{"text": "two \\ud800"}'):
-        path = write(tmp_path, "a.jsonl", f'{{"text": "one"}}\n{row}\n')
-        refuses(path, f"{path}:2: ")
-
-
-# Corpora in the hub's layout
+    refuses(write(tmp_path, "a.pdf", b"%PDF-1.7"), "a.pdf is none of .csv")
+    path = write(tmp_path, "a.jsonl", '{"text": "one"}\n{"text": 5}\n')
+    refuses(path, f"{path}:2: ")
 
 
 def test_a_corpus_gives_its_train_split_unless_another_is_named(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -109,30 +99,29 @@ def test_a_corpus_gives_its_train_split_unless_another_is_named(corpus: Path, mo
     assert read(corpus) == read(f"{corpus}:train") == ["one", "two\n\ntwo", "three", "four"]
     assert read(f"{corpus}:unsupervised") == ["five", "six"]
     assert read(corpus, text_column="body") == ["ONE", "TWO\n\nTWO", "THREE", "FOUR"]
-    assert open_documents([str(corpus)]).name == "films:train"
-    assert open_documents([f"{corpus}:unsupervised"]).name == "films:unsupervised"
-
-
-def test_what_a_corpus_lacks_is_refused_with_its_name(corpus: Path) -> None:
+    assert name_of(corpus) == "films:train" and name_of(f"{corpus}:unsupervised") == "films:unsupervised"
     refuses(f"{corpus}:test", "films:test has no split test", "train, unsupervised")
     refuses(corpus, "films:train: no column words", "text, body, stars", "--text-column", text_column="words")
     refuses(corpus, "films:train, row 1: ", "0, not a string", text_column="stars")
 
 
 def test_a_corpus_of_the_hub_is_called_by_its_id_and_split(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    refuses("owner/name:test", "HF_HUB_OFFLINE", "owner/name from the cache", "--corpus")
-    monkeypatch.setattr(hub, "load_hub", lambda name, remedy: hub.load_folder(corpus))
-    assert open_documents(["owner/name"]).name == "owner/name:train"
-    assert open_documents(["owner/name:unsupervised"]).name == "owner/name:unsupervised"
+    refuses("owner/name:test", "HF_HUB_OFFLINE", "owner/name from the cache")
+    monkeypatch.setattr(hub, "load_hub", lambda name: hub.load_folder(corpus))
+    assert name_of("owner/name") == "owner/name:train"
+    assert name_of("owner/name:unsupervised") == "owner/name:unsupervised"
 
 
-# Where sources are
-
-
-def test_a_source_that_does_not_exist_is_refused_with_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_source_that_does_not_exist_or_a_split_of_what_has_none_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     for source in ("absent.txt", "data/absent.txt", "absent:train", "./absent/films:train", ""):
         refuses(source, repr(source.removesuffix(":train")))
+    for name, path in (("a:train.txt", "a:train.txt"), ("a.jsonl", "a.jsonl"), ("b:train", "b:train/a.txt")):
+        write(tmp_path, path, '{"text": "one"}')
+        assert len(read(tmp_path / name)) == 1  # a path may hold a colon
+        refuses(f"{tmp_path / name}:test", tmp_path / name, ":test")
 
 
 def test_a_resumed_run_finds_its_sources_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -143,19 +132,20 @@ def test_a_resumed_run_finds_its_sources_from_any_folder(tmp_path: Path, monkeyp
         assert absolute_source(f"owner/name{split}") == f"owner/name{split}"
 
 
-def test_a_path_that_holds_a_colon_is_a_path_and_a_split_of_what_has_none_is_refused(tmp_path: Path) -> None:
-    for name, path in (("a:train.txt", "a:train.txt"), ("a.jsonl", "a.jsonl"), ("b:train", "b:train/a.txt")):
-        write(tmp_path, path, '{"text": "one"}')
-        assert len(read(tmp_path / name)) == 1
-        refuses(f"{tmp_path / name}:test", tmp_path / name, ":test")
-
-
-def test_several_sources_are_read_one_after_the_other_as_far_as_they_are_asked_for(
-    corpus: Path, tmp_path: Path
-) -> None:
+def test_several_sources_are_read_one_after_the_other_again_and_again(corpus: Path, tmp_path: Path) -> None:
     text, rows = write(tmp_path, "z.txt", "first\n\nsecond"), write(tmp_path, "a.jsonl", '{"text": "last"}')
     mixture = open_documents([str(text), f"{corpus}:unsupervised", str(rows)])
     assert list(mixture.read()) == list(mixture.read()) == ["first\n", "second", "five", "six", "last"]
     assert mixture.name == "z.txt + films:unsupervised + a.jsonl"
     rows.unlink()
-    assert next(mixture.read()) == "first\n"
+    assert next(mixture.read()) == "first\n"  # no further than it is asked for
+
+
+def test_sentences_of_four_to_fifty_words_are_given_once() -> None:
+    long = "very " * 47 + "long film this"
+    texts = [
+        f"A fine film indeed. {long}! So short. {long} here.",
+        "Is it?<br /> A FINE  film indeed. But this is new.",
+    ]
+    found = [(0, "A fine film indeed."), (0, f"{long}!"), (1, "But this is new.")]
+    assert list(sentences(texts)) == found

@@ -1,14 +1,14 @@
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from src.data.holdout import hold_out, maximal_phrases
-from src.utils.config import REPOSITORY
+from src.data.sources import open_corpus
+from src.utils.config import REPOSITORY, DataConfig
 
 NESTED = [
     "a dull and lifeless film",  # maximal
@@ -22,8 +22,6 @@ NESTED = [
 ]
 
 phrases = st.lists(st.lists(st.sampled_from("abcd"), min_size=1, max_size=6).map(" ".join), min_size=1, max_size=25)
-fractions = st.floats(0, 1)
-seeds = st.integers(0, 1000)
 
 
 def inside(part: str, whole: str) -> bool:
@@ -42,13 +40,11 @@ def test_maximal_phrases_of_a_nested_example() -> None:
     }
 
 
-@settings(deadline=None)
-@given(phrases, fractions, seeds)
+@given(phrases, st.floats(0, 1), st.integers(0, 1000))
 def test_whole_maximal_phrases_are_held_out_with_what_occurs_nowhere_else(
     texts: list[str], fraction: float, seed: int
 ) -> None:
     train, held_out = hold_out(texts, fraction, seed)
-    assert not set(train) & set(held_out)
     maximal = {text for text in texts if not any(inside(text, other) and other != text for other in texts)}
     held = {texts[index] for index in held_out}
     assert held <= maximal
@@ -70,19 +66,15 @@ def test_the_seed_fixes_the_fraction_of_distinct_phrases_whatever_the_order_of_t
 def test_another_process_draws_the_same_phrases() -> None:
     # Sets of strings have another order in every process.
     code = "from src.data.holdout import *; print(hold_out([f'w{i} x w{i % 7}' for i in range(50)] + ['x'], 0.5))"
-    command = [sys.executable, "-c", code]
-    environments = [os.environ | {"PYTHONHASHSEED": seed} for seed in ("1", "2")]
-    one, other = (subprocess.check_output(command, cwd=REPOSITORY, env=environment) for environment in environments)
+    one, other = (
+        subprocess.check_output([sys.executable, "-c", code], cwd=REPOSITORY, env=os.environ | {"PYTHONHASHSEED": seed})
+        for seed in ("1", "2")
+    )
     assert one == other
 
 
 @pytest.mark.skipif("SST2_DIR" not in os.environ, reason="needs SST-2: set SST2_DIR to a folder that holds it")
 def test_sst2_has_6886_maximal_phrases_of_133442_words() -> None:
-    from datasets import Dataset
-
-    files = sorted(Path(os.environ["SST2_DIR"]).rglob("train-*.parquet"))
-    texts = [text for file in files for text in Dataset.from_parquet(str(file))["sentence"]]
-    containers = maximal_phrases(texts)
+    containers = maximal_phrases(open_corpus(DataConfig()).splits["train"].texts)
     maximal = {phrase for phrase, wholes in containers.items() if phrase in wholes}
-    assert len(maximal) == 6886
-    assert sum(len(phrase.split()) for phrase in maximal) == 133_442
+    assert (len(maximal), sum(len(phrase.split()) for phrase in maximal)) == (6886, 133_442)

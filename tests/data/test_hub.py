@@ -1,4 +1,3 @@
-import gzip
 import http.server
 import os
 import socket
@@ -40,10 +39,8 @@ def server(status: int, path: str = "/api/datasets/owner/name") -> Iterator[str]
 
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
         threading.Thread(target=running.serve_forever, args=(0.01,), daemon=True).start()
-        try:
-            yield f"http://127.0.0.1:{running.server_port}"
-        finally:
-            running.shutdown()
+        yield f"http://127.0.0.1:{running.server_port}"
+        running.shutdown()
 
 
 @pytest.fixture
@@ -52,11 +49,11 @@ def online(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     for module in (huggingface_hub.constants, datasets.config):
         monkeypatch.setattr(module, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", CLOSED)
-    monkeypatch.setattr(hub, "PROBE_SECONDS", 30.0)
     return monkeypatch
 
 
 def test_the_hub_answers_when_it_knows_or_denies_the_repository(online: pytest.MonkeyPatch) -> None:
+    online.setattr(hub, "PROBE_SECONDS", 30.0)
     for status, expected in ((200, True), (401, True), (404, True), (403, False), (503, False)):
         with server(status) as url:
             online.setattr(huggingface_hub.constants, "ENDPOINT", url)
@@ -76,12 +73,18 @@ def test_the_hub_does_not_answer_where_nobody_listens_or_somebody_is_silent(onli
             assert not hub.hub_answers("owner/name")
 
 
-def test_without_hub_and_cache_the_error_names_hub_and_ways_out(online: pytest.MonkeyPatch) -> None:
-    with pytest.raises(DataError) as caught:
+def test_without_hub_and_cache_or_whatever_datasets_raises_the_error_is_one_line(online: pytest.MonkeyPatch) -> None:
+    with pytest.raises(DataError, match=rf"owner/name.*{CLOSED}.*name another folder"):
         hub.load_hub("owner/name")
-    assert all(fact in str(caught.value) for fact in (CLOSED, "owner/name", "--dataset FOLDER", "--dataset sample"))
     # The libraries are online as before.
     assert not huggingface_hub.constants.HF_HUB_OFFLINE and not datasets.config.HF_HUB_OFFLINE
+
+    def fail(_: str) -> None:
+        raise ValueError("first line\nsecond line")
+
+    online.setattr(datasets, "load_dataset", fail)
+    with pytest.raises(DataError, match=r"owner/name.*first line second line"):
+        hub.load_hub("owner/name")
 
 
 def test_a_cached_corpus_opens_without_the_hub_and_says_so(tmp_path: Path) -> None:
@@ -103,23 +106,9 @@ def test_a_cached_corpus_opens_without_the_hub_and_says_so(tmp_path: Path) -> No
     assert len(done.stderr.splitlines()) == 1 and CLOSED in done.stderr and "owner/name" in done.stderr
 
 
-def test_whatever_load_dataset_raises_becomes_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(_: str) -> None:
-        raise ValueError("first line\nsecond line")
-
-    monkeypatch.setattr(datasets, "load_dataset", fail)
-    monkeypatch.setattr(hub, "hub_answers", lambda _: True)
-    with pytest.raises(DataError, match=r"owner/name.* second line.*--dataset sample"):
-        hub.load_hub("owner/name")
-
-
-# Folders
-
-
 def test_a_relative_folder_named_like_something_else_is_the_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write_folder(tmp_path / "neighbour", NAMES, test=[0, 1])
     monkeypatch.chdir(tmp_path)
     for name in ("owner/name", "parquet"):
         write_folder(tmp_path / name, NAMES, train=[0, 1])
@@ -135,45 +124,10 @@ def test_a_folder_is_read_silently_as_it_is_written_without_the_network(
     write(tmp_path, "train-2.csv", "text,source\n1e5,b\n")
     write(tmp_path, "test.csv", "text,label\nfine,1\n")
     corpus = hub.load_folder(tmp_path)
-    assert corpus["train"].to_list() == [
-        {"text": "007", "label": "NA", "source": None},
-        {"text": "1e5", "label": None, "source": "b"},
-    ]
+    first, second = {"text": "007", "label": "NA", "source": None}, {"text": "1e5", "label": None, "source": "b"}
+    assert corpus["train"].to_list() == [first, second]
     assert corpus["test"].to_list() == [{"text": "fine", "label": "1"}]
     assert capfd.readouterr() == ("", "")
-
-
-ROW = b"text,label\nfine,1\n"
-TWO_KINDS = b'{"text": "a", "label": 1}\n{"text": "b", "label": {"of": "another kind"}}\n'
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "fact"),
-    [
-        ("data/train-00000-of-00001.parquet", b"PAR1 torn", "cannot load "),
-        (".hidden", b"no data", "cannot load "),
-        ("train.jsonl", TWO_KINDS, "cannot load "),
-        ("train.csv.gz", gzip.compress(ROW, mtime=0), "train.csv.gz is none of .parquet, .arrow, .txt, .csv"),
-    ],
-)
-def test_a_folder_without_data_or_of_other_files_is_refused(
-    name: str, content: bytes, fact: str, tmp_path: Path
-) -> None:
-    write(tmp_path / "corpus", name, content)
-    with pytest.raises(DataError) as caught:
-        hub.load_folder(tmp_path / "corpus")
-    assert fact in str(caught.value) and str(tmp_path / "corpus") in str(caught.value)
-    assert "\n" not in str(caught.value)
-
-
-def test_a_link_to_a_file_from_elsewhere_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "corpus").mkdir()
-    (tmp_path / "corpus" / "train.csv").symlink_to(write(tmp_path, "outside.csv", ROW))
-    with pytest.raises(DataError, match=r"corpus/train\.csv"):
-        hub.load_folder(tmp_path / "corpus")
-
-
-# Splits
 
 
 def test_a_split_is_read_with_numbered_rows_and_names_for_class_ids(tmp_path: Path) -> None:

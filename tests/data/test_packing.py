@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
@@ -54,40 +54,36 @@ def test_every_hundredth_document_is_held_out_or_more_of_few_and_at_least_one(
     texts = numbered(count)
     corpus = tokenized(tmp_path, texts, vocab_size=9999)
     kept = [text for number, text in enumerate(texts, start=1) if number not in held_out]
-    assert tokens(corpus, "train") == joined(kept)
-    # What is held out has no part in the vocabulary either; its words are all its own.
-    assert tokens(corpus, "validation") == [
-        UNK if token != SEP else SEP for token in joined([texts[number - 1] for number in held_out])
-    ]
-    assert corpus.documents == count
+    assert tokens(corpus, "train") == joined(kept) and corpus.documents == count
+    # The vocabulary is learned without what is held out, whose words are all its own.
+    unread = joined([texts[number - 1] for number in held_out])
+    assert tokens(corpus, "validation") == [token if token == SEP else UNK for token in unread]
 
 
 @pytest.mark.parametrize("kind", ["wordlevel", "wordpiece"])
-def test_the_stream_is_what_the_tokenizer_makes_of_each_document(kind: Any, tmp_path: Path) -> None:
+def test_the_stream_is_what_the_tokenizer_makes_of_each_document(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(packing, "LONGEST_PIECE", 20)  # of the longer documents several are made
     texts = ["The film is -lrb- not -rrb- bad .", "A filmmaker's film<br />again", "Caf\u00e9 films", "held out film"]
     corpus = tokenized(tmp_path, texts, vocab_size=60, tokenizer=kind)
     separator = corpus.tokenizer.token_to_id(SEP)
     for part, expected in (("train", texts[:3]), ("validation", texts[3:])):
         encoded = [corpus.tokenizer.encode(text, add_special_tokens=False).ids for text in expected]
         assert getattr(corpus, part).tolist() == [index for ids in encoded for index in (*ids, separator)]
-    assert {"film", "(", "cafe"} <= corpus.tokenizer.get_vocab().keys() or kind == "wordpiece"
 
 
-def test_too_little_text_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
+def test_too_little_text_or_a_tokenizer_without_a_mask_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
     for count in (0, 1):
         with pytest.raises(DataError, match=f"made up holds {count} documents"):
-            tokenized(tmp_path / "cache", numbered(count))
-    assert not (tmp_path / "cache").exists()
+            tokenized(tmp_path, numbered(count))
     with pytest.raises(DataError, match="9 times"):
         tokenized(tmp_path, numbered(5), min_frequency=9)
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_tokenizer_without_a_mask_is_refused(tmp_path: Path) -> None:
-    documents = Documents("made up", lambda: iter(numbered(5)))
     vocabulary = {token: index for index, token in enumerate(SPECIAL_TOKENS) if token != "[MASK]"}
+    documents = Documents("made up", lambda: iter(numbered(5)))
     with pytest.raises(DataError, match=r"\[MASK\]"):
         tokenized_corpus(documents, CONFIG, 500, tmp_path, Tokenizer(WordLevel(vocabulary, unk_token=UNK)))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_streams_are_memory_mapped_two_bytes_a_token_or_four_and_cannot_be_written(tmp_path: Path) -> None:
@@ -102,9 +98,6 @@ def test_streams_are_memory_mapped_two_bytes_a_token_or_four_and_cannot_be_writt
     assert tokens(corpus, "train") == joined(texts[:1])
 
 
-# The cache
-
-
 def test_a_second_call_finds_the_first_ones_result_and_only_reads_the_text(tmp_path: Path) -> None:
     counted = Counted(numbered(20))
     first = tokenized_corpus(counted.documents, CONFIG, 500, tmp_path)
@@ -112,11 +105,10 @@ def test_a_second_call_finds_the_first_ones_result_and_only_reads_the_text(tmp_p
     before = {file: (file.stat().st_ino, file.stat().st_mtime_ns) for file in folder.iterdir()}
     counted.readings = 0
     second = tokenized_corpus(counted.documents, CONFIG, 500, tmp_path)
-    assert counted.readings == 1  # for the sum; tokenizing takes two more
+    assert counted.readings == 1  # for the digest; tokenizing takes two more
     assert {file: (file.stat().st_ino, file.stat().st_mtime_ns) for file in folder.iterdir()} == before
     assert np.array_equal(first.train, second.train) and np.array_equal(first.validation, second.validation)
-    assert first.tokenizer.to_str() == second.tokenizer.to_str()
-    assert (first.sha256, first.documents) == (second.sha256, second.documents)
+    assert (first.tokenizer.to_str(), first.documents) == (second.tokenizer.to_str(), second.documents)
     # Neither the length of rows nor the place of the cache makes a difference.
     assert tokenized(tmp_path / "other", numbered(20), vocab_size=500, seq_len=128).sha256 == first.sha256
 
@@ -125,19 +117,18 @@ def test_any_other_text_vocabulary_or_normalisation_makes_another_folder(tmp_pat
     texts = ["a film a film", "a film", "a film"]
     changes: list[dict[str, Any]] = [{}, {"vocab_size": 499}, {"lowercase": False}, {"plain_text": False}]
     changes += [{"min_frequency": 2}, {"tokenizer": "wordpiece"}]
-    sums = [tokenized(tmp_path, texts, **{"vocab_size": 500, **changed}).sha256 for changed in changes]
+    digests = [tokenized(tmp_path, texts, **{"vocab_size": 500, **changed}).sha256 for changed in changes]
     others = [["a film a film", "a film", "a film."], texts[:2], [*texts[1:], texts[0]], ["A film a film", *texts[1:]]]
     others.append(["a film a film", "a", " filma film"])  # the same letters
-    sums += [tokenized(tmp_path, each, vocab_size=500).sha256 for each in others]
-    assert {folder.name for folder in tmp_path.iterdir()} == {digest[:16] for digest in sums}
-    assert len(set(sums)) == len(changes) + len(others) and all(re.fullmatch("[0-9a-f]{64}", one) for one in sums)
+    digests += [tokenized(tmp_path, each, vocab_size=500).sha256 for each in others]
+    assert {folder.name for folder in tmp_path.iterdir()} == {digest[:16] for digest in digests}
+    assert len(set(digests)) == len(changes) + len(others)
 
 
-def test_a_damaged_corpus_in_the_cache_is_made_anew(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_damaged_corpus_in_the_cache_is_made_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     expected = tokenized(tmp_path, numbered(5)).train.tolist()
     (folder,) = tmp_path.iterdir()
     (folder / "train.bin").write_bytes(b"")
-    capsys.readouterr()
     assert tokenized(tmp_path, numbered(5)).train.tolist() == expected
     assert "train.bin" in capsys.readouterr().err
 
@@ -145,12 +136,7 @@ def test_a_damaged_corpus_in_the_cache_is_made_anew(tmp_path: Path, capsys: pyte
 # Rows
 
 
-lengths = st.integers(2 * WIDTH - 1, 400)
-seeds, epochs = st.integers(0, 2**63 - 1), st.integers(0, 1000)
-
-
-@settings(deadline=None)
-@given(lengths, st.integers(1, 50), seeds, epochs)
+@given(st.integers(2 * WIDTH - 1, 400), st.integers(1, 50), st.integers(0, 2**63 - 1), st.integers(0, 1000))
 def test_the_rows_of_an_epoch_are_consecutive_slices_in_frames(
     length: int, batch_size: int, seed: int, epoch: int
 ) -> None:
@@ -160,8 +146,7 @@ def test_the_rows_of_an_epoch_are_consecutive_slices_in_frames(
     for starts in batches:
         batch = rows.collate(starts)
         assert batch["input_ids"].shape == (len(starts), WIDTH + 2) and batch["input_ids"].dtype == torch.int64
-        assert batch["input_ids"][:, 0].tolist() == [2] * len(starts)
-        assert batch["input_ids"][:, -1].tolist() == [3] * len(starts)
+        assert batch["input_ids"][:, [0, -1]].tolist() == [[2, 3]] * len(starts)
         assert batch["attention_mask"] is None and batch["token_type_ids"] is None
         seen |= dict(zip(starts, batch["input_ids"][:, 1:-1].tolist(), strict=True))
     # In the order of the stream they make one piece of it, and what is left at its two ends would make no row.
@@ -174,11 +159,10 @@ def test_the_rows_of_an_epoch_are_consecutive_slices_in_frames(
     # The number of batches depends on neither seed nor epoch.
     sizes = [len(batch) for batch in batches]
     assert sizes == [len(batch) for batch in rows.batches(batch_size, 0, 0)]
-    assert len(sizes) == -(-len(rows) // batch_size)
     assert set(sizes[:-1]) <= {batch_size} and 0 < sizes[-1] <= batch_size
 
 
-def test_another_epoch_or_seed_cuts_elsewhere_and_shuffles_anew() -> None:
+def test_another_epoch_or_seed_cuts_elsewhere_and_shuffles_differently() -> None:
     rows = rows_of(np.arange(1000))
 
     def starts(seed: int, epoch: int) -> list[int]:
@@ -190,10 +174,9 @@ def test_another_epoch_or_seed_cuts_elsewhere_and_shuffles_anew() -> None:
     every = [starts(0, epoch) for epoch in range(60)] + [starts(seed, 0) for seed in range(1, 60)]
     assert {min(found) for found in every} == set(range(WIDTH))
     assert len({tuple(index // WIDTH for index in found) for found in every}) == len(every)
-    # So no token is left out for good.
-    assert {index for found in every[:60] for start in found for index in range(start, start + WIDTH)} == set(
-        range(1000)
-    )
+    # So every token is read in some epoch.
+    read = {index for found in every[:60] for start in found for index in range(start, start + WIDTH)}
+    assert read == set(range(1000))
 
 
 def test_there_are_as_many_rows_as_fit_wherever_the_first_begins_and_one_at_least() -> None:
@@ -208,49 +191,41 @@ def test_there_are_as_many_rows_as_fit_wherever_the_first_begins_and_one_at_leas
     assert shortest.collate([1])["input_ids"].tolist() == [[2, 8, 3]]
 
 
-# Masks
-
-
 def test_labels_are_the_true_ids_of_the_stream_and_frames_are_never_masked() -> None:
     stream = np.random.default_rng(0).integers(5, 100, 500)
-    rows = rows_of(stream, rate=0.5)
-    starts = list(range(0, 490, 7))
+    rows, starts = rows_of(stream, rate=0.5), list(range(0, 490, 7))
     batch = rows.collate(starts)
     true = torch.tensor(np.stack([stream[start : start + WIDTH] for start in starts]))
     inner = batch["labels"][:, 1:-1]
     assert torch.equal(inner[inner != -100], true[inner != -100])
     assert 0.4 < (inner != -100).float().mean() < 0.6
     assert set(batch["labels"][:, [0, -1]].flatten().tolist()) == {-100}
-    assert not np.shares_memory(batch["input_ids"].numpy(), stream)
     one, same, other = (rows.collate(starts, generator(seed))["labels"] for seed in (0, 0, 1))
     assert torch.equal(one, same) and not torch.equal(one, other)
 
 
 # Documents that are too long
 
-words = st.lists(st.text(st.characters(codec="ascii", exclude_categories=["Z", "C"]), min_size=1, max_size=9))
 
-
-@given(words, st.integers(10, 40))
-@example(["a" * 9, "b" * 10], 20)
-def test_long_documents_are_cut_between_words_or_where_a_word_is_too_long(texts: list[str], longest: int) -> None:
-    text = " ".join(texts)
+@given(st.lists(st.text(st.characters(codec="ascii", exclude_categories=["Z", "C"]), min_size=1, max_size=9)))
+@example(["a" * 9, "b" * 10])
+def test_long_documents_are_cut_between_words_or_where_a_word_is_too_long(words: list[str]) -> None:
+    text, longest = " ".join(words), 20
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(packing, "LONGEST_PIECE", longest)
         found = pieces(text)
     assert "".join(found) == text
     assert all(piece.strip() and len(piece) <= longest for piece in found)
-    if max(map(len, texts), default=0) < 10:
-        assert [word for piece in found for word in piece.split()] == texts
-        # Each piece takes as many words as there is room for.
-        nexts = [piece.split()[0] for piece in found[1:]]
-        assert all(len(piece) + len(f" {word}") >= longest for piece, word in zip(found, nexts, strict=False))
+    assert [word for piece in found for word in piece.split()] == words
+    # Each piece takes as many words as there is room for.
+    nexts = [piece.split()[0] for piece in found[1:]]
+    assert all(len(piece) + len(f" {word}") >= longest for piece, word in zip(found, nexts, strict=False))
 
 
 @given(st.text(), st.integers(2, 9))
 @example("a" + " " * 30 + "b", 5)
 @example("x" * 19, 9)
-def test_cutting_loses_nothing_but_blanks(text: str, longest: int) -> None:
+def test_cutting_drops_nothing_but_blanks(text: str, longest: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(packing, "LONGEST_PIECE", longest)
         found = pieces(text)

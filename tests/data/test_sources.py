@@ -29,14 +29,6 @@ def write(tmp_path: Path) -> Write:
     return partial(write_file, tmp_path)
 
 
-@pytest.fixture
-def sample(write: Write, monkeypatch: pytest.MonkeyPatch) -> Path:
-    write("bundled/train.jsonl", '{"sentence": "bad", "label": 0}\n{"sentence": "good", "label": 1}\n')
-    path = write("bundled/validation.jsonl", '{"sentence": "fine", "label": 1}\n').parent
-    monkeypatch.setattr(sources, "SAMPLE_DIR", path)
-    return path
-
-
 def rows(count: int, label: Callable[[int], object] = lambda row: row % 2) -> str:
     return "text,label\n" + "".join(f"text {row},{label(row)}\n" for row in range(count))
 
@@ -62,31 +54,27 @@ BOTH, TRAIN, VALIDATION, TEST = ("train", "validation"), ("train",), ("validatio
 # Which source
 
 
-def test_the_sample_is_read_by_name(capsys: pytest.CaptureFixture[str], request: pytest.FixtureRequest) -> None:
+def test_the_sample_is_read_by_name_and_replaces_sst2_out_of_reach_behind_a_banner(
+    write: Write, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert all(set(split.labels) == {0, 1} for split in open_named(SAMPLE).splits.values())  # that is shipped
-    request.getfixturevalue("sample")
-    corpus = open_named(SAMPLE)
+    write("bundled/train.jsonl", '{"sentence": "bad", "label": 0}\n{"sentence": "good", "label": 1}\n')
+    folder = write("bundled/validation.jsonl", '{"sentence": "fine", "label": 1}\n').parent
+    monkeypatch.setattr(sources, "SAMPLE_DIR", folder)
     splits = {
         "train": TextSplit(["bad", "good"], [0, 1], "sample, split train"),
         "validation": TextSplit(["fine"], [1], "sample, split validation"),
     }
-    assert corpus == Corpus("sample", SENTIMENT_LABELS, splits, DataConfig(dataset=SAMPLE))
-    assert capsys.readouterr().err == ""
+    corpus = Corpus("sample", SENTIMENT_LABELS, splits, DataConfig(dataset=SAMPLE))
+    assert open_named(SAMPLE) == corpus and capsys.readouterr().err == ""
     refuses(DataConfig(dataset=SAMPLE), TEST, "sample has no split test; it has train, validation")
-
-
-def test_with_nothing_named_and_no_hub_the_sample_stands_in_behind_a_banner(
-    sample: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    corpus = open_corpus(DataConfig())
-    assert corpus.name == SAMPLE and corpus.source == DataConfig(dataset=SAMPLE) and corpus.is_fallback
+    assert open_corpus(DataConfig()) == replace(corpus, is_fallback=True)
     out, err = capsys.readouterr()
-    assert out == "" and "NOT SST-2" in err
-    assert all(tried in err for tried in ("SST2_DIR", "stanfordnlp/sst2", "--dataset"))
+    assert out == "" and "NOT SST-2" in err and all(tried in err for tried in ("SST2_DIR", "stanfordnlp/sst2"))
 
 
 def test_with_nothing_named_sst2_is_taken_from_sst2_dir_or_else_from_the_hub(
-    tmp_path: Path, sample: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = write_folder(tmp_path / "mine", ["negative", "positive"], train=[0, 1], validation=[1])
     with monkeypatch.context() as patch:
@@ -106,10 +94,27 @@ def test_with_nothing_named_sst2_is_taken_from_sst2_dir_or_else_from_the_hub(
         refuses(DataConfig(), BOTH, tmp_path / name)
 
 
-def test_a_named_source_never_falls_back(sample: Path, tmp_path: Path) -> None:
+def test_a_named_source_never_falls_back(tmp_path: Path) -> None:
     for source in (SST2, "reviews.csv", "./stanfordnlp/sst2", ""):
         refuses(DataConfig(dataset=source), BOTH, repr(source) if source != SST2 else source)
     refuses(DataConfig(train_file=tmp_path / "gone.csv"), BOTH, tmp_path / "gone.csv")
+
+
+def test_a_source_names_itself_wherever_the_program_runs_next(
+    write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train, validation = write("corpus/train.csv", rows(4)), write("corpus/validation.csv", rows(4))
+    monkeypatch.chdir(tmp_path)
+    own, other = Path("corpus", train.name), Path("corpus", validation.name)
+    for given, found in (
+        (DataConfig(train_file=own, validation_file=other), DataConfig(train_file=train, validation_file=validation)),
+        (DataConfig(train_file=own, label_column="label"), DataConfig(train_file=train, label_column="label")),
+        (DataConfig(dataset=str(own)), DataConfig(train_file=train)),
+        (DataConfig(dataset="corpus"), DataConfig(dataset=str(tmp_path / "corpus"))),
+    ):
+        assert open_corpus(given).source == found
+    write_folder(tmp_path / SAMPLE, train=[0, 1], validation=[0])  # a folder of that name is not the sample
+    assert open_named(f"./{SAMPLE}").name != SAMPLE
 
 
 # Which splits
@@ -120,7 +125,7 @@ def test_only_the_named_splits_of_a_folder_are_loaded(tmp_path: Path) -> None:
     folder = write_folder(tmp_path / "c", ["negative", "positive"], train=[-1, -1], test=[0, 1, 1])
     splits = open_named(folder, VALIDATION).splits
     assert list(splits) == ["validation"] and splits["validation"].labels == [0, 1, 1]
-    assert "c, split test" in splits["validation"].origin  # which stands in, where there is no validation
+    assert "c, split test" in splits["validation"].origin  # because there is no validation split
     refuses(folder, ("dev",), "c has no split dev", "train, test")
 
 
@@ -161,16 +166,18 @@ def test_the_validation_rows_of_a_single_file_are_a_seeded_tenth_of_each_class(w
     assert open_corpus(data, seed=1) == corpus and open_named(path, seed=1).splits == corpus.splits
     assert open_corpus(data, seed=2).splits["validation"].texts != validation.texts
     assert open_corpus(data, VALIDATION, seed=1).splits["validation"] == validation
+    refuses(DataConfig(train_file=write("b.csv", "text,label\na,x\nb,x\nc,y\n")), BOTH, "b.csv", "y; add rows")
 
 
-def test_a_validation_file_is_read_beside_the_train_file(write: Write) -> None:
+def test_a_validation_file_is_read_with_the_train_file_whose_labels_count(write: Write) -> None:
     train, validation = write("a.csv", "text,label\na,x\nb,y\n"), write("b.tsv", "review\tclass\nc\ty\n")
-    corpus = open_corpus(DataConfig(train_file=train, validation_file=validation))
-    assert corpus.name == "a.csv"
-    assert corpus.splits == {
-        "train": TextSplit(["a", "b"], [0, 1], "a.csv"),
-        "validation": TextSplit(["c"], [1], "b.tsv"),
-    }
+    data = DataConfig(train_file=train, validation_file=validation)
+    corpus = open_corpus(data)
+    splits = {"train": TextSplit(["a", "b"], [0, 1], "a.csv"), "validation": TextSplit(["c"], [1], "b.tsv")}
+    assert corpus.name == "a.csv" and corpus.splits == splits
+    write("b.tsv", "review\tclass\nc\ty\nd\tz\n")
+    for names in (BOTH, VALIDATION):
+        refuses(data, names, f"{validation}:3: label 'z' is none of x, y")
 
 
 def test_holdout_takes_the_validation_rows_from_the_training_split(tmp_path: Path, write: Write) -> None:
@@ -215,24 +222,8 @@ def test_declared_classes_keep_their_order_and_others_are_sorted(tmp_path: Path,
     folder = write_folder(tmp_path / "c", train=["a", "b", "c"], validation=["c", "b"])
     corpus = open_named(folder, ("validation", "train"))  # training decides, in whatever order they are asked for
     assert corpus.label_names == ("a", "b", "c") and corpus.splits["validation"].labels == [2, 1]
-    text = open_named(write("a.csv", "text,label\nnull,NA\nb,007\n"), TRAIN)
-    assert text.label_names == ("007", "NA") and text.splits["train"] == TextSplit(["null", "b"], [1, 0], "a.csv")
-
-
-def test_a_label_that_the_model_or_training_does_not_know_is_refused_with_its_line(write: Write) -> None:
     path = write("a.csv", "text,label\na,art\nb,Art\n")
     refuses(path, VALIDATION, f"{path}:3: label 'Art' is none of art, world", label_names=("art", "world"))
-    train, validation = write("t.csv", "text,label\na,x\nb,y\n"), write("b.csv", "text,label\na,x\nb,z\n")
-    data = DataConfig(train_file=train, validation_file=validation)
-    for splits in (BOTH, VALIDATION):
-        refuses(data, splits, f"{validation}:3: label 'z' is none of x, y")
-
-
-def test_training_on_one_class_or_dividing_one_row_is_refused(write: Write) -> None:
-    path = write("a.csv", rows(30, lambda _: 1))
-    refuses(path, TRAIN, "a.csv: all labels are the same")
-    assert set(open_named(path, VALIDATION).splits["validation"].labels) == {1}
-    refuses(DataConfig(train_file=write("b.csv", "text,label\na,x\nb,x\nc,y\n")), BOTH, "b.csv", "labelled y")
 
 
 @pytest.mark.parametrize(
@@ -241,22 +232,27 @@ def test_training_on_one_class_or_dividing_one_row_is_refused(write: Write) -> N
         (["007", "NA"], ("007", "NA")),
         ([3, "21"], ("3", "21")),
         ([True, False], ("false", "true")),
-        ([1.0, "a"], "the label is 1.0"),
-        ([["b"], "a"], "the label is ['b']"),
-        (["\udfff", "a"], "surrogate"),
+        (["a", 1.0], "1.0"),
+        (["a", ["b"]], "['b']"),
+        (["a", "\udfff"], "surrogate"),
         (["a", "-1"], "no label"),
-        ([-1, "a"], "no label"),
-        ([" ", "a"], "no label"),
-        ([None, "a"], "no label"),
+        (["a", -1], "no label"),
+        (["a", " "], "no label"),
+        (["a", None], "no label"),
     ],
 )
 def test_labels_become_text_or_are_refused(cells: list[object], expected: tuple[str, ...] | str, write: Write) -> None:
-    content = "".join(json.dumps({"text": "NA", "label": cell}) + "\n" for cell in cells)
-    path = write("a.jsonl", content)
+    path = write("a.jsonl", "".join(json.dumps({"text": "NA", "label": cell}) + "\n" for cell in cells))
     if isinstance(expected, tuple):
         assert open_named(path, TRAIN).label_names == expected
     else:
-        refuses(path, TRAIN, f"{path}:", expected)
+        refuses(path, TRAIN, f"{path}:2: ", expected)
+
+
+def test_training_on_one_class_is_refused(write: Write) -> None:
+    path = write("a.csv", rows(30, lambda _: 1))
+    refuses(path, TRAIN, "a.csv: all labels are the same")
+    assert set(open_named(path, VALIDATION).splits["validation"].labels) == {1}
 
 
 # Columns and rows
@@ -270,16 +266,13 @@ def test_columns_are_named_or_usual_and_others_are_ignored(write: Write) -> None
         refuses(write("c.csv", f"{header}\na,b\n"), TRAIN, "c.csv", *header.split(","), option)
 
 
-# Pairs of texts
-
-
-def test_second_texts_are_read_from_the_column_that_is_named(tmp_path: Path, write: Write) -> None:
+def test_second_texts_are_read_from_the_column_that_is_named(write: Write) -> None:
     path = write("c/train.csv", "text,other,label\na,A,0\nb,B,1\n")
     assert train_of(path).pairs is None
     for source in (path, path.parent):
-        named = open_corpus(DataConfig(dataset=str(source), text_pair_column="other"), TRAIN)
-        assert named.splits["train"].texts == ["a", "b"] and named.splits["train"].pairs == ["A", "B"]
-        assert named.source.text_pair_column == "other"
+        split = train_of(source, text_pair_column="other")
+        assert split.texts == ["a", "b"] and split.pairs == ["A", "B"]
+    refuses(DataConfig(dataset=str(path), text_pair_column="second"), TRAIN, "no column second", "--text-pair-column")
 
 
 @pytest.mark.parametrize("holdout", [0.0, 0.25])
@@ -292,37 +285,20 @@ def test_second_texts_stay_with_their_first_through_every_draw(write: Write, hol
         assert split.pairs == [text.replace("text", "second") for text in split.texts]
 
 
-def test_a_first_or_second_text_that_is_none_is_refused_with_its_line(write: Write, tmp_path: Path) -> None:
-    absent = DataConfig(dataset=str(write("a.csv", rows(4))), text_pair_column="second")
-    refuses(absent, TRAIN, "a.csv: no column second", "text, label", "--text-pair-column")
-    for cells, problem in (
+@pytest.mark.parametrize(
+    ("cells", "problem"),
+    [
         ('"text": "c", "second": " "', "empty text"),
         ('"text": " ", "second": "d"', "empty text"),
         ('"text": "c", "second": null', "None"),
-        ('"text": 5, "second": "d"', "5, not a string"),
-        ('"text": "c\\ud800", "second": "d"', "surrogate"),
         ('"text": "c"', "'second'"),
         ('"second": "d"', "'text'"),
-    ):
-        path = write("a.jsonl", f'{{"text": "a", "second": "b", "label": 1}}\n{{{cells}, "label": 0}}\n')
-        refuses(DataConfig(dataset=str(path), text_pair_column="second"), TRAIN, f"{path}:2", problem)
-    write("c/train.jsonl", '{"text": "a", "label": "x"}\n{"text": "", "label": "y"}\n')
-    refuses(tmp_path / "c", TRAIN, "c, split train, row 2: empty text")
-
-
-# The real thing
-
-REAL = os.environ.get("SST2_DIR")
-
-
-@pytest.mark.skipif(not REAL, reason="needs the environment variable SST2_DIR: a folder with SST-2")
-def test_sst2_has_its_known_size_and_balance(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SST2_DIR", str(REAL))
-    corpus = open_corpus(DataConfig())
-    train, validation = corpus.splits["train"], corpus.splits["validation"]
-    assert (len(train.texts), len(validation.texts)) == (67_349, 872) and corpus.label_names == SENTIMENT_LABELS
-    assert (sum(train.labels), sum(validation.labels)) == (37_569, 444)
-    refuses(DataConfig(), TEST, "split test has no labels")
+    ],
+)
+def test_a_first_or_second_text_that_is_none_is_refused_with_its_line(write: Write, cells: str, problem: str) -> None:
+    path = write("c/train.jsonl", f'{{"text": "a", "second": "b", "label": 1}}\n{{{cells}, "label": 0}}\n')
+    refuses(DataConfig(dataset=str(path), text_pair_column="second"), TRAIN, f"{path}:2", problem)
+    refuses(DataConfig(dataset=str(path.parent), text_pair_column="second"), TRAIN, "c, split train, row 2", problem)
 
 
 # Python lists
@@ -340,6 +316,7 @@ def test_lists_become_a_corpus_that_validates_on_itself() -> None:
 @pytest.mark.parametrize(
     ("texts", "labels", "fact"),
     [
+        ([], [], "two classes"),
         (["x", "y"], ["a"], "2 texts and 1 labels"),
         (["x", " "], ["a", "b"], "text 2: empty text"),
         (["x", "y"], ["a", ""], "text 2: no label"),
@@ -351,18 +328,16 @@ def test_lists_that_teach_nothing_are_refused(texts: list[str], labels: list[str
         corpus_of_lists(texts, labels)
 
 
-def test_a_source_names_itself_wherever_the_program_runs_next(
-    write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    train, validation = write("corpus/train.csv", rows(4)), write("corpus/validation.csv", rows(4))
-    monkeypatch.chdir(tmp_path)
-    own, other = Path("corpus", train.name), Path("corpus", validation.name)
-    for given, found in (
-        (DataConfig(train_file=own, validation_file=other), DataConfig(train_file=train, validation_file=validation)),
-        (DataConfig(train_file=own, label_column="label"), DataConfig(train_file=train, label_column="label")),
-        (DataConfig(dataset=str(own)), DataConfig(train_file=train)),
-        (DataConfig(dataset="corpus"), DataConfig(dataset=str(tmp_path / "corpus"))),
-    ):
-        assert open_corpus(given).source == found
-    monkeypatch.setenv("SST2_DIR", "corpus")
-    assert open_corpus(DataConfig()).source == DataConfig(dataset=str(tmp_path / "corpus"))
+# The real thing
+
+REAL = os.environ.get("SST2_DIR")
+
+
+@pytest.mark.skipif(not REAL, reason="needs the environment variable SST2_DIR: a folder with SST-2")
+def test_sst2_has_its_known_size_and_balance(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SST2_DIR", str(REAL))
+    corpus = open_corpus(DataConfig())
+    train, validation = corpus.splits["train"], corpus.splits["validation"]
+    assert (len(train.texts), len(validation.texts)) == (67_349, 872) and corpus.label_names == SENTIMENT_LABELS
+    assert (sum(train.labels), sum(validation.labels)) == (37_569, 444)
+    refuses(DataConfig(), TEST, "split test has no labels")

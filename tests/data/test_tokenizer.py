@@ -1,7 +1,7 @@
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
@@ -33,7 +33,7 @@ both_kinds = pytest.mark.parametrize("kind", KINDS)
 
 def build(kind: str = "wordlevel", texts: list[str] | None = None, vocab_size: int = 300, **options: Any) -> Tokenizer:
     config = TokenizerConfig(tokenizer=kind, **options)  # type: ignore[arg-type]
-    return build_tokenizer(TEXTS if texts is None else texts, config, vocab_size)
+    return build_tokenizer((text for text in (TEXTS if texts is None else texts)), config, vocab_size)
 
 
 TOKENIZERS = {kind: build(kind, seq_len=12) for kind in KINDS}
@@ -49,21 +49,14 @@ def words_of(tokenizer: Tokenizer) -> set[str]:
 
 
 @both_kinds
-def test_special_tokens_have_the_first_ids_and_are_special(kind: str) -> None:
-    tokenizer = TOKENIZERS[kind]
-    assert SPECIAL_TOKENS == ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
-    assert list(special_token_ids(tokenizer).values()) == [0, 1, 2, 3, 4]
-    added = tokenizer.get_added_tokens_decoder()
-    assert {index: token.content for index, token in added.items()} == dict(enumerate(SPECIAL_TOKENS))
-    assert all(token.special for token in added.values())
-
-
-@both_kinds
-def test_the_same_texts_give_the_same_file(kind: str) -> None:
+def test_the_same_texts_give_the_same_file_with_special_tokens_first(kind: str) -> None:
     for vocab_size in (90, 110, 300):
         assert len({build(kind, vocab_size=vocab_size).to_str() for _ in range(5)}) == 1
-    config = TokenizerConfig(tokenizer=kind)  # type: ignore[arg-type]
-    assert build_tokenizer((text for text in TEXTS), config, 300).to_str() == build(kind).to_str()
+    assert SPECIAL_TOKENS == ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+    assert list(special_token_ids(TOKENIZERS[kind]).values()) == [0, 1, 2, 3, 4]
+    added = TOKENIZERS[kind].get_added_tokens_decoder()
+    assert {index: token.content for index, token in added.items()} == dict(enumerate(SPECIAL_TOKENS))
+    assert all(token.special for token in added.values())
 
 
 @both_kinds
@@ -79,39 +72,32 @@ def test_texts_and_pairs_are_framed_and_truncated_within_their_frame(kind: str) 
 
 # Treebank spelling, HTML, case, quotes
 
-TREEBANK = [
-    ("ca n't", "can't"),
-    ("ca n\u2019t", "can't"),
-    ("is n't", "isn't"),
-    ("it 's", "it's"),
-    ("they 're , we 'd , i 've", "they're, we'd, i've"),
-    ("-lrb- x -rrb-", "(x)"),
-    ("-lsb- x -rsb-", "[x]"),
-    ("gon na", "gonna"),
-    ("got ta", "gotta"),
-    ("can not", "cannot"),
-    ("`` good ''", '" good "'),
-    ("good , bad ; $ 5 ... why ?", "good, bad; $5... why?"),
-    ("a film<br /><br />is", "a film is"),
+TREEBANK = {
+    "ca n't": "can't",
+    "ca n\u2019t": "can't",
+    "it 's": "it's",
+    "they 're , we 'd , i 've": "they're, we'd, i've",
+    "-lrb- x -rrb- -lsb- y -rsb-": "(x) [y]",
+    "gon na got ta can not": "gonna gotta cannot",
+    "`` good ''": '" good "',
+    "good , bad ; $ 5 ... why ?": "good, bad; $5... why?",
+    "a film<br /><br />is": "a film is",
+}
+ORDINARY = [
+    "It's a well-made film (if long); I can't wait, can you?",
+    "American notions, pecan not included",
+    "dogs' days in the '90s, rock 'n' roll",
+    "wan napkins, gone narrow, begot tales",
+    'she said "no" - twice',
 ]
 
 
-def test_treebank_spelling_is_undone_unless_that_is_switched_off() -> None:
-    for split, joined in TREEBANK:
+def test_treebank_spelling_is_undone_unless_that_is_switched_off_and_ordinary_text_stays() -> None:
+    for split, joined in TREEBANK.items():
         assert normalized(split) == joined
         assert normalized(split, plain_text=False) == split.replace("\u2019", "'")
         assert TOKENIZERS["wordpiece"].encode(split).ids == TOKENIZERS["wordpiece"].encode(joined).ids
-
-
-def test_undoing_treebank_leaves_ordinary_text_alone() -> None:
-    for text in (
-        "It's a well-made film (if long); I can't wait, can you?",
-        "American notions, pecan not included",
-        "dogs' days in the '90s, rock 'n' roll",
-        "wan napkins, gone narrow, begot tales",
-        'she said "no" - twice',
-        "",
-    ):
+    for text in ORDINARY:
         assert normalized(text, lowercase=False) == text
 
 
@@ -148,31 +134,20 @@ def test_the_vocabulary_grows_to_its_limit_with_the_most_frequent_words_and_no_f
         assert build(kind, vocab_size=vocab_size).get_vocab_size() == vocab_size
     with pytest.raises(DataError, match="--vocab-size"):
         build("wordpiece", vocab_size=20)
-
-
-@both_kinds
-def test_an_empty_vocabulary_is_a_data_error(kind: str) -> None:
-    for texts in ([], ["", "  \n"]):
+    for kind in KINDS:
         with pytest.raises(DataError, match=r"2 times.*--min-frequency"):
-            build(kind, texts)
-    with pytest.raises(DataError, match="3 times"):
-        build(texts=["one two two"], min_frequency=3)
-
-
-# Round trips
+            build(kind, ["", "  \n"])
 
 
 @both_kinds
-@settings(deadline=None)
 @given(text=st.text(max_size=60))
 def test_any_text_is_encoded_in_range_and_framed_and_a_reloaded_tokenizer_gives_the_same_ids(
     kind: str, text: str
 ) -> None:
     tokenizer = TOKENIZERS[kind]
     encoding = tokenizer.encode(text)
-    assert 2 <= len(encoding) <= 12
+    assert 2 <= len(encoding) <= 12 and encoding.tokens[0] == "[CLS]" and encoding.tokens[-1] == "[SEP]"
     assert all(0 <= index < tokenizer.get_vocab_size() for index in encoding.ids)
-    assert encoding.tokens[0] == "[CLS]" and encoding.tokens[-1] == "[SEP]"
     reloaded = Tokenizer.from_str(tokenizer.to_str())
     assert reloaded.to_str() == tokenizer.to_str()
     assert reloaded.encode(text, text).ids == tokenizer.encode(text, text).ids
@@ -189,7 +164,6 @@ def test_special_tokens_are_found_by_their_spelling(family: int) -> None:
     assert special_token_ids(Tokenizer(WordLevel(vocabulary, unk_token))) == dict(zip(names, range(7, 12), strict=True))
     del vocabulary[SPELLINGS["mask_token"][family]]
     assert list(special_token_ids(Tokenizer(WordLevel(vocabulary, unk_token)))) == names[:-1]
-    assert special_token_ids(Tokenizer(WordLevel({"word": 0}))) == {}
 
 
 @pytest.mark.parametrize("lowercase", [None, True, False])

@@ -2,7 +2,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 from transformers import RobertaTokenizer
@@ -47,27 +47,30 @@ def words(count: int, start: int = 0) -> str:
     return " ".join(WORDS[start : start + count])
 
 
-# One text
+@every_mode
+def test_a_text_that_fits_is_one_whole_window(long_text: LongText) -> None:
+    for count in (0, 1, 4):
+        found = read(words(count), 6, long_text)
+        assert windows(found) == [f"[CLS] {words(count)} [SEP]".replace("  ", " ")]
+        assert found.token_type_ids == [[0] * (count + 2)] and found.truncated == [False]
 
 
-def test_a_text_that_fits_is_one_whole_window_whatever_the_mode_and_else_is_cut() -> None:
-    for long_text in MODES:
-        for count in (0, 1, 4):
-            found = read(words(count), 6, long_text)
-            assert windows(found) == [f"[CLS] {words(count)} [SEP]".replace("  ", " ")]
-            assert found.token_type_ids == [[0] * (count + 2)] and found.truncated == [False]
-    found = read(words(5), 6)
-    assert windows(found) == [f"[CLS] {words(4)} [SEP]"] and found.truncated == [True]
-    found = read(words(5), 6, "windows")
-    assert windows(found) == [f"[CLS] {words(4)} [SEP]", f"[CLS] {words(1, 4)} [SEP]"] and found.truncated == [False]
-    assert windows(read(words(3), 2, "windows")) == ["[CLS] [SEP]"]  # no room
-
-
-def test_head_tail_keeps_the_frame_and_both_ends_in_exactly_seq_len_tokens() -> None:
-    for seq_len, head, tail in ((3, 1, 0), (4, 1, 1), (5, 2, 1), (13, 6, 5)):
-        found = read(words(60), seq_len, "head-tail")
-        wanted = ["[CLS]", *WORDS[:head], *WORDS[60 - tail :], "[SEP]"]
-        assert windows(found) == [" ".join(wanted)] and len(wanted) == seq_len and found.truncated == [True]
+@pytest.mark.parametrize(
+    ("seq_len", "long_text", "expected"),
+    [
+        (6, "truncate", ["w00 w01 w02 w03"]),
+        (6, "windows", ["w00 w01 w02 w03", "w04 w05 w06 w07", "w08"]),
+        (2, "windows", [""]),  # no room
+        (3, "head-tail", ["w00"]),
+        (4, "head-tail", ["w00 w08"]),
+        (5, "head-tail", ["w00 w01 w08"]),
+        (8, "head-tail", ["w00 w01 w02 w06 w07 w08"]),
+    ],
+)
+def test_a_longer_text_is_cut_or_read_in_windows(seq_len: int, long_text: LongText, expected: list[str]) -> None:
+    found = read(words(9), seq_len, long_text)
+    assert windows(found) == [f"[CLS] {window} [SEP]".replace("  ", " ") for window in expected]
+    assert found.truncated == [long_text != "windows"]
 
 
 @every_mode
@@ -91,12 +94,11 @@ def test_the_tokenizer_truncates_to_seq_len_afterwards() -> None:
     assert tokenizer.truncation is not None and tokenizer.truncation["max_length"] == 9
 
 
-def test_a_text_of_which_no_word_is_known_is_flagged() -> None:
-    for long_text in MODES:
-        for text, unknown in (("xyzzy plugh", True), ("xyzzy w01", False), ("", False), ("w01", False)):
-            assert read(text, 6, long_text).unknown == [unknown]
-        # Of a long text, only words that are read count.
-        assert read("xyzzy " * 9 + "w01", 6, long_text).unknown == [long_text == "truncate"]
+@every_mode
+def test_a_text_of_which_no_word_that_is_read_is_known_is_flagged(long_text: LongText) -> None:
+    late = "xyzzy " * 9 + "w01"
+    for text, unknown in (("xyzzy plugh", True), ("xyzzy w01", False), ("", False), (late, long_text == "truncate")):
+        assert read(text, 6, long_text).unknown == [unknown]
 
 
 BLANKS = " " * (10 * CHARACTERS_PER_TOKEN)
@@ -123,43 +125,30 @@ def test_a_text_some_of_whose_characters_were_never_looked_at_is_flagged(
 # Pairs
 
 
-def test_a_pair_is_framed_with_its_segments() -> None:
-    found = read("w01 w02", 64, pair="w03")
-    assert windows(found) == ["[CLS] w01 w02 [SEP] w03 [SEP]"] and found.token_type_ids == [[0, 0, 0, 0, 1, 1]]
+@pytest.mark.parametrize("kind", TOKENIZERS)
+def test_a_truncated_pair_is_what_tokenizers_itself_keeps(kind: str) -> None:
+    theirs = Tokenizer.from_str(TOKENIZERS[kind].to_str())
+    theirs.enable_truncation(12)
+    for first, second in ((3, 3), (9, 9), (20, 2), (2, 20), (20, 9), (5, 6)):
+        text, pair = words(first), words(second, 30)
+        wanted, found = theirs.encode(text, pair), encode(TOKENIZERS[kind], [text], 12, [pair])
+        assert (found.input_ids, found.token_type_ids) == ([wanted.ids], [wanted.type_ids])
     with pytest.raises(ValueError, match="shorter"):
-        encode(WORDLEVEL, ["a", "b"], 8, ["a"])
+        encode(TOKENIZERS[kind], ["a", "b"], 8, ["a"])
 
 
-def test_a_truncated_pair_is_what_tokenizers_itself_keeps() -> None:
-    for tokenizer in TOKENIZERS.values():
-        theirs = Tokenizer.from_str(tokenizer.to_str())
-        theirs.enable_truncation(12)
-        for first, second in ((3, 3), (9, 9), (20, 2), (2, 20), (20, 9), (5, 6)):
-            text, pair = words(first), words(second, 30)
-            wanted, found = theirs.encode(text, pair), encode(tokenizer, [text], 12, [pair])
-            assert (found.input_ids, found.token_type_ids) == ([wanted.ids], [wanted.type_ids])
-
-
-@every_mode
-def test_every_window_of_a_long_pair_is_framed_in_at_most_seq_len(long_text: LongText) -> None:
-    for first, second in ((40, 2), (2, 40), (30, 30)):
-        found = read(words(first), 11, long_text, pair=words(second, 20))
-        for window, types in zip(windows(found), found.token_type_ids, strict=True):
-            one, other, rest = window.split("[SEP]")
-            assert one.startswith("[CLS] w") and other.startswith(" w") and rest == ""  # something of both texts
-            ends = len(one.split()) + 1, len(other.split()) + 1
-            assert types == [0] * ends[0] + [1] * ends[1] and sum(ends) <= 11
-        assert found.truncated == [long_text != "windows"]
-
-
-def test_windows_of_a_pair_hold_every_word_and_the_shorter_text_stays_whole() -> None:
-    for counts in ((40, 2), (2, 40), (30, 30), (30, 12)):
-        found = windows(read(words(counts[0]), 11, "windows", pair=words(counts[1], 20)))
-        pairs = [window[len("[CLS] ") : -len(" [SEP]")].split(" [SEP] ") for window in found]
-        sides = [list(dict.fromkeys(side)) for side in zip(*pairs, strict=True)]  # without repetitions
-        assert [" ".join(side) for side in sides] == [words(counts[0]), words(counts[1], 20)]
-        assert len(found) == max(map(len, sides)) == len(set(found))
-        assert min(counts) > 4 or min(map(len, sides)) == 1
+@pytest.mark.parametrize("counts", [(40, 2), (2, 40), (30, 30), (30, 12)])
+def test_windows_of_a_pair_hold_every_word_and_the_shorter_text_stays_whole(counts: tuple[int, int]) -> None:
+    encoded = read(words(counts[0]), 11, "windows", pair=words(counts[1], 20))
+    found = windows(encoded)
+    pairs = [window[len("[CLS] ") : -len(" [SEP]")].split(" [SEP] ") for window in found]
+    for (one, other), types in zip(pairs, encoded.token_type_ids, strict=True):
+        ends = len(one.split()) + 2, len(other.split()) + 1
+        assert types == [0] * ends[0] + [1] * ends[1] and sum(ends) <= 11
+    sides = [list(dict.fromkeys(side)) for side in zip(*pairs, strict=True)]  # without repetitions
+    assert [" ".join(side) for side in sides] == [words(counts[0]), words(counts[1], 20)]
+    assert len(found) == max(map(len, sides)) == len(set(found))
+    assert min(counts) > 4 or min(map(len, sides)) == 1
 
 
 def test_head_tail_of_a_pair_keeps_both_ends_of_both() -> None:
@@ -172,7 +161,6 @@ def test_head_tail_of_a_pair_keeps_both_ends_of_both() -> None:
 # Whatever comes
 
 
-@settings(max_examples=200)
 @given(
     text=st.text(st.characters(codec=None), max_size=40),
     pair=st.none() | st.text(max_size=20),
@@ -190,7 +178,6 @@ def test_any_string_is_encoded_even_half_surrogate_pairs(
         assert {ids[0], ids[-1]} <= set(map(tokenizer.token_to_id, frame))
 
 
-@settings(max_examples=150)
 @given(
     text=st.text(st.sampled_from("w012 .x"), max_size=200),
     seq_len=st.integers(3, 20),
@@ -200,8 +187,7 @@ def test_windows_together_hold_every_token_of_the_text(text: str, seq_len: int, 
     tokenizer = TOKENIZERS[kind]
     found = encode(tokenizer, [text], seq_len, None, "windows").input_ids
     tokenizer.no_truncation()
-    framed = tokenizer.encode("").ids
-    assert all([ids[0], ids[-1]] == framed for ids in found)
+    assert all([ids[0], ids[-1]] == tokenizer.encode("").ids for ids in found)
     assert [index for ids in found for index in ids[1:-1]] == tokenizer.encode(text, add_special_tokens=False).ids
     assert all(len(ids) == seq_len for ids, _ in pairwise(found))
 
@@ -218,9 +204,6 @@ def test_every_token_of_every_window_is_found_in_its_text(long_text: LongText, p
     for offsets, window in zip(found.offset_mapping, windows(found), strict=True):
         spelled = ["" if place is None else texts[place[0]][place[1] : place[2]] for place in offsets]
         assert spelled == [token if token.startswith("w") else "" for token in window.split()]
-
-
-def test_offsets_are_those_of_the_text_before_it_was_normalized() -> None:
     # Of a spelled-out bracket `tokenizers` gives the last character.
     assert read("W01  -lrb- w02", 9).offset_mapping == [[None, (0, 0, 3), (0, 9, 10), (0, 11, 14), None]]
 

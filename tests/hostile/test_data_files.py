@@ -1,3 +1,11 @@
+"""Data files that are torn, wrong or only look odd, and what becomes of each.
+
+A file is read as it is written, row by row, or refused with its name and, where one row is to blame, its line.
+tests/data/test_readers.py has the faults of single rows.
+"""
+
+import codecs
+import json
 from pathlib import Path
 
 import pytest
@@ -6,10 +14,81 @@ from src.data.sources import open_corpus
 from src.utils.config import DataConfig
 from src.utils.errors import DataError
 from tests.conftest import Programs
-from tests.hostile.data_files import READ, REFUSED, Rows
+
+Rows = list[tuple[str, str]]
 
 
-def opened(path: Path) -> list[tuple[str, str]]:
+def _csv(*lines: str, header: str = "text,label") -> bytes:
+    return "".join(f"{line}\n" for line in (header, *lines)).encode("utf-8", "surrogatepass")
+
+
+def _jsonl(*records: object) -> bytes:
+    return "".join(f"{one if isinstance(one, str) else json.dumps(one)}\n" for one in records).encode()
+
+
+def _rows(*texts: str) -> Rows:
+    return [(text, "ab"[number % 2]) for number, text in enumerate(texts)]
+
+
+def _all_csv(*texts: str) -> bytes:
+    return _csv(*(f"{text},{label}" for text, label in _rows(*texts)))
+
+
+def _all_jsonl(*texts: str) -> bytes:
+    return _jsonl(*({"text": text, "label": label} for text, label in _rows(*texts)))
+
+
+VALUES = ("NA", "null", "nan", "TRUE", "-inf", "007", "1e5", "1_000", "1.50", "2020-01-01", "=1+1", "# no", r"a\nb")
+UNICODE = (
+    "a\u2028\u2029\x0b\x0c\x1c\x85b",  # other signs that end lines
+    "a\x01\x07\x1b[31m\x7fb",  # control characters
+    "\u0641\u06cc\u0644\u0645 \u202ereversed\u202c",  # right to left
+    "a\u200bb\u200d\u2060c\ufeff",  # characters without width
+    "\U0001f468\u200d\U0001f469 \U0002070e",  # beyond 16 bits
+    "\ufffe\U0010ffff \ufffd",  # never assigned
+    "\u00e9",  # composed
+    "e\u0301",  # decomposed
+)
+ONE, TWO = '{"text": "x", "label": "a"}', '{"text": "y", "label": "b"}'
+XY = _rows("x", "y")
+DIGITS, NESTED = "1" * 5000, '{"x":' * 300 + "1" + "}" * 300
+
+# What may look wrong and is right: read as it is written.
+READ: dict[str, tuple[str, bytes, Rows]] = {
+    "values in CSV": ("a.csv", _all_csv(*VALUES), _rows(*VALUES)),
+    "values in JSONL": ("a.jsonl", _all_jsonl(*VALUES), _rows(*VALUES)),
+    "unusual Unicode in CSV": ("a.csv", _all_csv(*UNICODE), _rows(*UNICODE)),
+    "unusual Unicode in JSONL": ("a.jsonl", _all_jsonl(*UNICODE), _rows(*UNICODE)),
+    "whole surrogate pairs in JSON": ("a.jsonl", _jsonl(r'{"text": "\ud83d\ude00", "label": "a"}', TWO), _rows("\U0001f600", "y")),
+    "labels that look like values": ("a.csv", _csv("x,007", "y,7", "z,0.0", "v,NA", "w,null"), [("x", "007"), ("y", "7"), ("z", "0.0"), ("v", "NA"), ("w", "null")]),
+    "labels with blanks, in capitals, in other digits": ("a.csv", _csv("x, a", "y,A", "z,a", "w,\u0663"), [("x", " a"), ("y", "A"), ("z", "a"), ("w", "\u0663")]),
+    "a label of thousands of digits": ("a.csv", _csv(f"x,{DIGITS}", "y,2"), [("x", DIGITS), ("y", "2")]),
+    "blanks at both ends": ("a.csv", _all_csv("  x  ", "\ty\t"), _rows("  x  ", "\ty\t")),
+    "a byte order mark in front and one inside": ("a.csv", codecs.BOM_UTF8 + _all_csv("\ufeffx", "y"), _rows("\ufeffx", "y")),
+    "thousands of columns": ("a.csv", _csv(f"x,a{',1' * 5000}", f"y,b{',2' * 5000}", header="text,label," + ",".join(map(str, range(5000)))), XY),
+    "rows twice, and the header": ("a.csv", _csv("x,a", "x,a", "x,b", "text,label"), [("x", "a"), ("x", "a"), ("x", "b"), ("text", "label")]),
+    "other values beside, keys in another order": ("a.jsonl", _jsonl('{"text": "x", "label": "a", "more": {"text": [1, NaN]}}', '{"label": "b", "text": "y"}'), XY),
+}  # fmt: skip
+
+# What is wrong: refused, and what the error names.
+REFUSED: dict[str, tuple[str, bytes, str]] = {
+    "another separator": ("a.csv", _csv("x;a", "y;b", header="text;label"), "text;label"),
+    "two byte order marks": ("a.csv", 2 * codecs.BOM_UTF8 + _all_csv("x", "y"), r"\ufefftext, label"),
+    "a text of other blanks": ("a.csv", _csv("x,a", "\u3000\u00a0 ,b"), "a.csv:3: empty text"),
+    "a label that is infinite": ("a.jsonl", _jsonl({"text": "x", "label": 1}, '{"text": "y", "label": 1e999}'), "a.jsonl:2"),
+    "a label that is nested deeply": ("a.jsonl", _jsonl(f'{{"text": "x", "label": {NESTED}}}'), "a.jsonl:1"),
+    "a text that is nested deeply": ("a.jsonl", _jsonl(f'{{"text": {NESTED}, "label": "a"}}'), "a.jsonl:1"),
+    "half a surrogate pair in UTF-8": ("a.csv", _csv("x,a", "\ud800,b"), "a.csv:3"),
+    "a letter cut in two": ("a.csv", _csv("x,a", "caf\u00e9")[:-2], "a.csv:3"),
+    "UTF-16 without its mark": ("a.csv", _csv("x,a").decode().encode("utf-16-be"), "a.csv:1"),
+    "UTF-32": ("a.jsonl", _jsonl(ONE).decode().encode("utf-32"), "a.jsonl:1"),
+    "a bare control character in JSON": ("a.jsonl", b'{"text": "x\ty", "label": "a"}\n', "a.jsonl:1"),
+    "a number of thousands of digits": ("a.jsonl", f'{{"text": "x", "label": {DIGITS}}}\n'.encode(), "a.jsonl:1"),
+    "a byte order mark between rows of JSON": ("a.jsonl", f"{ONE}\n\ufeff{TWO}\n".encode(), "a.jsonl:2"),
+}  # fmt: skip
+
+
+def opened(path: Path) -> Rows:
     corpus = open_corpus(DataConfig(dataset=str(path)), ("validation",))
     split = corpus.splits["validation"]
     return [(text, corpus.label_names[label]) for text, label in zip(split.texts, split.labels, strict=True)]

@@ -1,8 +1,10 @@
-"""Folders in the hub's layout that reach out of themselves, or hold archives, code or classes that are not declared."""
+"""Broken folders, and folders that reach out of themselves or hold archives, code or undeclared classes."""
 
+import gzip
 import io
 import tarfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -10,26 +12,20 @@ import pytest
 from src.data.sources import open_corpus
 from src.utils.config import DataConfig
 from src.utils.errors import DataError
+from tests.data.conftest import write
 
-ROWS = "text,label\nx,a\ny,b\n"
+ROWS = b"text,label\nx,a\ny,b\n"
 SETTINGS = "---\nconfigs:\n- config_name: default\n  data_files: {}\n---\n"
 
 
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import datasets.config
-
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
-
-
-def tar(executed: Path) -> bytes:
-    payload, stream = f"cos\nsystem\n(S'touch {executed}'\ntR.".encode(), io.BytesIO()
+def tar(folder: Path) -> None:
+    payload, stream = f"cos\nsystem\n(S'touch {folder.parent / 'executed'}'\ntR.".encode(), io.BytesIO()
     with tarfile.open(fileobj=stream, mode="w") as archive:
         for name in ("a.pickle", "a.pkl", "a.pyd", "a.pth"):
             entry = tarfile.TarInfo(name)
             entry.size = len(payload)
             archive.addfile(entry, io.BytesIO(payload))
-    return stream.getvalue()
+    write(folder, "train.tar", stream.getvalue())
 
 
 def undeclared_class(folder: Path) -> None:
@@ -43,37 +39,37 @@ def undeclared_class(folder: Path) -> None:
         pq.write_table(table, folder / f"{split}.parquet")
 
 
+def file(name: str, content: str | bytes) -> Callable[[Path], object]:
+    return partial(write, name=name, content=content)
+
+
+TWO_KINDS = '{"text": "a", "label": 1}\n{"text": "b", "label": {"of": "another kind"}}\n'
 FOLDERS: dict[str, tuple[Callable[[Path], object], str]] = {
-    "a torn row": (lambda folder: (folder / "train.csv").write_text(f"{ROWS}x\n"), "train.csv:4"),
-    "settings that lead out of the folder": (
-        lambda folder: (folder / "README.md").write_text(SETTINGS.format("../secret.csv")),
-        "secret.csv",
-    ),
-    "settings that lead to the network": (
-        lambda folder: (folder / "README.md").write_text(SETTINGS.format("http://127.0.0.1:9/x.csv")),
-        "corpus",
-    ),
-    "an archive of pickles": (
-        lambda folder: (folder / "train.tar").write_bytes(tar(folder.parent / "executed")),
-        "train.tar",
-    ),
-    "code": (
-        lambda folder: (folder / "corpus.py").write_text(f"open({str(folder.parent / 'executed')!r}, 'w')"),
-        "corpus.py",
-    ),
+    "no data": (file(".hidden", b""), "corpus"),
+    "a torn row": (file("train.csv", ROWS + b"x\n"), "train.csv:4"),
+    "a torn file": (file("data/train-00000-of-00001.parquet", b"PAR1 torn"), "corpus"),
+    "two kinds of values in a column": (file("train.jsonl", TWO_KINDS), "corpus"),
+    "settings that lead out of the folder": (file("README.md", SETTINGS.format("../secret.csv")), "secret.csv"),
+    "settings that lead to the network": (file("README.md", SETTINGS.format("http://127.0.0.1:9/x.csv")), "corpus"),
+    "a link out of the folder": (lambda folder: (folder / "train.csv").symlink_to("../secret.csv"), "train.csv"),
+    "an archive": (file("train.csv.gz", gzip.compress(ROWS)), "train.csv.gz is none of .csv, .tsv, .jsonl"),
+    "an archive of pickles": (tar, "train.tar"),
+    "code": (file("corpus.py", "open('../executed', 'w')"), "corpus.py"),
     "a class that is not declared": (undeclared_class, "split train, row 2: label 7"),
 }
 
 
+@pytest.mark.usefixtures("own_cache")
 @pytest.mark.parametrize("make, fact", FOLDERS.values(), ids=FOLDERS)
 def test_a_folder_is_refused_and_nothing_of_it_is_executed(
-    make: Callable[[Path], object], fact: str, tmp_path: Path
+    make: Callable[[Path], object], fact: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "secret.csv").write_text(ROWS)
+    write(tmp_path, "secret.csv", ROWS)
     folder = tmp_path / "corpus"
     folder.mkdir()
     make(folder)
+    monkeypatch.chdir(folder)
     with pytest.raises(DataError) as caught:
         open_corpus(DataConfig(dataset=str(folder)))
-    assert fact in str(caught.value)
+    assert fact in str(caught.value) and "\n" not in str(caught.value)
     assert not (tmp_path / "executed").exists()
