@@ -1,15 +1,17 @@
 """A page to try a model on; `python -m src.demo --help` lists every option."""
 
+import logging
 import os
 import threading
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from src.utils.cli import parse, run_program
-from src.utils.errors import UsageError, notice, require_packages
+from src.utils.errors import UsageError, require_packages
 from src.utils.programs import DemoConfig
 
 PROGRAM = "python -m src.demo"
+logger = logging.getLogger("src.demo")
 
 
 def main(arguments: list[str]) -> None:
@@ -30,14 +32,14 @@ def main(arguments: list[str]) -> None:
         set_up_device(config.device, config.num_threads)
         folder = config.checkpoint or newest_classifier()
         page = build(Predictor.load(folder, config.device), folder.resolve().name, Path(files))
-        notice(f"checkpoint  {folder}")
+        logger.info(f"checkpoint  {folder}")
         try:
             launch(page, config.host, config.port, config.share)
             if config.share and not page.share_url:
                 raise UsageError(
                     "--share could not get a public link; is the network there? Without it, the page is local"
                 )
-            notice(f"page        {page.share_url or page.local_url}  (Ctrl-C ends it)")
+            logger.info(f"page        {page.share_url or page.local_url}  (Ctrl-C ends it)")
             threading.Event().wait()
         except OSError as error:
             place = f"--host {config.host} --port {config.port}"

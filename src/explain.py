@@ -20,7 +20,7 @@ def main(arguments: list[str]) -> None:
     # Not above: --help should not wait for PyTorch.
     from src.evaluation import visualize
     from src.evaluation.attribution import explain
-    from src.evaluation.prediction_lines import as_line, predict_all, read_lines
+    from src.evaluation.predictions import predict_all, read_lines
     from src.evaluation.predictor import Predictor
     from src.utils.device import set_up_device
     from src.utils.runs import newest_classifier
@@ -46,7 +46,7 @@ def main(arguments: list[str]) -> None:
         for number, prediction in enumerate(predictions):
             blank_line = "\n" if number else ""
             if prediction.label is None:
-                print(f"{blank_line}{as_line(prediction)}", file=stream)
+                print(f"{blank_line}{prediction.as_line()}", file=stream)
                 continue
             explanation = explain(predictor, prediction)
             print(f"{blank_line}{visualize.as_text(explanation, in_color)}", file=stream, flush=True)

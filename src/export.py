@@ -28,8 +28,8 @@ def export(folder: Path, output: Path, config: ExportConfig) -> None:
     import torch
 
     from src.evaluation.metrics import evaluate
+    from src.evaluation.predictions import open_split
     from src.evaluation.predictor import classify, labelled_dataset
-    from src.evaluation.split import open_split
     from src.interop.huggingface import load_classifier
     from src.interop.onnx import GRAPH, QUANTIZED, OnnxModel, is_export, save_onnx, save_quantized
     from src.utils.device import set_up_device

@@ -6,12 +6,12 @@ import resource
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from src.utils.config import REPOSITORY
+from src.utils.config import REPOSITORY, SAMPLE_DIR
 from tests.conftest import Answer, Programs, TrainedRun
 
 TEXTS = ["A gripping film.", "dull", "It is good, and then it is not."]
@@ -65,16 +65,15 @@ def test_every_line_of_a_file_gets_one_line_and_a_blank_one_keeps_its_place(
         assert sum(line.startswith(f"warning: text {number}: ") for line in notices(answer)) == 1
 
 
-def test_pairs_are_two_texts_a_tab_apart(programs: Programs, sample_run: TrainedRun) -> None:
-    answer = succeed(programs.inference("--checkpoint", sample_run.path, "--pairs", "--json", "a film\ta bore"))
-    prediction = json.loads(answer.out)
-    assert (prediction["text"], prediction["text_pair"]) == ("a film", "a bore") and prediction["label"]
-
-
-def test_a_text_that_is_too_long_is_classified_with_a_notice(programs: Programs, sample_run: TrainedRun) -> None:
-    answer = succeed(programs.inference("--checkpoint", sample_run.path, "film " * 100, "film"))
+def test_pairs_are_two_texts_a_tab_apart_and_a_text_that_is_too_long_is_classified_with_a_notice(
+    programs: Programs, sample_run: TrainedRun
+) -> None:
+    options = ("--checkpoint", sample_run.path, "--pairs", "--json")
+    answer = succeed(programs.inference(*options, "a film\ta bore", "film " * 100 + "\tfilm"))
+    one, other = map(json.loads, answer.out.splitlines())
+    assert (one["text"], one["text_pair"]) == ("a film", "a bore") and one["label"] and other["label"]
     (notice,) = notices(answer)
-    assert notice.startswith("warning: text 1: ") and "64" in notice and answer.out.count("\n") == 2
+    assert notice.startswith("warning: text 2: ")
 
 
 def test_what_is_not_utf8_is_a_data_error_that_names_source_and_line(
@@ -101,14 +100,21 @@ def test_a_console_without_the_characters_of_a_text_shows_them_escaped(sample_ru
 # Evaluating
 
 
-def test_evaluation_as_json_is_exactly_one_object(programs: Programs, folder: Path) -> None:
-    (folder / "evaluation-validation.json").unlink()
-    answer = succeed(programs.inference("--checkpoint", folder, "--json"))
-    assert answer.out.count("\n") == 1 and notices(answer) == []
-    numbers = json.loads(answer.out)
-    assert {"accuracy", "f1", "mcc", "loss", "n", "checkpoint", "dataset"} <= numbers.keys()
+def evaluation(programs: Programs, folder: Path, *options: object) -> dict[str, Any]:
+    answer = succeed(programs.inference("--checkpoint", folder, "--json", *options))
+    assert answer.out.count("\n") == 1
+    numbers: dict[str, Any] = json.loads(answer.out)
+    return numbers
+
+
+def test_without_data_the_model_is_evaluated_on_what_it_was_trained_on(programs: Programs, folder: Path) -> None:
+    trained = json.loads((folder / "evaluation-validation.json").read_text())
+    numbers = evaluation(programs, folder)
     assert (numbers["n"], numbers["checkpoint"], numbers["dataset"]) == (220, str(folder), "sample")
-    assert json.loads((folder / "evaluation-validation.json").read_text()) == numbers
+    assert numbers == numbers | trained | {"loss": pytest.approx(trained["loss"], abs=1e-6)}
+    assert json.loads((folder / "evaluation-validation.json").read_text()) == numbers  # left beside the model
+    assert evaluation(programs, folder, "--split", "train")["n"] == 640
+    assert json.loads((folder / "evaluation-train.json").read_text())["n"] == 640
 
 
 def test_evaluation_for_people_shows_what_the_training_printed_and_examples(
@@ -119,14 +125,50 @@ def test_evaluation_for_people_shows_what_the_training_printed_and_examples(
     assert "sample" in lines[0] and sample_run.answer.out.splitlines()[0] in lines
     assert sample_run.answer.out.split("\n\n")[1] in answer.out  # the confusion matrix
     assert len(lines) - next(i for i, line in enumerate(lines) if "confidence" in line) - 1 == 3
+    again = succeed(programs.inference("--checkpoint", sample_run.path, "--examples", 3))
+    assert again.out == answer.out  # the seed fixes the examples
 
 
-def test_a_split_that_does_not_exist_is_a_data_error_that_names_those_there_are(
-    programs: Programs, sample_run: TrainedRun
+def test_a_held_out_part_is_drawn_again_by_the_seed_of_the_run(programs: Programs, folder: Path) -> None:
+    run, texts = json.loads((folder / "run.json").read_text()), []
+    run["config"]["data"] |= {"dataset": None, "train_file": str(SAMPLE_DIR / "train.jsonl")}
+    for seed in (0, 0, 1):
+        run["config"]["run"]["seed"] = seed
+        (folder / "run.json").write_text(json.dumps(run))
+        answer = succeed(programs.inference("--checkpoint", folder, "--examples", 64))
+        table = answer.out.partition("confidence")[2].splitlines()[1:]
+        assert len(table) == 64
+        texts.append({line.partition(" %  ")[2] for line in table})
+    assert texts[0] == texts[1] != texts[2]
+
+
+def test_a_file_that_is_named_is_evaluated_whole_and_its_labels_and_columns_have_to_be_known(
+    programs: Programs, folder: Path
 ) -> None:
-    answer = programs.inference("--checkpoint", sample_run.path, "--split", "tset")
-    assert (answer.code, answer.out) == (3, "")
-    assert all(split in answer.error for split in ("tset", "train", "validation"))
+    path = folder / "mine.tsv"
+    path.write_text("review\tverdict\na fine film\tpositive\na dull film\tnegative\nwarm\tpositive\n")
+    numbers = evaluation(programs, folder, "--dataset", path, "--text-column", "review", "--label-column", "verdict")
+    assert (numbers["dataset"], numbers["n"]) == ("mine.tsv", 3)
+    assert [sum(row) for row in numbers["confusion"]] == [1, 2]
+    assert (folder / "evaluation-mine-validation.json").exists()
+    path.write_text("sentence\tlabel\na film\tmixed\n")
+    for options, facts in (
+        (("--dataset", path), ("mine.tsv:2: ", "mixed", "negative, positive")),
+        (("--text-column", "colour"), ("colour",)),  # in place of the column that was trained on
+        (("--split", "tset"), ("tset", "train", "validation")),
+    ):
+        answer = programs.inference("--checkpoint", folder, *options)
+        assert (answer.code, answer.out) == (3, "") and all(fact in answer.error for fact in facts)
+
+
+def test_truncated_texts_are_counted_and_numbers_need_not_be_saved(programs: Programs, folder: Path) -> None:
+    tokenizer_config = json.loads((folder / "tokenizer_config.json").read_text())
+    (folder / "tokenizer_config.json").write_text(json.dumps(tokenizer_config | {"model_max_length": 10}))
+    (folder / "manifest.json").unlink()
+    (folder / "evaluation-validation.json").unlink()
+    (folder / "evaluation-validation.json").mkdir()
+    said = succeed(programs.inference("--checkpoint", folder)).err
+    assert "10 tokens" in said and "evaluation-validation.json" in said
 
 
 # Where results go
@@ -174,34 +216,14 @@ def test_an_output_never_overwrites_the_input(programs: Programs, sample_run: Tr
 # Models
 
 
-def flipped_bit(folder: Path) -> None:
+def test_an_unusable_model_is_a_checkpoint_error_of_one_line(programs: Programs, folder: Path) -> None:
     content = bytearray((folder / "model.safetensors").read_bytes())
     content[-1] ^= 1
     (folder / "model.safetensors").write_bytes(content)
-
-
-def foreign_tokenizer(folder: Path) -> None:
-    (folder / "manifest.json").unlink()
-    tokenizer = json.loads((folder / "tokenizer.json").read_text())
-    tokenizer["model"]["vocab"]["supernumerary"] = 999_999
-    (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
-
-
-@pytest.mark.parametrize(
-    ("damage", "facts", "what"),
-    [
-        (shutil.rmtree, [], ["film"]),
-        (flipped_bit, ["model.safetensors"], ["film"]),
-        (foreign_tokenizer, ["tokenizer.json", "999999"], []),
-    ],
-)
-def test_an_unusable_model_is_a_checkpoint_error_of_one_line(
-    damage: Callable[[Path], None], facts: list[str], what: list[str], programs: Programs, folder: Path
-) -> None:
-    damage(folder)
-    answer = programs.inference("--checkpoint", folder, *what)
-    assert (answer.code, answer.out) == (4, "") and answer.err.count("\n") == 1
-    assert all(fact in answer.error for fact in [str(folder), *facts])
+    for path, fact in ((folder, "model.safetensors"), (folder / "absent", "absent")):
+        answer = programs.inference("--checkpoint", path, "film")
+        assert (answer.code, answer.out) == (4, "") and answer.err.count("\n") == 1
+        assert str(path) in answer.error and fact in answer.error
 
 
 def test_a_folder_that_transformers_wrote_gives_the_numbers_of_transformers(

@@ -3,6 +3,7 @@
 import importlib
 import importlib.util
 import inspect
+import json
 import os
 import re
 import shlex
@@ -13,7 +14,7 @@ import pytest
 from src.utils.cli import parse, parse_pretraining, parse_training
 from src.utils.config import REPOSITORY, SHIPPED_CHECKPOINT
 from src.utils.files import verify
-from src.utils.programs import InferenceConfig
+from tests.conftest import Programs
 from tests.programs import PROGRAMS
 
 PATHS = [
@@ -115,11 +116,7 @@ def test_the_shipped_model_is_small_and_whole() -> None:
 
 
 @pytest.mark.skipif("SST2_DIR" not in os.environ, reason="needs SST-2: set SST2_DIR to a folder that holds it")
-def test_the_shipped_model_has_the_accuracy_that_its_card_states() -> None:
-    from src.evaluation.predictor import Predictor
-    from src.evaluation.split import evaluate_split
-
-    config = InferenceConfig(texts=(), dataset=os.environ["SST2_DIR"])
-    evaluation = evaluate_split(Predictor.load(SHIPPED_CHECKPOINT, "cpu"), SHIPPED_CHECKPOINT, config).evaluation
-    stated = f"accuracy | {100 * evaluation.accuracy:.1f} %"
+def test_the_shipped_model_has_the_accuracy_that_its_card_states(programs: Programs) -> None:
+    answer = programs.inference("--checkpoint", SHIPPED_CHECKPOINT, "--dataset", os.environ["SST2_DIR"], "--json")
+    stated = f"accuracy | {100 * json.loads(answer.out)['accuracy']:.1f} %"
     assert stated in (SHIPPED_CHECKPOINT / "README.md").read_text(encoding="utf-8")

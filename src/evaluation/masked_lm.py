@@ -1,7 +1,6 @@
-"""How well a model names masked tokens, beside a baseline that has read nothing but the tokens' frequencies."""
+"""What a pre-trained model knows: how well it names masked tokens, and which it puts in the gaps of a text."""
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -11,16 +10,24 @@ from torch import Tensor
 from src.data.dataset import to_device
 from src.data.masking import NOT_MASKED
 from src.data.packing import PackedRows, log_frequencies
+from src.data.tokenizer import CHARACTERS_PER_TOKEN, SPELLINGS, special_token_ids
+from src.evaluation.metrics import Numbers
+from src.interop.huggingface import MaskedLanguageModel
 from src.model.bert import BertForMaskedLM
 from src.utils.distributed import all_reduce, split_between_processes
+from src.utils.errors import CheckpointError, UsageError, printable
 
 ROWS_PER_BATCH = 32
 MOST_ROWS = 2048  # of 64 tokens each: a standard error of a third of a point
+CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
-class MaskedEvaluation:
-    """The numbers of one model on held-out rows; accuracies are fractions in [0, 1], losses nats."""
+class MaskedEvaluation(Numbers):
+    """The numbers of one model on held-out rows; accuracies are fractions in [0, 1], losses nats.
+
+    The baseline has read nothing but the tokens' frequencies.
+    """
 
     n: int  # masked tokens
     accuracy: float
@@ -36,15 +43,6 @@ class MaskedEvaluation:
         """Gives the rest of the baseline."""
         return {"unigram_accuracy": self.unigram_accuracy}
 
-    def as_dict(self) -> dict[str, Any]:
-        """Gives the numbers in types that JSON knows."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, numbers: Mapping[str, Any]) -> "MaskedEvaluation":
-        """Rebuilds an evaluation from what `as_dict` gave; other keys are ignored."""
-        return cls(**{field.name: numbers[field.name] for field in fields(cls)})
-
     def as_text(self) -> str:
         """Formats the numbers for a console."""
         return (
@@ -59,16 +57,8 @@ def evaluate_masked_lm(
 ) -> MaskedEvaluation:
     """Predicts masked tokens of held-out rows, the same 2,048 at most, masked alike in every evaluation.
 
-    Each process of a group predicts its share; all get the numbers of all.
-
-    Args:
-        model: put into evaluation mode meanwhile.
-        rows: held-out text.
-        counts: how often each id occurs in the training text, shape (V,).
-        device: the model's.
-
-    Returns:
-        The numbers.
+    Each process of a group predicts its share; all get the numbers of all. The model is put into evaluation mode
+    meanwhile. `counts`, of shape (V,), says how often each id occurs in the training text.
     """
     was_training = model.training
     model.eval()
@@ -90,3 +80,50 @@ def evaluate_masked_lm(
     model.train(was_training)
     n, *totals = all_reduce(*sums.tolist())
     return MaskedEvaluation(int(n), *(total / max(1, n) for total in totals))
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A token that could fill a gap."""
+
+    gap: int  # from 1, in the order of the text
+    token: str
+    probability: float
+
+    def as_line(self) -> str:
+        """Formats it for people: gap, probability and token between tabs."""
+        return f"{self.gap}\t{self.probability:.4f}\t{printable(self.token)}"
+
+
+@torch.inference_mode()
+def fill_mask(masked_lm: MaskedLanguageModel, text: str, count: int = 5, device: torch.device = CPU) -> list[Candidate]:
+    """Names the `count` most probable tokens of every [MASK] of a text, gap by gap.
+
+    Raises:
+        UsageError: the text holds no gap that the model can read.
+        CheckpointError: the tokenizer has no [MASK].
+    """
+    tokenizer, model = masked_lm.tokenizer, masked_lm.model
+    mask_id = special_token_ids(tokenizer).get("mask_token")
+    if mask_id is None:
+        raise CheckpointError("the tokenizer has no [MASK]; name a checkpoint that was pre-trained by masking")
+    for spelling in SPELLINGS["mask_token"]:
+        text = text.replace(spelling, str(tokenizer.id_to_token(mask_id)))
+    if len(text) > (most := masked_lm.seq_len * CHARACTERS_PER_TOKEN):
+        raise UsageError(f"--fill-mask: {len(text):,} characters, the model reads {most:,} at most; shorten the text")
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    text = text.encode("utf-8", "replace").decode()  # half a surrogate pair would stop `tokenizers`
+    input_ids = torch.tensor([tokenizer.encode(text).ids], device=device)  # (1, T)
+    gaps = input_ids.eq(mask_id)  # (1, T)
+    if not gaps.any():
+        raise UsageError(f"--fill-mask {text!r:.60} holds no [MASK] to fill; write [MASK] where a word is missing")
+    if (length := input_ids.shape[1]) > masked_lm.seq_len:
+        raise UsageError(f"--fill-mask: {length} tokens, but the model reads {masked_lm.seq_len}; shorten the text")
+    logits = model.to(device)(input_ids, positions=gaps)[:, : tokenizer.get_vocab_size()]  # (gaps, V)
+    probabilities, ids = logits.softmax(-1).topk(min(count, logits.shape[-1]))  # (gaps, count) each
+    return [
+        Candidate(gap, str(tokenizer.id_to_token(index)), probability)
+        for gap, row in enumerate(zip(ids.tolist(), probabilities.tolist(), strict=True), start=1)
+        for index, probability in zip(*row, strict=True)
+    ]

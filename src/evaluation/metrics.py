@@ -1,13 +1,14 @@
 """How good a classifier is: the numbers of an evaluation, and how sure one may be of them.
 
-All of them come from scikit-learn, SciPy and PyTorch; nothing is computed by hand here. The interval is that of Wilson
-(1927), which stays inside [0, 1] and holds its 95 % for few examples and for accuracies near 1.
+All of them come from scikit-learn, SciPy and PyTorch. The interval is that of Wilson (1927), which stays inside [0, 1]
+and holds its 95 % for few examples and for accuracies near 1.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import Any, Self
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -15,12 +16,25 @@ from torch.nn import functional as F
 from src.evaluation.examples import cell_width, fit_cells, pad_cells
 from src.utils.errors import CheckpointError, DataError
 
-CONSOLE_WIDTH = 80
-LONGEST_LABEL = 24
+CONSOLE_WIDTH, LONGEST_LABEL, NARROWEST = 80, 24, 6  # of a console, a label before a row, and one above a column
 
 
 @dataclass(frozen=True)
-class Evaluation:
+class Numbers:
+    """Numbers of an evaluation, of types that JSON knows."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Maps field names to values."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, numbers: Mapping[str, Any]) -> Self:
+        """Builds the evaluation again from what `as_dict` gave; other keys are ignored."""
+        return cls(**{field.name: numbers[field.name] for field in fields(cls)})
+
+
+@dataclass(frozen=True)
+class Evaluation(Numbers):
     """The numbers of one model on one set of labelled examples; rates are fractions in [0, 1].
 
     A class that never occurs, or is never predicted, has 0 for the rates it leaves undefined, and counts in the macro
@@ -29,7 +43,7 @@ class Evaluation:
 
     n: int
     accuracy: float
-    interval: tuple[float, float]  # 95 % Wilson interval of the accuracy: lower end, upper end
+    interval: list[float]  # 95 % Wilson interval of the accuracy: lower end, upper end
     loss: float  # mean cross-entropy in nats
     precision: float  # macro average, like the next two
     recall: float
@@ -37,15 +51,7 @@ class Evaluation:
     mcc: float  # Matthews correlation in [-1, 1]; 0 where it is undefined
     per_class: dict[str, dict[str, float]]  # label name -> precision, recall, f1, support
     confusion: list[list[int]]  # rows true, columns predicted, in the order of label_names
-    label_names: tuple[str, ...]
-
-    def as_dict(self) -> dict[str, Any]:
-        """Gives the numbers in types that JSON knows.
-
-        Returns:
-            Field name to value, tuples turned into lists; it survives a round trip through JSON unchanged.
-        """
-        return asdict(self) | {"interval": list(self.interval), "label_names": list(self.label_names)}
+    label_names: list[str]
 
     def curves(self) -> dict[str, float]:
         """Gives the numbers worth a curve."""
@@ -55,37 +61,25 @@ class Evaluation:
         """Gives the confusion matrix and the rates of each class."""
         return {"confusion": self.confusion, "per_class": self.per_class}
 
-    @classmethod
-    def from_dict(cls, numbers: Mapping[str, Any]) -> "Evaluation":
-        """Rebuilds an evaluation from what `as_dict` gave; other keys are ignored."""
-        known = {field.name: numbers[field.name] for field in fields(cls)}
-        return cls(**known | {name: tuple(known[name]) for name in ("interval", "label_names")})
-
     def as_text(self) -> str:
-        """Formats the numbers for a console.
-
-        Returns:
-            Lines of at most 80 columns: accuracy, loss, a table of the classes in per cent, the confusion matrix.
-        """
-        low, high = (100 * end for end in self.interval)
-        lines = [
-            f"accuracy {100 * self.accuracy:.1f} % (95 % interval {low:.1f}-{high:.1f}, n = {self.n})",
-            f"loss {self.loss:.4f} nats, MCC {self.mcc:.3f}",
-        ]
-        return "\n".join([*lines, "", *self._class_table(), "", *self._confusion_table()])
-
-    def _class_table(self) -> list[str]:
+        """Formats accuracy, loss, a table of the classes and the confusion matrix, in lines of at most 80 columns."""
+        low, high = self.interval
         macro = {"precision": self.precision, "recall": self.recall, "f1": self.f1, "support": self.n}
-        rows = [["in %", "precision", "recall", "F1", "examples"]]
+        classes = [["in %", "precision", "recall", "F1", "examples"]]
         for name, rates in (*self.per_class.items(), ("macro average", macro)):
             percentages = [f"{100 * rates[rate]:.1f}" for rate in ("precision", "recall", "f1")]
-            rows.append([name, *percentages, f"{rates['support']:.0f}"])
-        return _aligned(rows)
-
-    def _confusion_table(self) -> list[str]:
-        rows = [["true \\ predicted", *self.label_names]]
-        rows += [[name, *map(str, counts)] for name, counts in zip(self.label_names, self.confusion, strict=True)]
-        return _aligned(rows) or [f"confusion matrix of {len(self.label_names)} classes: too wide to print"]
+            classes.append([name, *percentages, f"{rates['support']:.0f}"])
+        confusion = [["true \\ predicted", *self.label_names]]
+        confusion += [[name, *map(str, counts)] for name, counts in zip(self.label_names, self.confusion, strict=True)]
+        return "\n".join(
+            [
+                f"accuracy {100 * self.accuracy:.1f} % (95 % interval {100 * low:.1f}-{100 * high:.1f}, n = {self.n})",
+                f"loss {self.loss:.4f} nats, MCC {self.mcc:.3f}\n",
+                *_table(classes),
+                "",
+                *(_table(confusion) or [f"confusion matrix of {len(self.label_names)} classes: too wide to print"]),
+            ]
+        )
 
 
 def evaluate(logits: Tensor, labels: Sequence[int] | Tensor, label_names: Sequence[str]) -> Evaluation:
@@ -96,33 +90,37 @@ def evaluate(logits: Tensor, labels: Sequence[int] | Tensor, label_names: Sequen
         labels: N true classes in 0..C-1.
         label_names: C different names, in the order of the logits.
 
-    Returns:
-        The numbers of this model on these N examples.
-
     Raises:
         DataError: there are no examples, an example has no valid label, or two labels share a name.
         CheckpointError: the number of classes differs from that of the names, or a logit is not finite.
     """
-    from sklearn.metrics import confusion_matrix
+    from sklearn.metrics import confusion_matrix, matthews_corrcoef, precision_recall_fscore_support
 
     # Double precision, so that the mean over a large split does not depend on how it was batched.
     logits, truth = logits.detach().cpu().double(), torch.as_tensor(labels).cpu().long()
     _check(logits, truth, label_names)
-    true, predicted = truth.numpy(), logits.argmax(dim=-1).numpy()
+    true, predicted, classes = truth.numpy(), logits.argmax(dim=-1).numpy(), range(len(label_names))
     correct = int((true == predicted).sum())
-    report = _report(true, predicted, len(label_names))
+    # Arrays of shape (C,): precision, recall, F1, support.
+    rates = np.stack(precision_recall_fscore_support(true, predicted, labels=classes, zero_division=0))
+    # Of a single class the correlation is 0 / 0, and scikit-learn warns.
+    mcc = float(matthews_corrcoef(true, predicted)) if len({*true, *predicted}) > 1 else 0.0
+    precision, recall, f1, _ = rates.mean(axis=1).tolist()
     return Evaluation(
         n=len(true),
         accuracy=correct / len(true),
-        interval=wilson_interval(correct, len(true)),
+        interval=list(wilson_interval(correct, len(true))),
         loss=F.cross_entropy(logits, truth).item(),
-        precision=report["macro avg"]["precision"],
-        recall=report["macro avg"]["recall"],
-        f1=report["macro avg"]["f1"],
-        mcc=_matthews(true, predicted),
-        per_class={name: report[str(index)] for index, name in enumerate(label_names)},
-        confusion=confusion_matrix(true, predicted, labels=range(len(label_names))).tolist(),
-        label_names=tuple(label_names),
+        precision=precision,
+        recall=recall,
+        f1=f1,
+        mcc=mcc,
+        per_class={
+            name: dict(zip(("precision", "recall", "f1", "support"), row, strict=True))
+            for name, row in zip(label_names, rates.T.tolist(), strict=True)
+        },
+        confusion=confusion_matrix(true, predicted, labels=classes).tolist(),
+        label_names=list(label_names),
     )
 
 
@@ -155,35 +153,13 @@ def _check(logits: Tensor, labels: Tensor, label_names: Sequence[str]) -> None:
         raise CheckpointError("the model's logits are not all finite; its weights are damaged or training diverged")
 
 
-def _report(true: Any, predicted: Any, classes: int) -> dict[str, dict[str, float]]:
-    from sklearn.metrics import classification_report
-
-    # Without target_names the keys are numbers, so a label called "macro avg" cannot take the averages' place.
-    report = classification_report(true, predicted, labels=range(classes), output_dict=True, zero_division=0)
-    rows = {key: row for key, row in report.items() if isinstance(row, dict)}
-    return {key: {name.removesuffix("-score"): float(row[name]) for name in row} for key, row in rows.items()}
-
-
-def _matthews(true: Any, predicted: Any) -> float:
-    from sklearn.metrics import matthews_corrcoef
-
-    # scikit-learn warns about a single class; the coefficient is 0 / 0 there and 0 by its convention.
-    single_class = bool((true == true[0]).all() and (predicted == true[0]).all())
-    return 0.0 if single_class else float(matthews_corrcoef(true, predicted))
-
-
-def _aligned(rows: list[list[str]]) -> list[str]:
-    """Aligns cells in columns, the first to the left, the others to the right; no line where they are too wide."""
+def _table(rows: list[list[str]]) -> list[str]:
+    """Aligns names to the left and numbers to the right; no line where they are too wide for a console."""
     first = max(cell_width(fit_cells(row[0], LONGEST_LABEL)) for row in rows)
-    widest = (CONSOLE_WIDTH - first) // (len(rows[0]) - 1) - len("  ")
-    # Only names may be cut, never numbers; below six columns too little of a name is left.
-    if widest < 6 or any(len(number) > widest for row in rows[1:] for number in row[1:]):
+    room = (CONSOLE_WIDTH - first) // (len(rows[0]) - 1) - len("  ")
+    if room < max(NARROWEST, *(len(number) for row in rows[1:] for number in row[1:])):  # numbers are never cut
         return []
-    widths = [
-        max(cell_width(fit_cells(cell, widest)) for cell in column) for column in list(zip(*rows, strict=True))[1:]
+    width = max(cell_width(fit_cells(cell, room)) for row in rows for cell in row[1:])
+    return [
+        "  ".join([pad_cells(row[0], first), *(pad_cells(cell, width, right=True) for cell in row[1:])]) for row in rows
     ]
-    lines = []
-    for row in rows:
-        cells = [pad_cells(cell, width, right=True) for cell, width in zip(row[1:], widths, strict=True)]
-        lines.append("  ".join([pad_cells(row[0], first), *cells]))
-    return lines

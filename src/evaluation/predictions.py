@@ -1,24 +1,114 @@
-"""A model's predictions on a split, text by text: computed once, kept as lines of JSON, and read again.
+"""Predictions of many texts: a stream, one line in and one line out, and a split, kept as lines of JSON.
 
-A line is one of `python -m src.inference --json` (text, text_pair, label, score), and says besides which label is true
-and how many tokens of the text the tokenizer does not know.
+A line holds what `Prediction.as_json` gives (text, text_pair, label, score), of a split also the true label and the
+number of the text's tokens that the tokenizer does not know.
 """
 
 import json
+import logging
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from itertools import chain, count, islice
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from src.data.sources import TextSplit
+from src.data.sources import Corpus, TextSplit, open_corpus
 from src.data.tokenizer import special_token_ids
-from src.evaluation.predictor import Predictor
+from src.evaluation.predictor import Prediction, Predictor
+from src.utils.config import DataConfig, TrainConfig
+from src.utils.distributed import all_gather_object, is_main_process, rank, world_size
 from src.utils.errors import DataError
+from src.utils.programs import EvaluatedData
+from src.utils.runs import RUN, config_of
+
+logger = logging.getLogger(__name__)
+
+# Enough lines to find many of equal length, few enough to hold in memory.
+LINES_AT_ONCE = 8192
+# A file of a million lines would hide what matters behind as many remarks.
+REMARKS_OF_A_KIND = 10
 
 REMEDY = "name a file that a report or python -m src.inference --json wrote"
+KINDS = {"text": str, "text_pair": str, "label": str, "score": int | float, "true": str, "unknown": int}
+
+
+def read_lines(path: Path) -> Iterator[str]:
+    """Reads texts, one a line, from a UTF-8 file; - is standard input.
+
+    Raises:
+        DataError: no such file, or a line is not UTF-8.
+    """
+    number = 1
+    try:
+        with sys.stdin.buffer if str(path) == "-" else path.open("rb") as stream:
+            for number, line in enumerate(stream, start=1):
+                yield line.decode("utf-8-sig" if number == 1 else "utf-8").removesuffix("\n").removesuffix("\r")
+    except OSError as error:
+        raise DataError(f"--file {path} cannot be read ({error.strerror}); name a text file, one text a line") from None
+    except UnicodeDecodeError:
+        raise DataError(f"{path}:{number}: not UTF-8; save the file as UTF-8") from None
+
+
+def predict_all(predictor: Predictor, texts: Iterable[str], in_pairs: bool = False) -> Iterator[Prediction]:
+    """Classifies any number of texts in constant memory, and tells on standard error what is odd about some.
+
+    Of n processes under `torchrun` each classifies every n-th chunk; the main one gets all predictions, in order.
+
+    Raises:
+        DataError: with `in_pairs`, a text does not consist of two with one tab between them.
+    """
+    rows = _in_two(texts) if in_pairs else ((text,) for text in texts)
+    remarks, numbers = Counter[str](), count(1)
+    try:
+        while any(chunks := [list(islice(rows, LINES_AT_ONCE)) for _ in range(world_size())]):
+            columns = zip(*chunks[rank()], strict=True)  # texts, and in pairs the second ones
+            shares = all_gather_object(predictor.predict(*columns) if chunks[rank()] else [])
+            for prediction, number in zip(chain(*shares) if is_main_process() else (), numbers, strict=False):
+                if remark := prediction.remark:
+                    remarks[remark] += 1
+                    if remarks[remark] <= REMARKS_OF_A_KIND:
+                        logger.warning(f"text {number}: {remark}")
+                yield prediction
+    finally:
+        for remark, times in remarks.items():
+            if times > REMARKS_OF_A_KIND:
+                logger.warning(f"{times - REMARKS_OF_A_KIND:,} more: {remark}")
+
+
+def _in_two(texts: Iterable[str]) -> Iterator[tuple[str, ...]]:
+    """Divides texts at their tab; blank ones stay blank."""
+    for number, text in enumerate(texts, start=1):
+        both = tuple(text.split("\t")) if text.strip() else (text, "")
+        if len(both) != 2:
+            raise DataError(f"text {number}: {len(both) - 1} tabs; write two texts with one tab between them")
+        yield both
+
+
+def open_split(
+    folder: Path, config: EvaluatedData, label_names: tuple[str, ...], allow_unlabelled: bool = False
+) -> Corpus:
+    """Opens the split to evaluate a model on: of the data that is named, else of what the model was trained on.
+
+    Raises:
+        DataError: the data cannot be read or its labels are not the model's.
+    """
+    columns = {name: getattr(config, name) for name in ("text_column", "label_column", "text_pair_column")}
+    if config.dataset is not None or not (folder / RUN).exists():
+        data = DataConfig(dataset=config.dataset, **columns)
+        return open_corpus(data, (config.split,), label_names, allow_unlabelled=allow_unlabelled)
+    trained = config_of(folder, TrainConfig())
+    data = replace(trained.data, **{name: column for name, column in columns.items() if column is not None})
+    if data.train_file is None and data.dataset is None:
+        raise DataError(
+            f"{folder} was trained on Python lists, which are gone; name data to evaluate on with --dataset"
+        )
+    # A validation part drawn from the training rows or phrases is drawn again, by the same seed.
+    drawn = bool(data.holdout) or (data.train_file is not None and data.validation_file is None)
+    splits = ("train", config.split) if drawn else (config.split,)
+    return open_corpus(data, splits, label_names, trained.run.seed, allow_unlabelled)
 
 
 @dataclass(frozen=True)
@@ -37,86 +127,72 @@ class Predictions:
     @property
     def right(self) -> list[bool]:
         """Whether each prediction is the true one; empty where the truth is not known."""
-        return [
-            true == predicted for true, predicted in zip(self.true or [], self.predicted, strict=self.true is not None)
-        ]
+        return [] if self.true is None else [a == b for a, b in zip(self.true, self.predicted, strict=True)]
 
 
 def predict_split(predictor: Predictor, split: TextSplit) -> Predictions:
-    """Classifies the texts of a split.
-
-    Args:
-        predictor: the model.
-        split: the texts; their labels are -1 where there are none.
-
-    Returns:
-        The predictions, in order.
-    """
+    """Classifies the texts of a split, whose labels are -1 where there are none."""
     dataset = predictor.dataset(split.texts, split.labels, split.pairs)
     scores, predicted = predictor.logits(dataset).double().softmax(-1).max(-1)
-    unk_id = special_token_ids(predictor.classifier.tokenizer).get("unk_token")
-    unknown = torch.zeros(len(split.texts), dtype=torch.long)
+    unk_id = special_token_ids(predictor.classifier.tokenizer).get("unk_token", -1)
+    unknown = [0] * len(split.texts)
     for text, ids in zip(dataset.overflow_to_sample_mapping, dataset.input_ids, strict=True):
-        unknown[text] += int((ids == unk_id).sum()) if unk_id is not None else 0
+        unknown[text] += int((ids == unk_id).sum())
+    true, names = None if -1 in split.labels else split.labels, predictor.classifier.label_names
     return Predictions(
-        split.texts,
-        split.pairs,
-        predicted.tolist(),
-        scores.tolist(),
-        None if -1 in split.labels else split.labels,
-        unknown.tolist(),
-        predictor.classifier.label_names,
-        split.origin,
+        split.texts, split.pairs, predicted.tolist(), scores.tolist(), true, unknown, names, split.origin
     )
 
 
 def write_predictions(path: Path, predictions: Predictions) -> None:
-    """Writes one line of JSON a prediction, as `read_predictions` reads them.
+    """Writes a line of JSON for each prediction, as `read_predictions` reads them.
 
     Raises:
         OSError: the file cannot be written.
     """
     names = predictions.label_names
+    columns = {
+        "text": predictions.texts,
+        "text_pair": predictions.pairs,
+        "label": [names[label] for label in predictions.predicted],
+        "score": predictions.scores,
+        "true": None if predictions.true is None else [names[label] for label in predictions.true],
+        "unknown": predictions.unknown,
+    }
+    known = {key: column for key, column in columns.items() if column is not None}
     with path.open("w", encoding="utf-8") as stream:
-        for row, text in enumerate(predictions.texts):
-            line: dict[str, Any] = {"text": text}
-            line |= {} if predictions.pairs is None else {"text_pair": predictions.pairs[row]}
-            line |= {"label": names[predictions.predicted[row]], "score": predictions.scores[row]}
-            line |= {} if predictions.true is None else {"true": names[predictions.true[row]]}
-            line |= {} if predictions.unknown is None else {"unknown": predictions.unknown[row]}
-            stream.write(json.dumps(line) + "\n")
+        for row in zip(*known.values(), strict=True):
+            stream.write(json.dumps(dict(zip(known, row, strict=True))) + "\n")
 
 
 def read_predictions(path: Path) -> Predictions:
     """Reads what a report or `python -m src.inference --json` wrote, without blank texts, which have no prediction.
 
-    Args:
-        path: lines of JSON.
-
     Returns:
-        The predictions; truth and unknown tokens only where every line tells them.
+        The predictions; pairs, truth and unknown tokens only where every line tells them.
 
     Raises:
         DataError: the file cannot be read, holds no predictions, or a line is none.
     """
     try:
-        lines = path.read_text(encoding="utf-8").rstrip("\n").split("\n") if path.is_file() else None
+        lines = path.read_text(encoding="utf-8").rstrip("\n").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"--predictions {path} cannot be read ({error}); {REMEDY}") from None
-    if lines is None:
-        raise DataError(f"--predictions {path} is no file; {REMEDY}")
-    rows = [row for number, line in enumerate(lines, start=1) if (row := _row(line, f"{path}:{number}"))["label"]]
+    rows = [_row(line, f"{path}:{number}") for number, line in enumerate(lines, start=1)]
+    rows = [row for row in rows if row["label"] is not None]
     if not rows:
         raise DataError(f"--predictions {path} holds no predictions; {REMEDY}")
-    names = _names(rows)
-    labels = {key: [names.index(row[key]) for row in rows] for key in ("label", "true") if _all_have(rows, key)}
+    found = {row[key] for row in rows for key in ("label", "true") if key in row}
+    is_numbered = all(re.fullmatch(r"-?\d+", name) for name in found)
+    names = tuple(sorted(found, key=int if is_numbered else None))
+    columns = {key: [row[key] for row in rows] for key in KINDS if all(key in row for row in rows)}
     return Predictions(
-        [row["text"] for row in rows],
-        [row["text_pair"] for row in rows] if _all_have(rows, "text_pair") else None,
-        labels["label"],
-        [float(row["score"]) for row in rows],
-        labels.get("true"),
-        [row["unknown"] for row in rows] if _all_have(rows, "unknown") else None,
+        columns["text"],
+        columns.get("text_pair"),
+        [names.index(label) for label in columns["label"]],
+        [float(score) for score in columns["score"]],
+        [names.index(label) for label in columns["true"]] if "true" in columns else None,
+        columns.get("unknown"),
         names,
         path.name,
     )
@@ -129,24 +205,8 @@ def _row(line: str, place: str) -> dict[str, Any]:
         row = None
     if not isinstance(row, dict) or "label" not in row:
         raise DataError(f"{place}: no prediction in JSON; {REMEDY}")
-    if row["label"] is None:
-        return row
-    score, unknown = row.get("score"), row.get("unknown", 0)
-    texts = [row.get("text"), row["label"], *(row[key] for key in ("text_pair", "true") if key in row)]
-    if not all(isinstance(text, str) for text in texts):
-        raise DataError(f"{place}: text, text_pair, label and true have to be strings; {REMEDY}")
-    if not isinstance(score, int | float) or not 0 <= score <= 1:
-        raise DataError(f"{place}: score = {score} is no probability; {REMEDY}")
-    if not isinstance(unknown, int) or unknown < 0:
-        raise DataError(f"{place}: unknown = {unknown} is no number of tokens; {REMEDY}")
+    values = row | {key: row.get(key) for key in ("text", "score")}
+    are_right = all(isinstance(values[key], kind) for key, kind in KINDS.items() if key in values)
+    if row["label"] is not None and not (are_right and 0 <= row["score"] <= 1):
+        raise DataError(f"{place}: texts and labels have to be strings, a score between 0 and 1; {REMEDY}")
     return row
-
-
-def _all_have(rows: Sequence[dict[str, Any]], key: str) -> bool:
-    return all(key in row for row in rows)
-
-
-def _names(rows: Sequence[dict[str, Any]]) -> tuple[str, ...]:
-    found = {row[key] for row in rows for key in ("label", "true") if key in row}
-    numbers = all(re.fullmatch(r"-?\d+", name) for name in found)
-    return tuple(sorted(found, key=int if numbers else None))

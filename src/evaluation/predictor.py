@@ -5,8 +5,9 @@ predictor = Predictor.load("weights/bert-sst2")
 print(predictor.predict(["a gripping film"]))
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -16,7 +17,7 @@ from src.data.dataset import DSCreator, group_by_length, to_device
 from src.interop.huggingface import Classifier, load_classifier
 from src.utils.device import resolve_device
 from src.utils.distributed import all_gather_object, split_between_processes
-from src.utils.errors import CheckpointError
+from src.utils.errors import CheckpointError, printable
 
 # A CPU computes fastest what its cache can hold; a GPU what keeps all of it busy.
 TOKENS_PER_BATCH = {"cpu": 512, "cuda": 16384}
@@ -27,20 +28,35 @@ class Prediction:
     """What the model says about one text; a blank text has neither label nor score."""
 
     text: str
-    label: str | None
-    score: float | None  # probability of `label`
-    truncated: bool = False
+    label: str | None = None
+    score: float | None = None  # probability of `label`
+    truncated: bool = False  # not all of the text was read
     unknown: bool = False  # the model knows none of its words
     pair: str | None = None  # the second text, where two were compared
 
+    @property
+    def remark(self) -> str | None:
+        """Says what is odd about the text, if something is."""
+        if self.label is None:
+            return "blank, no label"
+        if self.unknown:
+            return "the model knows none of its words, the label is a guess"
+        return "too long, not all of it was read" if self.truncated else None
+
+    def as_json(self) -> str:
+        """Formats the prediction as one line of JSON: text, its pair if there is one, label, score."""
+        pair = {} if self.pair is None else {"text_pair": self.pair}
+        return json.dumps({"text": self.text} | pair | {"label": self.label, "score": self.score})
+
+    def as_line(self) -> str:
+        """Formats the prediction for people: label, score and text(s) between tabs; control characters are escaped."""
+        score = "" if self.score is None else f"{self.score:.4f}"
+        pair = [] if self.pair is None else [printable(self.pair)]
+        return "\t".join([printable(self.label or "-"), score, printable(self.text), *pair])
+
 
 class Predictor:
-    """A classifier on a device, loaded once.
-
-    Args:
-        classifier: model, tokenizer and label names.
-        device: where it computes.
-    """
+    """A classifier on a device."""
 
     def __init__(self, classifier: Classifier, device: torch.device):
         self.classifier = classifier
@@ -49,53 +65,40 @@ class Predictor:
 
     @classmethod
     def load(cls, folder: str | Path, device: str = "auto") -> "Predictor":
-        """Loads a folder that this project or `transformers` wrote.
-
-        Args:
-            folder: the model folder.
-            device: auto, cpu, cuda or cuda:N.
-
-        Returns:
-            The predictor.
+        """Loads a folder that this project or `transformers` wrote; the device is auto, cpu, cuda or cuda:N.
 
         Raises:
             CheckpointError: the folder cannot be used.
         """
         return cls(load_classifier(Path(folder)), resolve_device(device))
 
-    def predict(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> list[Prediction]:
-        """Classifies texts, or pairs of texts.
-
-        Args:
-            texts: any strings; blank ones keep their place and get no label.
-            pairs: second texts, one for each of `texts`.
-
-        Returns:
-            One prediction a text, in the same order.
+    def predict(self, texts: Iterable[str], pairs: Iterable[str] | None = None) -> list[Prediction]:
+        """Classifies texts, or pairs of texts, in order; a blank text keeps its place and gets no label.
 
         Raises:
             CheckpointError: the model computes what is no number.
         """
         if isinstance(texts, str):
             raise TypeError("predict takes a list of texts; wrap a single one: predict([text])")
-        known = [index for index, text in enumerate(texts) if text.strip()]
+        texts, pairs = list(texts), None if pairs is None else list(pairs)
         seconds = [None] * len(texts) if pairs is None else pairs
-        predictions = [Prediction(text, None, None, pair=pair) for text, pair in zip(texts, seconds, strict=True)]
-        dataset = self.dataset(
-            [texts[index] for index in known], pairs=None if pairs is None else [pairs[index] for index in known]
-        )
+        predictions = [Prediction(text, pair=pair) for text, pair in zip(texts, seconds, strict=True)]
+        known = [index for index, text in enumerate(texts) if text.strip()]
+        if not known:
+            return predictions
+        known_pairs = None if pairs is None else [pairs[index] for index in known]
+        dataset = self.dataset([texts[index] for index in known], pairs=known_pairs)
         logits = self.logits(dataset)
         if not logits.isfinite().all():
             raise CheckpointError("the model's logits are not all finite; its weights are damaged or training diverged")
-        for row, (index, probabilities) in enumerate(zip(known, logits.softmax(-1), strict=True)):
-            score, label = probabilities.max(-1)
-            predictions[index] = Prediction(
-                texts[index],
-                self.classifier.label_names[int(label)],
-                float(score),
-                dataset.truncated[row],
-                dataset.unknown[row],
-                None if pairs is None else pairs[index],
+        scores, labels = logits.softmax(-1).max(-1)
+        for row, index in enumerate(known):
+            predictions[index] = replace(
+                predictions[index],
+                label=self.classifier.label_names[labels[row]],
+                score=float(scores[row]),
+                truncated=dataset.truncated[row],
+                unknown=dataset.unknown[row],
             )
         return predictions
 
@@ -103,7 +106,7 @@ class Predictor:
         self, texts: Sequence[str], labels: Sequence[int] | None = None, pairs: Sequence[str] | None = None
     ) -> DSCreator:
         """Tokenizes texts as the model expects them; without labels all are set to 0."""
-        return labelled_dataset(self.classifier, texts, labels if labels is not None else [0] * len(texts), pairs)
+        return labelled_dataset(self.classifier, texts, [0] * len(texts) if labels is None else labels, pairs)
 
     def logits(self, dataset: DSCreator) -> Tensor:
         """Computes the logits of a dataset's texts, float32 on the CPU, shape (N, C), in order."""
@@ -113,24 +116,11 @@ class Predictor:
 def labelled_dataset(
     classifier: Classifier, texts: Sequence[str], labels: Sequence[int], pairs: Sequence[str] | None = None
 ) -> DSCreator:
-    """Tokenizes labelled texts as a classifier expects them.
-
-    Args:
-        classifier: its tokenizer, length and way with long texts are used.
-        texts: the texts.
-        labels: their class indices.
-        pairs: second texts, if the classifier compares two.
-
-    Returns:
-        The dataset.
-    """
+    """Tokenizes labelled texts, or pairs of texts, as a classifier expects them."""
     split = {"sentence": texts, "label": labels} | ({} if pairs is None else {"pair": pairs})
+    pair_column = None if pairs is None else "pair"
     return DSCreator(
-        split,
-        classifier.tokenizer,
-        classifier.seq_len,
-        pair_column=None if pairs is None else "pair",
-        long_text=classifier.long_text,
+        split, classifier.tokenizer, classifier.seq_len, pair_column=pair_column, long_text=classifier.long_text
     )
 
 
@@ -157,11 +147,10 @@ def classify(model: torch.nn.Module, dataset: DSCreator, device: torch.device, t
         rows.append(model(batch["input_ids"], batch["attention_mask"], batch["token_type_ids"]).float())
         texts += [dataset.overflow_to_sample_mapping[index] for index in indices]
     model.train(was_training)
-    mine = (torch.cat(rows).cpu(), texts) if rows else None
-    parts = [part for part in (all_gather_object(mine) if together else [mine]) if part is not None]
-    if not parts:
+    share = (torch.cat(rows).cpu(), torch.tensor(texts)) if rows else None
+    shares = [found for found in (all_gather_object(share) if together else [share]) if found is not None]
+    if not shares:
         return torch.empty(0, 0)
-    windows = torch.cat([logits for logits, _ in parts])  # (windows, C)
-    text = torch.tensor([text for _, texts in parts for text in texts])  # (windows,)
+    windows, text = (torch.cat(parts) for parts in zip(*shares, strict=True))  # (windows, C), (windows,)
     count = torch.bincount(text, minlength=len(dataset.text_labels)).unsqueeze(1)  # (N, 1)
     return torch.zeros(len(count), windows.shape[1]).index_add_(0, text, windows) / count  # (N, C)

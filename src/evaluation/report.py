@@ -9,10 +9,9 @@ from typing import Any
 
 from src.evaluation.charts import draw_charts, history_charts, prediction_charts
 from src.evaluation.metrics import wilson_interval
-from src.evaluation.predictions import Predictions, predict_split, read_predictions, write_predictions
+from src.evaluation.predictions import Predictions, open_split, predict_split, read_predictions, write_predictions
 from src.evaluation.predictor import Predictor
 from src.evaluation.slices import by_confidence, expected_calibration_error
-from src.evaluation.split import open_split
 from src.evaluation.visualize import page_template
 from src.interop.huggingface import WEIGHTS
 from src.utils.config import WEIGHTS_DIR, PretrainConfig

@@ -16,7 +16,6 @@ from torch import Tensor
 
 from src.evaluation.attribution import Explanation, Word
 from src.evaluation.charts import plot_style
-from src.evaluation.prediction_lines import as_line
 from src.evaluation.predictor import Predictor
 from src.utils.errors import printable
 
@@ -48,7 +47,7 @@ def as_text(explanation: Explanation, in_color: bool) -> str:
         lines.append(_strongest(words))
     else:
         lines = [f"{_number(word)}\t{printable(word.text)}" for word in words]
-    return "\n".join([as_line(explanation.prediction), *lines, _total(explanation)])
+    return "\n".join([explanation.prediction.as_line(), *lines, _total(explanation)])
 
 
 def as_html(explanation: Explanation) -> str:

@@ -83,6 +83,8 @@ class InferenceConfig(EvaluatedData, RunningOnDevice):
             raise UsageError("--pairs goes with texts or --file; an evaluation takes --text-pair-column")
         if self.dataset is not None and (self.texts or self.file is not None):
             raise UsageError("--dataset is evaluated, texts and --file are classified; give one of them")
+        if self.file is not None and self.output is not None and self.file.resolve() == self.output.resolve():
+            raise UsageError(f"--output {self.output} would overwrite --file; choose another")
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,6 @@ from starlette.responses import Response
 
 from src.data.readers import TEXT_COLUMNS, choose_column, read_rows
 from src.evaluation.attribution import explain
-from src.evaluation.prediction_lines import remark
 from src.evaluation.predictor import Predictor
 from src.evaluation.visualize import LEGEND, as_html, attention_maps, draw_attention
 from src.utils.errors import UserError
@@ -117,8 +116,7 @@ def explain_sentences(predictor: Predictor, text: str, folder: Path) -> tuple[st
     cut = len(text) > TEXT_CHARACTERS or len(lines) > SENTENCES
     html = f"<p>Only the first {SENTENCES} sentences and {TEXT_CHARACTERS:,} characters are read.</p>" if cut else ""
     for prediction in predictor.predict(lines[:SENTENCES]):
-        said = remark(prediction, predictor.classifier.seq_len) or ""
-        html += as_html(explain(predictor, prediction)) + f"<p><small>{escape(said)}</small></p>"
+        html += as_html(explain(predictor, prediction)) + f"<p><small>{prediction.remark or ''}</small></p>"
     picture = Path(mkdtemp(dir=folder)) / "attention.png"
     draw_attention(picture, *attention_maps(predictor, lines[0]), lines[0])
     return html, str(picture)

@@ -88,15 +88,12 @@ def test_what_cannot_be_evaluated_is_refused(
         evaluate(logits, labels, names)
 
 
-def test_the_text_states_the_numbers_in_per_cent() -> None:
+def test_the_text_states_the_numbers_in_per_cent_within_80_columns() -> None:
     # 719 / 872 = 82.454 %; precisions 350/423, 369/449, recalls 350/430, 369/442
     text = " ".join(binary(350, 80, 73, 369).as_text().split())
     facts = ["82.5 %", "79.8-84.8", "872", "0.649", "negative 82.7 81.4 82.1 430", "positive 82.2 83.5 82.8 442"]
     facts += ["macro average 82.5 82.4 82.4 872", "negative 350 80", "positive 73 369"]
     assert [fact for fact in facts if fact not in text] == []
-
-
-def test_the_text_stays_within_80_columns() -> None:
     for classes in (2, 30):
         names = [f"{index} a label with\x1b[31m a very long name indeed" for index in range(classes)]
         labels = random.Random(0).choices(range(classes), k=2000)

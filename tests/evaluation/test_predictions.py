@@ -1,12 +1,22 @@
-import json
+import io
+import sys
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from src.data.sources import TextSplit
-from src.evaluation.predictions import Predictions, predict_split, read_predictions, write_predictions
-from src.evaluation.predictor import Predictor
+from src.evaluation import predictions
+from src.evaluation.predictions import (
+    Predictions,
+    predict_all,
+    predict_split,
+    read_lines,
+    read_predictions,
+    write_predictions,
+)
+from src.evaluation.predictor import Prediction, Predictor
 from src.utils.errors import DataError
 from tests.conftest import TrainedRun
 from tests.evaluation.some_predictions import FEW, drawn, in_pairs, unlabelled
@@ -19,62 +29,129 @@ def predictor(sample_run: TrainedRun) -> Predictor:
     return Predictor.load(sample_run.path, "cpu")
 
 
-def test_a_split_has_the_predictions_of_the_predictor_and_counts_unknown_tokens(predictor: Predictor) -> None:
-    predictions = predict_split(predictor, TextSplit(TEXTS, [1, 0, 0], "made up"))
+# A stream of texts
+
+
+def test_lines_end_at_line_feeds_and_nowhere_else_and_a_dash_is_standard_input(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "texts.txt"
+    for content, texts in (
+        (b"one\r\ntwo", ["one", "two"]),
+        (b"one\n\n \ntwo\n", ["one", "", " ", "two"]),
+        (b"\xef\xbb\xbfone\n\xef\xbb\xbftwo\n", ["one", "\ufefftwo"]),
+        ("ein\u2028schöner\x0cFilm\rx\n".encode(), ["ein\u2028schöner\x0cFilm\rx"]),
+        (b"", []),
+        (b"\n", [""]),
+    ):
+        path.write_bytes(content)
+        assert list(read_lines(path)) == texts, content
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO("eins\nzwölf\n".encode()), encoding="ascii"))
+    assert list(read_lines(Path("-"))) == ["eins", "zwölf"]
+
+
+def test_what_is_not_utf8_is_named_by_file_and_line_and_what_is_no_file_by_name(tmp_path: Path) -> None:
+    path = tmp_path / "texts.txt"
+    for content, line in ((b"\xff\n", 1), (b"a\nb\ncaf\xe9\n", 3)):
+        path.write_bytes(content)
+        with pytest.raises(DataError) as caught:
+            list(read_lines(path))
+        assert str(caught.value).startswith(f"{path}:{line}: ")
+    for name in (tmp_path / "absent.txt", tmp_path):
+        with pytest.raises(DataError, match=name.name):
+            list(read_lines(name))
+
+
+def assert_alike(found: Iterable[Prediction], expected: Iterable[Prediction]) -> None:
+    """The same but for the rounding of scores: a text's batch has another shape in another chunk."""
+    for one, other in zip(found, expected, strict=True):
+        assert replace(one, score=other.score) == other
+        assert one.score == (None if other.score is None else pytest.approx(other.score, abs=1e-6))
+
+
+def test_predictions_come_in_order_across_chunks_that_are_read_one_at_a_time(
+    predictor: Predictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(predictions, "LINES_AT_ONCE", 3)
+    texts = [f"film number {index}" * (index % 4) for index in range(11)]
+    assert_alike(predict_all(predictor, texts), predictor.predict(texts))
+    unread = iter(texts)
+    next(iter(predict_all(predictor, unread)))
+    assert len(list(unread)) == 11 - 3
+    found = list(predict_all(predictor, ["a film\tdull", "", "dull\ta film", "", "a\tfilm"], in_pairs=True))
+    assert_alike(found[0::2], predictor.predict(["a film", "dull", "a"], ["dull", "a film", "film"]))
+    assert found[1].label is None
+
+
+def test_odd_texts_are_told_by_number_and_most_of_many_are_only_counted_also_where_an_error_ends_it_all(
+    predictor: Predictor, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    list(predict_all(predictor, ["a film", " \t", "qwxyz zzyzx", "film " * 100, "a film"]))
+    blank, unknown, cut = capsys.readouterr().err.splitlines()
+    assert "text 2: blank" in blank and "text 3: the model knows none" in unknown and "text 4: too long" in cut
+    monkeypatch.setattr(predictions, "LINES_AT_ONCE", 4)  # numbers and counts run through all chunks
+    list(predict_all(predictor, ["qwxyz", ""] * 10 + ["qwxyz"] * 1234))
+    told = [f"warning: text {number}: " for number in range(1, 21)] + ["warning: 1,234 more: "]
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == len(told) and all(map(str.startswith, lines, told)), lines
+    for last, tabs in (("no pair", 0), ("a\tb\tc", 2)):
+        with pytest.raises(DataError, match=rf"text 13: {tabs} tabs"):
+            list(predict_all(predictor, [""] * 12 + [last], in_pairs=True))
+        *_, ten, rest = capsys.readouterr().err.splitlines()
+        assert ten.startswith("warning: text 10: ") and rest.startswith("warning: 2 more: ")
+
+
+# A split
+
+
+def test_a_split_has_the_predictions_of_the_predictor_and_counts_unknown_tokens_of_all_windows(
+    predictor: Predictor,
+) -> None:
+    found = predict_split(predictor, TextSplit(TEXTS, [1, 0, 0], "made up"))
     expected = predictor.predict(TEXTS)
-    assert [predictions.label_names[label] for label in predictions.predicted] == [one.label for one in expected]
-    assert predictions.scores == pytest.approx([one.score for one in expected])
-    assert predictions.true == [1, 0, 0]
-    assert predictions.right == [found == true for found, true in zip(predictions.predicted, [1, 0, 0], strict=True)]
+    assert [found.label_names[label] for label in found.predicted] == [one.label for one in expected]
+    assert found.scores == pytest.approx([one.score for one in expected])
+    answers = zip(found.predicted, [1, 0, 0], strict=True)
+    assert found.true == [1, 0, 0] and found.right == [label == true for label, true in answers]
     tokens = [predictor.classifier.tokenizer.encode(text).tokens for text in TEXTS]
-    assert predictions.unknown == [one.count("[UNK]") for one in tokens] and predictions.unknown[1] == 2
-    unlabelled = predict_split(predictor, TextSplit(TEXTS, [-1, -1, -1], "made up"))
-    assert unlabelled.true is None and unlabelled.right == []
-
-
-def test_unknown_tokens_of_all_windows_are_counted(predictor: Predictor) -> None:
-    in_windows = replace(predictor.classifier, seq_len=8, long_text="windows")
-    split = TextSplit(["a film", "qwxyz " * 20], [0, 1], "made up")
-    assert predict_split(Predictor(in_windows, predictor.device), split).unknown == [0, 20]
+    assert found.unknown == [one.count("[UNK]") for one in tokens] and found.unknown[1] == 2
+    without_labels = predict_split(predictor, TextSplit(TEXTS, [-1, -1, -1], "made up"))
+    assert without_labels.true is None and without_labels.right == []
+    in_windows = Predictor(replace(predictor.classifier, seq_len=8, long_text="windows"), predictor.device)
+    assert predict_split(in_windows, TextSplit(["a film", "qwxyz " * 20], [0, 1], "made up")).unknown == [0, 20]
 
 
 def test_what_is_written_is_read_again(tmp_path: Path) -> None:
-    for predictions in (FEW, unlabelled(), in_pairs(), drawn(), replace(FEW, unknown=None)):
-        write_predictions(tmp_path / "predictions.jsonl", predictions)
-        assert read_predictions(tmp_path / "predictions.jsonl") == replace(predictions, origin="predictions.jsonl")
+    for some in (FEW, unlabelled(), in_pairs(), drawn(), replace(FEW, unknown=None)):
+        write_predictions(tmp_path / "predictions.jsonl", some)
+        assert read_predictions(tmp_path / "predictions.jsonl") == replace(some, origin="predictions.jsonl")
 
 
 def test_what_inference_wrote_is_read_without_blank_texts(tmp_path: Path) -> None:
-    lines = [
-        {"text": "a\u2028film", "label": "10", "score": 0.9},
-        {"text": " ", "label": None, "score": None},
-        {"text": "", "label": "9", "score": 1},
-    ]
-    content = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
-    (tmp_path / "out.jsonl").write_text(content, encoding="utf-8")
-    predictions = read_predictions(tmp_path / "out.jsonl")
-    assert predictions == Predictions(
-        ["a\u2028film", ""], None, [1, 0], [0.9, 1.0], None, None, ("9", "10"), "out.jsonl"
-    )
+    lines = [Prediction("a\u2028film", "10", 0.9), Prediction(" "), Prediction("", "9", 1)]
+    (tmp_path / "out.jsonl").write_text("".join(f"{line.as_json()}\n" for line in lines), encoding="utf-8")
+    expected = Predictions(["a\u2028film", ""], None, [1, 0], [0.9, 1.0], None, None, ("9", "10"), "out.jsonl")
+    assert read_predictions(tmp_path / "out.jsonl") == expected
 
 
 @pytest.mark.parametrize(
-    ("line", "named"),
+    "line",
     [
-        ("[1]", "JSON"),
-        ("[" * 100_000, "JSON"),
-        ('{"label": "good", "score": 0.5}', "text"),
-        ('{"text": "a", "label": "b", "score": 0.5, "true": 1}', "true"),
-        ('{"text": "a", "label": "b", "score": NaN}', "nan"),
-        ('{"text": "a", "label": "b", "score": 1.5}', "1.5"),
-        ('{"text": "a", "label": "b", "score": 1, "unknown": -1}', "-1"),
+        "[1]",
+        "[" * 100_000,
+        '{"label": "good", "score": 0.5}',
+        '{"text": "a", "label": "b"}',
+        '{"text": "a", "label": "b", "score": 0.5, "true": 1}',
+        '{"text": "a", "label": "b", "score": NaN}',
+        '{"text": "a", "label": "b", "score": 1.5}',
+        '{"text": "a", "label": "b", "score": 1, "unknown": "1"}',
     ],
 )
-def test_a_line_that_is_none_is_named(line: str, named: str, tmp_path: Path) -> None:
+def test_a_line_that_is_none_is_named(line: str, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"predictions\.jsonl"):
         read_predictions(tmp_path / "predictions.jsonl")  # which is not there
-    first, path = '{"text": "a", "label": "b", "score": 0.5}', tmp_path / "predictions.jsonl"
+    first, path = Prediction("a", "b", 0.5).as_json(), tmp_path / "predictions.jsonl"
     path.write_text(f"{first}\n{line}\n{first}\n")
     with pytest.raises(DataError) as caught:
         read_predictions(path)
-    assert f"{path}:2" in str(caught.value) and named in str(caught.value)
+    assert str(caught.value).startswith(f"{path}:2: ")

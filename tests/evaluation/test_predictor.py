@@ -1,3 +1,4 @@
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -33,23 +34,36 @@ def predictor(sample_run: TrainedRun) -> Predictor:
     return Predictor(classifier, torch.device("cpu"))
 
 
-def test_three_lines_are_enough_and_a_single_text_is_no_list(sample_run: TrainedRun) -> None:
+def by_hand(predictor: Predictor, ids: list[int], types: list[int] | None = None) -> torch.Tensor:
+    with torch.inference_mode():
+        token_types = None if types is None else torch.tensor([types])
+        logits: torch.Tensor = predictor.model(torch.tensor([ids]), None, token_types)
+    return logits[0]
+
+
+def assert_is(found: Prediction, logits: torch.Tensor, predictor: Predictor) -> None:
+    assert found.score == pytest.approx(float(logits.softmax(-1).max()), abs=1e-5)
+    assert found.label == predictor.classifier.label_names[int(logits.argmax())]
+
+
+def test_three_lines_are_enough_and_a_single_text_is_no_list(sample_run: TrainedRun, tmp_path: Path) -> None:
     predictor = Predictor.load(str(sample_run.path))
     (prediction,) = predictor.predict(["a gripping film"])
     assert prediction.text == "a gripping film" and prediction.label in ("negative", "positive")
-    assert prediction.score is not None and 0.5 <= prediction.score <= 1
     with pytest.raises(TypeError, match="list"):
         predictor.predict("good")
+    with pytest.raises(CheckpointError, match="absent"):
+        Predictor.load(tmp_path / "absent")
+    with pytest.raises(UsageError, match="--device abacus"):
+        Predictor.load(sample_run.path, "abacus")
 
 
 def test_score_is_the_probability_of_the_label_in_the_order_of_the_texts(predictor: Predictor) -> None:
     for texts in (TEXTS, TEXTS[::-1]):
-        predictions = predictor.predict(texts)
+        predictions = predictor.predict(iter(texts))
         assert [prediction.text for prediction in predictions] == texts
-        for prediction in predictions:
-            found = by_hand(predictor, predictor.classifier.tokenizer.encode(prediction.text).ids)
-            assert prediction.label == predictor.classifier.label_names[int(found.argmax())]
-            assert prediction.score == pytest.approx(float(found.softmax(-1).max()), abs=1e-5)
+        for one in predictions:
+            assert_is(one, by_hand(predictor, predictor.classifier.tokenizer.encode(one.text).ids), predictor)
 
 
 @pytest.mark.parametrize("tokens", [1, 60, 10_000])
@@ -62,19 +76,16 @@ def test_a_text_scores_the_same_in_whatever_batch(
     torch.testing.assert_close(predictor.logits(predictor.dataset(texts)), wanted, rtol=0, atol=1e-5)
 
 
-def assert_alike(found: Prediction, expected: Prediction) -> None:
-    """The same but for the rounding of the score: in a batch of another shape a product sums in another order."""
-    assert found == replace(expected, score=found.score)
-    assert found.score == pytest.approx(expected.score, abs=1e-6)
-
-
 def test_blank_texts_keep_their_place_and_get_no_label(predictor: Predictor) -> None:
-    texts = ["", "good", " \t\n", "bad", "\u2003"]
-    predictions = predictor.predict(texts)
+    def assert_alike(found: Prediction, expected: Prediction) -> None:
+        assert found == replace(expected, score=found.score)  # which another batch may round
+        assert found.score == pytest.approx(expected.score, abs=1e-6)
+
+    predictions = predictor.predict(["", "good", " \t\n", "bad", "\u2003"])
     assert [prediction.label is None for prediction in predictions] == [True, False, True, False, True]
     assert predictions[2] == Prediction(" \t\n", None, None)
     assert_alike(predictions[1], predictor.predict(["good"])[0])
-    assert predictor.predict([]) == []
+    assert predictor.predict([]) == [] and predictor.predict([" "]) == [Prediction(" ")]
     blank, known = predictor.predict([" ", "good"], ["dull", "a film"])  # of pairs the first text counts
     assert blank == Prediction(" ", None, None, pair="dull")
     assert_alike(known, predictor.predict(["good"], ["a film"])[0])
@@ -100,41 +111,20 @@ def test_classify_leaves_the_mode_as_it_was(predictor: Predictor) -> None:
         predictor.model.eval()
 
 
-def test_a_folder_that_is_none_and_a_device_that_is_none_are_user_errors(
-    sample_run: TrainedRun, tmp_path: Path
-) -> None:
-    with pytest.raises(CheckpointError, match="absent"):
-        Predictor.load(tmp_path / "absent")
-    with pytest.raises(UsageError, match="--device abacus"):
-        Predictor.load(sample_run.path, "abacus")
-
-
-# Long texts and pairs
-
-
-def by_hand(predictor: Predictor, ids: list[int], types: list[int] | None = None) -> torch.Tensor:
-    with torch.inference_mode():
-        logits: torch.Tensor = predictor.model(
-            torch.tensor([ids]), None, None if types is None else torch.tensor([types])
-        )
-    return logits[0]
-
-
 def test_a_long_text_has_the_mean_logits_of_its_windows_or_those_of_beginning_and_end(predictor: Predictor) -> None:
-    def predict(text: str, long_text: LongText) -> Prediction:
+    def predict(long_text: LongText) -> Prediction:
         classifier = replace(predictor.classifier, long_text=long_text, seq_len=8)
-        return Predictor(classifier, predictor.device).predict([TEXTS[1], text])[1]
+        return Predictor(classifier, predictor.device).predict([TEXTS[1], TEXTS[2]])[1]
 
     cls, *words, sep = predictor.classifier.tokenizer.encode(TEXTS[2]).ids
     windows = [[cls, *words[start : start + 6], sep] for start in range(0, len(words), 6)]
     assert len(windows) > 2
-    wanted = torch.stack([by_hand(predictor, window) for window in windows]).mean(0).softmax(-1)
-    found = predict(TEXTS[2], "windows")
-    assert found.score == pytest.approx(float(wanted.max()), abs=1e-5)
-    assert found.label == predictor.classifier.label_names[int(wanted.argmax())] and not found.truncated
-    found = predict(TEXTS[2], "head-tail")
-    wanted = by_hand(predictor, [cls, *words[:3], *words[-3:], sep]).softmax(-1)
-    assert found.score == pytest.approx(float(wanted.max()), abs=1e-5) and found.truncated
+    found = predict("windows")
+    assert_is(found, torch.stack([by_hand(predictor, window) for window in windows]).mean(0), predictor)
+    assert not found.truncated
+    found = predict("head-tail")
+    assert_is(found, by_hand(predictor, [cls, *words[:3], *words[-3:], sep]), predictor)
+    assert found.truncated
 
 
 def test_a_pair_is_read_in_two_segments(predictor: Predictor) -> None:
@@ -142,7 +132,16 @@ def test_a_pair_is_read_in_two_segments(predictor: Predictor) -> None:
     found = predictor.predict(TEXTS[:3], pairs)
     for text, pair, prediction in zip(TEXTS, pairs, found, strict=False):
         encoding = predictor.classifier.tokenizer.encode(text, pair)
-        wanted = by_hand(predictor, encoding.ids, encoding.type_ids).softmax(-1)
-        assert prediction.score == pytest.approx(float(wanted.max()), abs=1e-5)
+        assert_is(prediction, by_hand(predictor, encoding.ids, encoding.type_ids), predictor)
     swapped = predictor.predict(pairs[:2], TEXTS[:2])
     assert swapped[1].score != pytest.approx(found[1].score, abs=1e-4)
+
+
+def test_a_line_has_three_cells_and_json_is_one_line_whatever_the_text_holds() -> None:
+    assert Prediction("a\tb\x1b[2J\u202e", "good", 0.98765).as_line() == "good\t0.9877\ta\\tb\\x1b[2J\\u202e"
+    assert Prediction(" ").as_line() == "-\t\t "
+    assert Prediction("a", "b", 0.5, pair="c").as_line() == "b\t0.5000\ta\tc"
+    line = Prediction('a "film"\n\u2028', "good", 0.75, pair="c").as_json()
+    assert line.splitlines() == [line]
+    assert json.loads(line) == {"text": 'a "film"\n\u2028', "text_pair": "c", "label": "good", "score": 0.75}
+    assert json.loads(Prediction("").as_json()) == {"text": "", "label": None, "score": None}
