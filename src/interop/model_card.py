@@ -19,7 +19,8 @@ FAMILIES = {"bert": "BERT", "distilbert": "DistilBERT", "roberta": "RoBERTa"}
 HUB_NAMES = {"sst2": SST2, "imdb": IMDB}  # a folder in the hub's layout goes by its last name
 ENGLISH = {SST2, IMDB, SAMPLE}
 OWN_LICENSE = "mit"  # of weights that go back to nothing but random numbers and training here
-METRICS = {"accuracy": "accuracy", "f1": "f1", "mcc": "matthews_correlation"}  # ours to the hub's
+# Ours to the hub's type and title.
+METRICS = {"accuracy": ("accuracy", "Accuracy"), "f1": ("f1", "Macro F1"), "mcc": ("matthews_correlation", "MCC")}
 FOLDER = "path/to/this/folder"  # the examples' own, until the folder has a place on the hub
 
 
@@ -71,8 +72,7 @@ def completed_card(folder: Path, repository: str, license: str | None, language:
     try:
         card: Any = ModelCard((folder / CARD).read_text(encoding="utf-8"))
     except Exception as error:  # OSError, YAML's own errors, ValueError
-        reason = " ".join(str(error).split())
-        raise CheckpointError(f"{folder / CARD} is no model card ({reason}); write or correct it") from None
+        raise CheckpointError(f"{folder / CARD} is no model card ({error}); write or correct it") from None
     card.data.license = license or card.data.get("license", "unknown")
     card.data.language = language or card.data.get("language")
     if card.data.license == "unknown":
@@ -89,7 +89,7 @@ def _card(run: Mapping[str, Any], task: str, numbers: Mapping[str, float], text:
     bases = [stage["config"].get("model_name_or_path") for stage in stages(run)]
     origin = data.get("validation_origin", f"{data['name']}, held-out documents")
     split = re.search(r", split ([\w-]+)", origin)
-    measured = {name: numbers[key] for key, name in METRICS.items() if key in numbers}
+    results = [(*METRICS[key], round(numbers[key], 4)) for key in METRICS if key in numbers]
     header = ModelCardData(
         language="en" if set(corpora) <= ENGLISH else None,
         license=OWN_LICENSE if bases[-1] is None else "unknown",
@@ -98,11 +98,11 @@ def _card(run: Mapping[str, Any], task: str, numbers: Mapping[str, float], text:
         tags=[model["model_type"]],
         base_model=next((base for base in bases if base is not None and HUB_ID.fullmatch(base)), None),
         datasets=[name for name in dict.fromkeys(corpora) if HUB_ID.fullmatch(name)] or None,
-        metrics=list(measured),
+        metrics=[metric for metric, _, _ in results],
         model_name=title,
         eval_results=[
-            EvalResult(task, corpora[0], origin, name, round(value, 4), dataset_split=split and split[1])
-            for name, value in measured.items()
+            EvalResult(task, corpora[0], origin, metric, value, metric_name=name, dataset_split=split and split[1])
+            for metric, name, value in results
         ],
     )
     return f"""---

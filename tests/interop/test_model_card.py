@@ -46,8 +46,8 @@ def test_the_card_of_a_classifier_names_data_training_and_results(sample_run: Tr
         "datasets": ["stanfordnlp/sst2"],
         "metrics": ["accuracy", "f1", "matthews_correlation"],
     }
-    found = {result.metric_type: result.metric_value for result in data.eval_results}
-    assert found == {"accuracy": 0.8543, "f1": 0.8541, "matthews_correlation": 0.709}
+    found = {result.metric_name: result.metric_value for result in data.eval_results}
+    assert found == {"Accuracy": 0.8543, "Macro F1": 0.8541, "MCC": 0.709}
     assert {(r.dataset_type, r.dataset_split) for r in data.eval_results} == {("stanfordnlp/sst2", "validation")}
 
 
