@@ -21,7 +21,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from src.utils.config import SAMPLE, WEIGHTS_DIR, PretrainConfig, TrainConfig, options_of
+from src.utils.config import SAMPLE, WEIGHTS_DIR, PretrainConfig, RunConfig, TrainConfig, options_of
 from src.utils.distributed import all_gather_object, is_main_process, rank, world_size
 from src.utils.errors import CheckpointError, UsageError
 from src.utils.files import (
@@ -136,23 +136,19 @@ def _computed_by() -> dict[str, int]:
 
 def gather_random_states() -> dict[str, Tensor]:
     """Gives the states of PyTorch's random numbers in every process, which must all call it."""
-    own = {"random.cpu": torch.get_rng_state()}
+    own = {"cpu": torch.get_rng_state()}
     if torch.cuda.is_available():
-        own["random.cuda"] = torch.cuda.get_rng_state()
+        own["cuda"] = torch.cuda.get_rng_state()
     every = enumerate(all_gather_object(own))
-    return {_of_rank(name, number): state for number, states in every for name, state in states.items()}
-
-
-def _of_rank(name: str, number: int) -> str:
-    return name if number == 0 else f"{name}.{number}"
+    return {f"random.{kind}.{rank}": state for rank, states in every for kind, state in states.items()}
 
 
 def _set_random_state(tensors: Mapping[str, Tensor], step: int) -> None:
-    cpu, cuda = (tensors.get(_of_rank(name, rank())) for name in ("random.cpu", "random.cuda"))
+    cpu, cuda = (tensors.get(f"random.{kind}.{rank()}") for kind in ("cpu", "cuda"))
     if cpu is None:
         torch.manual_seed(torch.initial_seed() + step)  # a process that is new
-        return
-    torch.set_rng_state(cpu)
+    else:
+        torch.set_rng_state(cpu)
     if cuda is not None and torch.cuda.is_available():
         torch.cuda.set_rng_state(cuda)
 
@@ -169,7 +165,6 @@ class RunFolder:
 
         Raises:
             UsageError: another process trains there; all processes of a group raise it.
-            StorageError: the disk refused.
         """
         lock, refusal = FileLock(self.path / LOCK, blocking=False), None
         if is_main_process():
@@ -197,7 +192,6 @@ class RunFolder:
 
         Raises:
             UsageError: a run on the sample would overwrite one on other data.
-            StorageError: the disk refused.
         """
         if not is_main_process():
             return
@@ -319,12 +313,8 @@ class RunFolder:
         # Outside the manifest: evaluating again may replace it.
         replace_json(self.path / EVALUATION, {**numbers, "dataset": run["data"]["name"]})
 
-    def refuse_taken(self, run: TrainConfig | PretrainConfig) -> None:
-        """Refuses to begin a new run in a folder that holds something, unless --overwrite allows it.
-
-        Raises:
-            UsageError: the folder is taken.
-        """
+    def refuse_taken(self, run: RunConfig) -> None:
+        """Raises a UsageError where a new run would begin in a folder that holds something, unless it may overwrite."""
         # A run that died before it had written anything left at most something unfinished.
         if all(file.name == LOCK or file.name.startswith(UNFINISHED) for file in self.path.iterdir()):
             return
@@ -332,8 +322,8 @@ class RunFolder:
             raise UsageError(
                 f"{self.path} exists and holds no run, so it is never deleted; choose another --output-dir"
             )
-        may_restart = run.run.resume == "auto" and self.read_run().get("finished") is None
-        if not (run.run.overwrite or may_restart):
+        may_restart = run.resume == "auto" and self.read_run().get("finished") is None
+        if not (run.overwrite or may_restart):
             raise UsageError(f"{self.path} exists; choose another --output-dir, --resume auto to go on, or --overwrite")
 
     def _refuse_other_data(self, data: Mapping[str, Any]) -> None:
@@ -385,18 +375,14 @@ def open_run(config: TrainConfig | PretrainConfig) -> Iterator[RunFolder]:
         if folder.checkpoint is None:
             if run.resume == "auto":
                 logger.info("resuming    nothing: there is no unfinished run with a checkpoint; a new run begins")
-            folder.refuse_taken(config)
+            folder.refuse_taken(run)
         elif (found := task_of(folder.read_run())) != config.task:
             raise UsageError(f"{path} is a run of {found}, not of {config.task}; resume it with its own program")
         yield folder
 
 
 def refuse_changes(saved: TrainConfig | PretrainConfig, config: TrainConfig | PretrainConfig) -> None:
-    """Refuses to resume a run under settings that would make it another run, unless that is what is wanted.
-
-    Raises:
-        UsageError: a setting differs; all that do are named.
-    """
+    """Raises a UsageError that names the settings which make a resumed run another one, unless that is allowed."""
     before, now = options_of(saved), options_of(config)
     changed = [name for name in now if name not in FREE_TO_CHANGE and before[name] != now[name]]
     differences = ", ".join(f"{name} {before[name]} -> {now[name]}" for name in changed)

@@ -32,7 +32,7 @@ from src.interop.pretrained import fetch, load_pretrained, load_pretrained_maske
 from src.model.bert import BertForMaskedLM, BertForSequenceClassification
 from src.training.distillation import distillation_loss, teacher_logits, with_unlabelled
 from src.training.embedding_init import start_from_counts
-from src.utils.config import CACHE_DIR, EVALUATED_MASK_RATE, BertConfig, OptimizerConfig, PretrainConfig, TrainConfig
+from src.utils.config import CACHE_DIR, EVALUATED_MASK_RATE, OptimizerConfig, PretrainConfig, TrainConfig
 from src.utils.device import set_up_device, use_fast_dropout, wants_bf16
 from src.utils.errors import UsageError
 
@@ -141,11 +141,7 @@ class ClassificationTask:
                 logger.info(f"truncated   {count:,} {name} texts to {seq_len} tokens (--seq-len)")
         length = np.mean(self.train.lengths)
         logger.info(f"vocabulary  {self.model.config.vocab_size:,} tokens; {length:.1f} tokens a training text")
-        logger.info(f"model       {describe_shape(self.model.config)}: {count_parameters(self.model):,} parameters")
-        epochs = total_steps // steps_per_epoch
-        logger.info(
-            f"steps       {epochs} epochs of {steps_per_epoch:,}, on {self.device} in {'bf16' if self.bf16 else 'fp32'}"
-        )
+        _log_sizes(self, f"{total_steps // steps_per_epoch} epochs of {steps_per_epoch:,}")
 
 
 class MaskedLMTask:
@@ -216,12 +212,11 @@ class MaskedLMTask:
 
     def log_start(self, total_steps: int, steps_per_epoch: int) -> None:
         """Says on standard error what is about to be trained on what."""
-        data, shape, rows = self.data, self.model.config, self.train
+        data, shape = self.data, self.model.config
         logger.info(f"text        {data['train']:,} tokens of {data['documents']:,} documents: {data['name']}")
         logger.info(f"held out    {data['validation']:,} tokens; vocabulary {shape.vocab_size:,}")
-        logger.info(f"model       {describe_shape(shape)}: {count_parameters(self.model):,} parameters")
-        passes = f"{total_steps / steps_per_epoch:.2f} passes over {len(rows):,} rows of {rows.seq_len}"
-        logger.info(f"steps       {total_steps:,}, {passes}, on {self.device} in {'bf16' if self.bf16 else 'fp32'}")
+        passes = f"{total_steps / steps_per_epoch:.2f} passes over {len(self.train):,} rows of {self.train.seq_len}"
+        _log_sizes(self, f"{total_steps:,}, {passes}")
 
     def _rows(self, name: str, stream: NDArray[np.integer], mask_rate: float, only_mask_tokens: bool) -> PackedRows:
         ids, seq_len = special_token_ids(self.tokenizer), self.config.tokenization.seq_len
@@ -238,9 +233,11 @@ def count_parameters(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def describe_shape(shape: BertConfig) -> str:
-    """Says in a few words how large a model is."""
-    return f"{shape.num_hidden_layers} layers, {shape.hidden_size} wide, {shape.num_attention_heads} heads"
+def _log_sizes(task: Task, steps: str) -> None:
+    shape, precision = task.model.config, "bf16" if task.bf16 else "fp32"
+    sizes = f"{shape.num_hidden_layers} layers, {shape.hidden_size} wide, {shape.num_attention_heads} heads"
+    logger.info(f"model       {sizes}: {count_parameters(task.model):,} parameters")
+    logger.info(f"steps       {steps}, on {task.device} in {precision}")
 
 
 def draw(split: TextSplit, count: int | None, seed: int) -> TextSplit:
@@ -284,8 +281,5 @@ def _new_classifier(config: TrainConfig, train: TextSplit, label_names: tuple[st
 
 def _digest(*splits: TextSplit) -> str:
     """Sums up texts and labels, to tell whether a resumed run finds those it began with."""
-    content = hashlib.sha256()
-    for split in splits:
-        for part in (split.texts, split.labels, split.pairs):
-            content.update(json.dumps(part).encode())
-    return content.hexdigest()
+    content = [(split.texts, split.labels, split.pairs) for split in splits]
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
