@@ -64,9 +64,6 @@ def test_every_window_knows_its_text_and_repeats_its_label() -> None:
     assert found.truncated == [False] * 4
 
 
-# Batches
-
-
 def padded(batch: list[int], lengths: list[int]) -> int:
     return len(batch) * max(lengths[index] for index in batch)
 
@@ -117,7 +114,8 @@ def test_the_budget_of_a_batch_is_so_many_texts_of_mean_length_but_never_below_t
 @given(st.lists(st.integers(0, 5), min_size=1, max_size=8))
 def test_a_batch_holds_its_examples_and_a_mask_of_real_tokens_only_where_it_is_padded(indices: list[int]) -> None:
     found = dataset(pair_column="pair")
-    found.pad_token_id = 9
+    assert found.pad_token_id == TOKENIZER.token_to_id("[PAD]")
+    found.pad_token_id = 9  # which no text holds
     batch, width = found.collate(indices), max(found.lengths[index] for index in indices)
     assert batch["labels"].tolist() == [LABELS[index] for index in indices]
     real = [[column < found.lengths[index] for column in range(width)] for index in indices]
@@ -134,8 +132,6 @@ def test_a_batch_holds_its_examples_and_a_mask_of_real_tokens_only_where_it_is_p
     ]
 
 
-def test_batches_pad_with_the_tokenizers_padding_id_or_any_where_there_is_none() -> None:
-    assert dataset().pad_token_id == TOKENIZER.token_to_id("[PAD]")
+def test_where_there_is_no_padding_token_any_id_pads() -> None:
     bare = dataset(tokenizer=Tokenizer(WordLevel({"a": 0, "[UNK]": 1}, unk_token="[UNK]")))
-    batch = bare.collate([0, 1])
-    assert batch["input_ids"].shape == (2, max(bare.lengths[:2])) and batch["token_type_ids"] is None
+    assert bare.collate([0, 1])["input_ids"].shape == (2, max(bare.lengths[:2]))

@@ -5,7 +5,7 @@ import datasets
 import pytest
 
 from src.data import documents, hub
-from src.data.documents import absolute_source, open_documents, sentences
+from src.data.documents import absolute_source, open_documents
 from src.utils.errors import DataError
 from tests.data.conftest import write
 
@@ -40,8 +40,7 @@ def corpus(tmp_path: Path) -> Path:
 
 TEXTS: dict[str, tuple[str | bytes, list[str]]] = {
     "blank lines": ("\n\nOne\nstill one\n\n \t\n\ntwo\n\n\n", ["One\nstill one\n", "two\n"]),
-    "no final newline": ("one\n\ntwo", ["one\n", "two"]),
-    "Windows line ends": ("one\r\nstill\r\n\r\ntwo\r\n", ["one\nstill\n", "two\n"]),
+    "Windows line ends, no final one": ("one\r\nstill\r\n\r\ntwo", ["one\nstill\n", "two"]),
     "byte order mark": (b"\xef\xbb\xbfone\n\ntwo\n", ["one\n", "two\n"]),
     "beyond ASCII": ("na\u00efve\u2028caf\u00e9\n\n\u6620\u753b\n", ["na\u00efve\u2028caf\u00e9\n", "\u6620\u753b\n"]),
     "nothing": (" \n\t\n", []),
@@ -71,21 +70,10 @@ def test_a_text_file_that_is_not_utf8_or_gone_is_refused_with_its_name(tmp_path:
         list(opened.read())
 
 
-@pytest.mark.parametrize(
-    ("name", "content"),
-    [
-        ("a.jsonl", '{"text": "one\\n\\n1", "body": "1"}\n{"text": "", "body": "-"}\n{"text": "two", "body": "2"}\n'),
-        ("a.csv", 'text,body\n"one\n\n1",1\n" ",-\ntwo,2\n'),
-    ],
-)
-def test_each_row_of_a_table_is_a_document_and_blank_ones_are_left_out(name: str, content: str, tmp_path: Path) -> None:
-    path = write(tmp_path, name, content)
-    assert read(path) == ["one\n\n1", "two"]
+def test_each_row_of_a_table_is_a_document_or_is_refused_with_its_place(tmp_path: Path) -> None:
+    path = write(tmp_path, "a.csv", 'text,body\n"one\n\n1",1\n" ",-\ntwo,2\n')
+    assert read(path) == ["one\n\n1", "two"] and name_of(path) == "a.csv"
     assert read(path, text_column="body") == ["1", "-", "2"]
-    assert name_of(path) == name
-
-
-def test_a_missing_column_or_text_and_another_kind_of_file_is_refused_with_its_place(tmp_path: Path) -> None:
     path = write(tmp_path, "reviews.csv", "body,stars\nfine,3\n")
     refuses(path, "reviews.csv: no column sentence or text", "body, stars", "--text-column")
     refuses(path, "reviews.csv: no column words", "body, stars", text_column="words")
@@ -132,20 +120,10 @@ def test_a_resumed_run_finds_its_sources_from_any_folder(tmp_path: Path, monkeyp
         assert absolute_source(f"owner/name{split}") == f"owner/name{split}"
 
 
-def test_several_sources_are_read_one_after_the_other_again_and_again(corpus: Path, tmp_path: Path) -> None:
+def test_several_sources_are_read_one_after_the_other_as_far_as_they_are_asked_for(tmp_path: Path) -> None:
     text, rows = write(tmp_path, "z.txt", "first\n\nsecond"), write(tmp_path, "a.jsonl", '{"text": "last"}')
-    mixture = open_documents([str(text), f"{corpus}:unsupervised", str(rows)])
-    assert list(mixture.read()) == list(mixture.read()) == ["first\n", "second", "five", "six", "last"]
-    assert mixture.name == "z.txt + films:unsupervised + a.jsonl"
+    mixture = open_documents([str(text), str(rows)])
+    assert list(mixture.read()) == list(mixture.read()) == ["first\n", "second", "last"]
+    assert mixture.name == "z.txt + a.jsonl"
     rows.unlink()
-    assert next(mixture.read()) == "first\n"  # no further than it is asked for
-
-
-def test_sentences_of_four_to_fifty_words_are_given_once() -> None:
-    long = "very " * 47 + "long film this"
-    texts = [
-        f"A fine film indeed. {long}! So short. {long} here.",
-        "Is it?<br /> A FINE  film indeed. But this is new.",
-    ]
-    found = [(0, "A fine film indeed."), (0, f"{long}!"), (1, "But this is new.")]
-    assert list(sentences(texts)) == found
+    assert next(mixture.read()) == "first\n"

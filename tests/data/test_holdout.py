@@ -10,17 +10,6 @@ from src.data.holdout import hold_out, maximal_phrases
 from src.data.sources import open_corpus
 from src.utils.config import REPOSITORY, DataConfig
 
-NESTED = [
-    "a dull and lifeless film",  # maximal
-    "dull and lifeless",  # inside the first only
-    "a dull and lifeless",  # inside the first only
-    "a  film",  # words of the first, but not side by side: maximal
-    "film",  # inside the first, the fourth and the last
-    "lively film",  # maximal
-    "lively  film",  # the same phrase again
-    "life",  # no word of any other: maximal
-]
-
 phrases = st.lists(st.lists(st.sampled_from("abcd"), min_size=1, max_size=6).map(" ".join), min_size=1, max_size=25)
 
 
@@ -29,14 +18,14 @@ def inside(part: str, whole: str) -> bool:
 
 
 def test_maximal_phrases_of_a_nested_example() -> None:
-    assert maximal_phrases(NESTED) == {
-        "a dull and lifeless film": {"a dull and lifeless film"},
-        "dull and lifeless": {"a dull and lifeless film"},
-        "a dull and lifeless": {"a dull and lifeless film"},
-        "a film": {"a film"},
-        "film": {"a dull and lifeless film", "a film", "lively film"},
+    texts = ["a dull lifeless film", "dull lifeless", "a  film", "film", "lively film", "lively  film", "life"]
+    assert maximal_phrases(texts) == {
+        "a dull lifeless film": {"a dull lifeless film"},
+        "dull lifeless": {"a dull lifeless film"},
+        "a film": {"a film"},  # words of the first, but not side by side
+        "film": {"a dull lifeless film", "a film", "lively film"},
         "lively film": {"lively film"},
-        "life": {"life"},
+        "life": {"life"},  # no word of any other
     }
 
 
@@ -58,9 +47,7 @@ def test_the_seed_fixes_the_fraction_of_distinct_phrases_whatever_the_order_of_t
     texts = [f"w{index}" for index in range(200)] * 2
     train, held_out = hold_out(texts, 0.1, 1)
     assert len(held_out) == 40 and len({texts[index] for index in held_out}) == 20 and len(train) == 360
-    assert hold_out(texts, 0.1, 1)[1] == held_out != hold_out(texts, 0.1, 2)[1]
-    backwards = texts[::-1]
-    assert {backwards[index] for index in hold_out(backwards, 0.1, 1)[1]} == {texts[index] for index in held_out}
+    assert hold_out(texts, 0.1, 2)[1] != held_out == [399 - index for index in hold_out(texts[::-1], 0.1, 1)[1]][::-1]
 
 
 def test_another_process_draws_the_same_phrases() -> None:
@@ -74,7 +61,10 @@ def test_another_process_draws_the_same_phrases() -> None:
 
 
 @pytest.mark.skipif("SST2_DIR" not in os.environ, reason="needs SST-2: set SST2_DIR to a folder that holds it")
-def test_sst2_has_6886_maximal_phrases_of_133442_words() -> None:
-    containers = maximal_phrases(open_corpus(DataConfig()).splits["train"].texts)
+def test_sst2_has_its_known_size_and_balance_and_6886_maximal_phrases_of_133442_words() -> None:
+    train, validation = open_corpus(DataConfig()).splits.values()
+    assert (len(train.texts), len(validation.texts)) == (67_349, 872)
+    assert (sum(train.labels), sum(validation.labels)) == (37_569, 444)
+    containers = maximal_phrases(train.texts)
     maximal = {phrase for phrase, wholes in containers.items() if phrase in wholes}
     assert (len(maximal), sum(len(phrase.split()) for phrase in maximal)) == (6886, 133_442)

@@ -1,17 +1,15 @@
-import http.server
 import os
 import socket
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import datasets
 import huggingface_hub
 import pytest
+from huggingface_hub.errors import HfHubHTTPError
 
 from src.data import hub
 from src.utils.config import REPOSITORY
@@ -24,25 +22,6 @@ NAMES = ["neg", "pos"]
 pytestmark = pytest.mark.usefixtures("own_cache")
 
 
-@contextmanager
-def server(status: int, path: str = "/api/datasets/owner/name") -> Iterator[str]:
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            body = b'{"id": "owner/name", "siblings": []}'
-            self.send_response(status if self.path == path else 500)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
-        threading.Thread(target=running.serve_forever, args=(0.01,), daemon=True).start()
-        yield f"http://127.0.0.1:{running.server_port}"
-        running.shutdown()
-
-
 @pytest.fixture
 def online(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """Switches the hub on, and lets it be at an address where nobody listens."""
@@ -52,25 +31,30 @@ def online(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     return monkeypatch
 
 
-def test_the_hub_answers_when_it_knows_or_denies_the_repository(online: pytest.MonkeyPatch) -> None:
-    online.setattr(hub, "PROBE_SECONDS", 30.0)
-    for status, expected in ((200, True), (401, True), (404, True), (403, False), (503, False)):
-        with server(status) as url:
-            online.setattr(huggingface_hub.constants, "ENDPOINT", url)
-            assert hub.hub_answers("owner/name") is expected
-    with server(200, "/api/models/owner/name") as url:
-        online.setattr(huggingface_hub.constants, "ENDPOINT", url)
-        assert hub.hub_answers("owner/name", "model") and not hub.hub_answers("owner/name")
-        online.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-        assert not hub.hub_answers("owner/name", "model")
+@pytest.mark.parametrize(("status", "expected"), [(200, True), (401, True), (404, True), (403, False), (503, False)])
+def test_the_hub_answers_when_it_knows_or_denies_the_repository(
+    status: int, expected: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def repo_info(_: Any, name: str, repo_type: str, timeout: float) -> None:
+        assert (name, repo_type) == ("owner/name", "model") and timeout < 10
+        if status != 200:
+            raise HfHubHTTPError("", response=Mock(status_code=status))
+
+    monkeypatch.setattr(huggingface_hub.HfApi, "repo_info", repo_info)
+    assert hub.hub_answers("owner/name", "model") is expected
 
 
-def test_the_hub_does_not_answer_where_nobody_listens_or_somebody_is_silent(online: pytest.MonkeyPatch) -> None:
+def test_the_hub_does_not_answer_where_nobody_listens_or_somebody_is_silent_or_it_is_switched_off(
+    online: pytest.MonkeyPatch,
+) -> None:
     online.setattr(hub, "PROBE_SECONDS", 0.3)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         for endpoint in (CLOSED, "nonsense", f"http://127.0.0.1:{silent.getsockname()[1]}"):
             online.setattr(huggingface_hub.constants, "ENDPOINT", endpoint)
             assert not hub.hub_answers("owner/name")
+    online.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    online.setattr(socket, "getaddrinfo", lambda *_, **__: pytest.fail("the network was used"))
+    assert not hub.hub_answers("owner/name")
 
 
 def test_without_hub_and_cache_or_whatever_datasets_raises_the_error_is_one_line(online: pytest.MonkeyPatch) -> None:

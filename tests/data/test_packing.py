@@ -1,4 +1,3 @@
-import re
 from pathlib import Path
 from typing import Any
 
@@ -40,12 +39,8 @@ def joined(texts: list[str]) -> list[str]:
     return [token for text in texts for token in (*text.split(), SEP)]
 
 
-# The corpus on disk
-
-
 @pytest.mark.parametrize(
-    ("count", "held_out"),
-    [(2, [2]), (19, [19]), (21, [20]), (59, [20, 40]), (999, [*range(20, 999, 20)]), (1050, [*range(100, 1001, 100)])],
+    ("count", "held_out"), [(2, [2]), (59, [20, 40]), (999, [*range(20, 999, 20)]), (1050, [*range(100, 1001, 100)])]
 )
 def test_every_hundredth_document_is_held_out_or_more_of_few_and_at_least_one(
     count: int, held_out: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -86,54 +81,40 @@ def test_too_little_text_or_a_tokenizer_without_a_mask_is_refused_and_leaves_not
     assert list(tmp_path.iterdir()) == []
 
 
-def test_streams_are_memory_mapped_two_bytes_a_token_or_four_and_cannot_be_written(tmp_path: Path) -> None:
+def test_streams_are_memory_mapped_two_bytes_a_token_or_four(tmp_path: Path) -> None:
     corpus = tokenized(tmp_path / "small", numbered(5))
-    for part in (corpus.train, corpus.validation):
-        assert isinstance(part, np.memmap) and part.dtype == np.uint16
-        with pytest.raises(ValueError, match="read-only"):
-            part[0] = 1
+    assert all(isinstance(part, np.memmap) and part.dtype == np.uint16 for part in (corpus.train, corpus.validation))
     texts = [" ".join(f"w{index}" for index in range(2**16)), "w1"]
     corpus = tokenized(tmp_path / "large", texts, vocab_size=100_000)
-    assert corpus.train.dtype == np.uint32 and corpus.train.max() == 2**16 + 4
-    assert tokens(corpus, "train") == joined(texts[:1])
+    assert corpus.train.dtype == np.uint32 and tokens(corpus, "train") == joined(texts[:1])
 
 
 def test_a_second_call_finds_the_first_ones_result_and_only_reads_the_text(tmp_path: Path) -> None:
     counted = Counted(numbered(20))
     first = tokenized_corpus(counted.documents, CONFIG, 500, tmp_path)
     (folder,) = tmp_path.iterdir()
-    before = {file: (file.stat().st_ino, file.stat().st_mtime_ns) for file in folder.iterdir()}
+    before = [file.stat().st_ino for file in sorted(folder.iterdir())]
     counted.readings = 0
     second = tokenized_corpus(counted.documents, CONFIG, 500, tmp_path)
     assert counted.readings == 1  # for the digest; tokenizing takes two more
-    assert {file: (file.stat().st_ino, file.stat().st_mtime_ns) for file in folder.iterdir()} == before
+    assert [file.stat().st_ino for file in sorted(folder.iterdir())] == before
     assert np.array_equal(first.train, second.train) and np.array_equal(first.validation, second.validation)
-    assert (first.tokenizer.to_str(), first.documents) == (second.tokenizer.to_str(), second.documents)
     # Neither the length of rows nor the place of the cache makes a difference.
     assert tokenized(tmp_path / "other", numbered(20), vocab_size=500, seq_len=128).sha256 == first.sha256
+    damaged = (folder / "train.bin").read_bytes()[::-1]
+    (folder / "train.bin").unlink()  # not overwritten, because it is memory-mapped
+    (folder / "train.bin").write_bytes(damaged)
+    assert np.array_equal(tokenized_corpus(counted.documents, CONFIG, 500, tmp_path).train, first.train)
 
 
 def test_any_other_text_vocabulary_or_normalisation_makes_another_folder(tmp_path: Path) -> None:
     texts = ["a film a film", "a film", "a film"]
     changes: list[dict[str, Any]] = [{}, {"vocab_size": 499}, {"lowercase": False}, {"plain_text": False}]
     changes += [{"min_frequency": 2}, {"tokenizer": "wordpiece"}]
-    digests = [tokenized(tmp_path, texts, **{"vocab_size": 500, **changed}).sha256 for changed in changes]
-    others = [["a film a film", "a film", "a film."], texts[:2], [*texts[1:], texts[0]], ["A film a film", *texts[1:]]]
-    others.append(["a film a film", "a", " filma film"])  # the same letters
-    digests += [tokenized(tmp_path, each, vocab_size=500).sha256 for each in others]
+    changes += [{"texts": other} for other in (texts[:2], texts[::-1], ["a film a film", "a", " filma film"])]
+    digests = {tokenized(tmp_path, **{"texts": texts, "vocab_size": 500, **changed}).sha256 for changed in changes}
     assert {folder.name for folder in tmp_path.iterdir()} == {digest[:16] for digest in digests}
-    assert len(set(digests)) == len(changes) + len(others)
-
-
-def test_a_damaged_corpus_in_the_cache_is_made_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    expected = tokenized(tmp_path, numbered(5)).train.tolist()
-    (folder,) = tmp_path.iterdir()
-    (folder / "train.bin").write_bytes(b"")
-    assert tokenized(tmp_path, numbered(5)).train.tolist() == expected
-    assert "train.bin" in capsys.readouterr().err
-
-
-# Rows
+    assert len(digests) == len(changes)
 
 
 @given(st.integers(2 * WIDTH - 1, 400), st.integers(1, 50), st.integers(0, 2**63 - 1), st.integers(0, 1000))
@@ -154,8 +135,7 @@ def test_the_rows_of_an_epoch_are_consecutive_slices_in_frames(
     text = [index for start in ordered for index in seen[start]]
     assert text == list(range(first + 10, first + 10 + len(text)))
     assert len(ordered) == len(rows) == sum(map(len, batches))
-    assert 0 <= first < WIDTH and first + len(text) <= length
-    assert length - len(text) < 2 * WIDTH - 1
+    assert 0 <= first < WIDTH and first + len(text) <= length < len(text) + 2 * WIDTH - 1
     # The number of batches depends on neither seed nor epoch.
     sizes = [len(batch) for batch in batches]
     assert sizes == [len(batch) for batch in rows.batches(batch_size, 0, 0)]
@@ -170,13 +150,9 @@ def test_another_epoch_or_seed_cuts_elsewhere_and_shuffles_differently() -> None
 
     assert starts(3, 4) == starts(3, 4)
     assert leaves_global_random_numbers_alone(lambda: rows.batches(8, 0, 0))
-    assert starts(0, 0) != sorted(starts(0, 0))
     every = [starts(0, epoch) for epoch in range(60)] + [starts(seed, 0) for seed in range(1, 60)]
-    assert {min(found) for found in every} == set(range(WIDTH))
+    assert {min(found) for found in every[:60]} == set(range(WIDTH))  # so every token is read in some epoch
     assert len({tuple(index // WIDTH for index in found) for found in every}) == len(every)
-    # So every token is read in some epoch.
-    read = {index for found in every[:60] for start in found for index in range(start, start + WIDTH)}
-    assert read == set(range(1000))
 
 
 def test_there_are_as_many_rows_as_fit_wherever_the_first_begins_and_one_at_least() -> None:
@@ -196,38 +172,21 @@ def test_labels_are_the_true_ids_of_the_stream_and_frames_are_never_masked() -> 
     rows, starts = rows_of(stream, rate=0.5), list(range(0, 490, 7))
     batch = rows.collate(starts)
     true = torch.tensor(np.stack([stream[start : start + WIDTH] for start in starts]))
-    inner = batch["labels"][:, 1:-1]
-    assert torch.equal(inner[inner != -100], true[inner != -100])
-    assert 0.4 < (inner != -100).float().mean() < 0.6
+    masked = (inner := batch["labels"][:, 1:-1]) != -100
+    assert torch.equal(inner[masked], true[masked]) and 0.4 < masked.float().mean() < 0.6
     assert set(batch["labels"][:, [0, -1]].flatten().tolist()) == {-100}
     one, same, other = (rows.collate(starts, generator(seed))["labels"] for seed in (0, 0, 1))
     assert torch.equal(one, same) and not torch.equal(one, other)
 
 
-# Documents that are too long
-
-
-@given(st.lists(st.text(st.characters(codec="ascii", exclude_categories=["Z", "C"]), min_size=1, max_size=9)))
-@example(["a" * 9, "b" * 10])
-def test_long_documents_are_cut_between_words_or_where_a_word_is_too_long(words: list[str]) -> None:
-    text, longest = " ".join(words), 20
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(packing, "LONGEST_PIECE", longest)
-        found = pieces(text)
-    assert "".join(found) == text
-    assert all(piece.strip() and len(piece) <= longest for piece in found)
-    assert [word for piece in found for word in piece.split()] == words
-    # Each piece takes as many words as there is room for.
-    nexts = [piece.split()[0] for piece in found[1:]]
-    assert all(len(piece) + len(f" {word}") >= longest for piece, word in zip(found, nexts, strict=False))
-
-
-@given(st.text(), st.integers(2, 9))
+@given(st.text(st.sampled_from("ab \u3000")), st.integers(2, 9))
 @example("a" + " " * 30 + "b", 5)
 @example("x" * 19, 9)
-def test_cutting_drops_nothing_but_blanks(text: str, longest: int) -> None:
+def test_long_documents_are_cut_between_words_or_where_a_word_is_too_long(text: str, longest: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(packing, "LONGEST_PIECE", longest)
         found = pieces(text)
-    assert re.sub(r"\s", "", "".join(found)) == re.sub(r"\s", "", text)
+    assert "".join("".join(found).split()) == "".join(text.split())  # drops nothing but blanks
     assert all(piece.strip() and len(piece) <= longest for piece in found)
+    if max(map(len, text.split(" ")), default=0) < longest:
+        assert [word for piece in found for word in piece.split()] == text.split()

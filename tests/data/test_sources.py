@@ -1,5 +1,4 @@
 import json
-import os
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -30,7 +29,8 @@ def write(tmp_path: Path) -> Write:
 
 
 def rows(count: int, label: Callable[[int], object] = lambda row: row % 2) -> str:
-    return "text,label\n" + "".join(f"text {row},{label(row)}\n" for row in range(count))
+    lines = (f"text {row},second {row},{label(row)}\n" for row in range(count))
+    return "".join(["text,second,label\n", *lines])
 
 
 def open_named(source: object, *args: Any, **kwargs: Any) -> Corpus:
@@ -49,9 +49,6 @@ def refuses(data: DataConfig | Path, splits: tuple[str, ...], *facts: object, **
 
 
 BOTH, TRAIN, VALIDATION, TEST = ("train", "validation"), ("train",), ("validation",), ("test",)
-
-
-# Which source
 
 
 def test_the_sample_is_read_by_name_and_replaces_sst2_out_of_reach_behind_a_banner(
@@ -82,22 +79,16 @@ def test_with_nothing_named_sst2_is_taken_from_sst2_dir_or_else_from_the_hub(
         corpus = open_corpus(DataConfig())
         assert corpus.name == SST2 and corpus.source == DataConfig(dataset=SST2) and not corpus.is_fallback
         assert corpus.splits["validation"].origin == "stanfordnlp/sst2, split validation"
-        assert open_named("owner/name").source == DataConfig(dataset="owner/name")
     monkeypatch.setenv("SST2_DIR", str(folder))
     corpus = open_corpus(DataConfig())
     assert (corpus.name, corpus.source) == ("mine", DataConfig(dataset=str(folder)))
-    assert open_named(SAMPLE).name == SAMPLE
-    # One that does not work is an error, and no reason for the sample.
+    # What is named and does not work is an error, and no reason for the sample.
     (tmp_path / "empty").mkdir()
     for name in ("gone", "empty"):
         monkeypatch.setenv("SST2_DIR", str(tmp_path / name))
         refuses(DataConfig(), BOTH, tmp_path / name)
-
-
-def test_a_named_source_never_falls_back(tmp_path: Path) -> None:
     for source in (SST2, "reviews.csv", "./stanfordnlp/sst2", ""):
-        refuses(DataConfig(dataset=source), BOTH, repr(source) if source != SST2 else source)
-    refuses(DataConfig(train_file=tmp_path / "gone.csv"), BOTH, tmp_path / "gone.csv")
+        refuses(DataConfig(dataset=source), BOTH, source)
 
 
 def test_a_source_names_itself_wherever_the_program_runs_next(
@@ -105,10 +96,9 @@ def test_a_source_names_itself_wherever_the_program_runs_next(
 ) -> None:
     train, validation = write("corpus/train.csv", rows(4)), write("corpus/validation.csv", rows(4))
     monkeypatch.chdir(tmp_path)
-    own, other = Path("corpus", train.name), Path("corpus", validation.name)
+    own, other = train.relative_to(tmp_path), validation.relative_to(tmp_path)
     for given, found in (
         (DataConfig(train_file=own, validation_file=other), DataConfig(train_file=train, validation_file=validation)),
-        (DataConfig(train_file=own, label_column="label"), DataConfig(train_file=train, label_column="label")),
         (DataConfig(dataset=str(own)), DataConfig(train_file=train)),
         (DataConfig(dataset="corpus"), DataConfig(dataset=str(tmp_path / "corpus"))),
     ):
@@ -117,24 +107,10 @@ def test_a_source_names_itself_wherever_the_program_runs_next(
     assert open_named(f"./{SAMPLE}").name != SAMPLE
 
 
-# Which splits
-
-
-def test_only_the_named_splits_of_a_folder_are_loaded(tmp_path: Path) -> None:
-    # The training split could not be loaded: its labels are missing.
-    folder = write_folder(tmp_path / "c", ["negative", "positive"], train=[-1, -1], test=[0, 1, 1])
-    splits = open_named(folder, VALIDATION).splits
-    assert list(splits) == ["validation"] and splits["validation"].labels == [0, 1, 1]
-    assert "c, split test" in splits["validation"].origin  # because there is no validation split
-    refuses(folder, ("dev",), "c has no split dev", "train, test")
-
-
 def test_a_split_a_column_or_a_row_without_labels_is_refused_unless_allowed(tmp_path: Path, write: Write) -> None:
     folder = write_folder(tmp_path / "c", ["neg", "pos"], train=[0, 1], test=[-1, -1])
     refuses(folder, TEST, "c, split test has no labels", "--file")
     assert open_named(folder, TEST, allow_unlabelled=True).splits["test"].labels == [-1, -1]
-    path = write("a.csv", rows(3, lambda _: -1))
-    refuses(path, TRAIN, f"a.csv has no labels (first at {path}:2)")
     path = write("a.csv", "text\na\nb\n")
     refuses(path, TRAIN, "no column label or labels or sentiment or class; name one of text")
     corpus = open_named(path, TRAIN, allow_unlabelled=True)
@@ -144,7 +120,15 @@ def test_a_split_a_column_or_a_row_without_labels_is_refused_unless_allowed(tmp_
         refuses(path, TRAIN, f"{path}:3: no label", "negative, positive", allow_unlabelled=allow)
 
 
-def test_one_split_of_a_single_file_is_the_whole_file(write: Write) -> None:
+def test_only_the_named_splits_of_a_folder_are_loaded_and_one_split_of_a_file_is_all_of_it(
+    tmp_path: Path, write: Write
+) -> None:
+    # The training split could not be loaded: its labels are missing.
+    folder = write_folder(tmp_path / "c", ["negative", "positive"], train=[-1, -1], test=[0, 1, 1])
+    splits = open_named(folder, VALIDATION).splits
+    assert list(splits) == ["validation"] and splits["validation"].labels == [0, 1, 1]
+    assert "c, split test" in splits["validation"].origin  # because there is no validation split
+    refuses(folder, ("dev",), "c has no split dev", "train, test")
     path = write("reviews.csv", rows(30))
     for split in ("train", "validation", "test"):
         loaded = open_named(path, (split,)).splits
@@ -160,10 +144,8 @@ def test_the_validation_rows_of_a_single_file_are_a_seeded_tenth_of_each_class(w
     assert corpus.label_names == ("common", "rare") and corpus.name == "reviews.csv"
     assert sorted(validation.labels) == [0] * 10 + [1] and len(train.texts) == 92
     assert sorted(train.texts + validation.texts) == sorted(f"text {row}" for row in range(103))
-    for split in (train, validation):
-        assert [int(int(text.split()[1]) < 3) for text in split.texts] == split.labels
     assert "reviews.csv" in validation.origin and "stratified tenth" in validation.origin
-    assert open_corpus(data, seed=1) == corpus and open_named(path, seed=1).splits == corpus.splits
+    assert open_named(path, seed=1).splits == corpus.splits
     assert open_corpus(data, seed=2).splits["validation"].texts != validation.texts
     assert open_corpus(data, VALIDATION, seed=1).splits["validation"] == validation
     refuses(DataConfig(train_file=write("b.csv", "text,label\na,x\nb,x\nc,y\n")), BOTH, "b.csv", "y; add rows")
@@ -172,9 +154,8 @@ def test_the_validation_rows_of_a_single_file_are_a_seeded_tenth_of_each_class(w
 def test_a_validation_file_is_read_with_the_train_file_whose_labels_count(write: Write) -> None:
     train, validation = write("a.csv", "text,label\na,x\nb,y\n"), write("b.tsv", "review\tclass\nc\ty\n")
     data = DataConfig(train_file=train, validation_file=validation)
-    corpus = open_corpus(data)
     splits = {"train": TextSplit(["a", "b"], [0, 1], "a.csv"), "validation": TextSplit(["c"], [1], "b.tsv")}
-    assert corpus.name == "a.csv" and corpus.splits == splits
+    assert open_corpus(data).splits == splits
     write("b.tsv", "review\tclass\nc\ty\nd\tz\n")
     for names in (BOTH, VALIDATION):
         refuses(data, names, f"{validation}:3: label 'z' is none of x, y")
@@ -193,37 +174,32 @@ def test_holdout_takes_the_validation_rows_from_the_training_split(tmp_path: Pat
     assert open_corpus(of_folder, TEST).splits["test"].texts == ["test 0"]
 
 
-# Labels
-
-
-@pytest.mark.parametrize("names", [("0", "1"), ("Negative", "POSITIVE"), ("pos", "neg")])
+@pytest.mark.parametrize(("names", "first"), [(("0", "1"), 0), (("Negative", "POSITIVE"), 0), (("pos", "neg"), 1)])
 def test_labels_of_sentiment_are_negative_and_positive_in_this_order_or_in_that_of_a_model(
-    tmp_path: Path, write: Write, names: tuple[str, str]
+    tmp_path: Path, write: Write, names: tuple[str, str], first: int
 ) -> None:
-    flipped = names[0] == "pos"
-    corpus = open_named(write("a.csv", rows(4, lambda row: names[row % 2])), TRAIN)
-    assert corpus.label_names == SENTIMENT_LABELS
-    assert corpus.splits["train"].labels == ([1, 0, 1, 0] if flipped else [0, 1, 0, 1])
-    declared = open_named(write_folder(tmp_path / "c", list(names), train=[0, 1, 1]), TRAIN)
-    assert declared.label_names == SENTIMENT_LABELS
-    assert declared.splits["train"].labels == ([1, 0, 0] if flipped else [0, 1, 1])
+    declared = write_folder(tmp_path / "c", list(names), train=[0, 1, 1])
+    for source in (declared, write("a.csv", rows(3, lambda row: names[min(row, 1)]))):
+        corpus = open_named(source, TRAIN)
+        assert corpus.label_names == SENTIMENT_LABELS
+        assert corpus.splits["train"].labels == [first, 1 - first, 1 - first]
     if names != ("0", "1"):  # a model of sentiment reads every spelling of it
-        path = write("a.csv", "text,label\na,0\nb,Positive\nc,neg\n")
-        read = open_named(path, VALIDATION, label_names=names)
-        assert read.label_names == names
-        assert read.splits["validation"].labels == ([1, 0, 1] if flipped else [0, 1, 0])
+        read = open_named(write("a.csv", "text,label\na,0\nb,Positive\nc,neg\n"), VALIDATION, label_names=names)
+        assert read.label_names == names and read.splits["validation"].labels == [first, 1 - first, first]
 
 
 def test_declared_classes_keep_their_order_and_others_are_sorted(tmp_path: Path, write: Write) -> None:
     declared = open_named(write_folder(tmp_path / "a", ["world", "art", "sport"], train=[0, 2]), TRAIN)
     assert declared.label_names == ("world", "art", "sport") and declared.splits["train"].labels == [0, 2]
-    numbers = open_named(write_folder(tmp_path / "n", train=[10, 1, 2]), TRAIN)
-    assert numbers.label_names == ("1", "2", "10") and numbers.splits["train"].labels == [2, 0, 1]
+    assert open_named(write_folder(tmp_path / "n", train=[10, 1, 2]), TRAIN).label_names == ("1", "2", "10")
     folder = write_folder(tmp_path / "c", train=["a", "b", "c"], validation=["c", "b"])
     corpus = open_named(folder, ("validation", "train"))  # training decides, in whatever order they are asked for
     assert corpus.label_names == ("a", "b", "c") and corpus.splits["validation"].labels == [2, 1]
     path = write("a.csv", "text,label\na,art\nb,Art\n")
     refuses(path, VALIDATION, f"{path}:3: label 'Art' is none of art, world", label_names=("art", "world"))
+    path = write("a.csv", rows(30, lambda _: 1))
+    refuses(path, TRAIN, "a.csv: all labels are the same")  # but one may evaluate on them
+    assert set(open_named(path, VALIDATION).splits["validation"].labels) == {1}
 
 
 @pytest.mark.parametrize(
@@ -235,10 +211,7 @@ def test_declared_classes_keep_their_order_and_others_are_sorted(tmp_path: Path,
         (["a", 1.0], "1.0"),
         (["a", ["b"]], "['b']"),
         (["a", "\udfff"], "surrogate"),
-        (["a", "-1"], "no label"),
-        (["a", -1], "no label"),
-        (["a", " "], "no label"),
-        (["a", None], "no label"),
+        *((["a", missing], "no label") for missing in ("-1", -1, " ", None)),
     ],
 )
 def test_labels_become_text_or_are_refused(cells: list[object], expected: tuple[str, ...] | str, write: Write) -> None:
@@ -249,36 +222,18 @@ def test_labels_become_text_or_are_refused(cells: list[object], expected: tuple[
         refuses(path, TRAIN, f"{path}:2: ", expected)
 
 
-def test_training_on_one_class_is_refused(write: Write) -> None:
-    path = write("a.csv", rows(30, lambda _: 1))
-    refuses(path, TRAIN, "a.csv: all labels are the same")
-    assert set(open_named(path, VALIDATION).splits["validation"].labels) == {1}
-
-
-# Columns and rows
-
-
 def test_columns_are_named_or_usual_and_others_are_ignored(write: Write) -> None:
     assert train_of(write("a.csv", "id,review,sentiment\n1,a,0\n2,b,1\n")).texts == ["a", "b"]
     path = write("b.csv", "text,body,label,stars\na,A,0,x\nb,B,1,y\n")
     assert train_of(path, text_column="body", label_column="stars") == TextSplit(["A", "B"], [0, 1], "b.csv")
     for header, option in (("body,label", "--text-column"), ("text,stars", "--label-column")):
         refuses(write("c.csv", f"{header}\na,b\n"), TRAIN, "c.csv", *header.split(","), option)
-
-
-def test_second_texts_are_read_from_the_column_that_is_named(write: Write) -> None:
-    path = write("c/train.csv", "text,other,label\na,A,0\nb,B,1\n")
-    assert train_of(path).pairs is None
-    for source in (path, path.parent):
-        split = train_of(source, text_pair_column="other")
-        assert split.texts == ["a", "b"] and split.pairs == ["A", "B"]
-    refuses(DataConfig(dataset=str(path), text_pair_column="second"), TRAIN, "no column second", "--text-pair-column")
+    refuses(DataConfig(dataset=str(path), text_pair_column="pair"), TRAIN, "no column pair", "--text-pair-column")
 
 
 @pytest.mark.parametrize("holdout", [0.0, 0.25])
 def test_second_texts_stay_with_their_first_through_every_draw(write: Write, holdout: float) -> None:
-    content = "text,second,label\n" + "".join(f"text {row},second {row},{row % 2}\n" for row in range(40))
-    data = DataConfig(train_file=write("a.csv", content), text_pair_column="second", holdout=holdout)
+    data = DataConfig(train_file=write("a.csv", rows(40)), text_pair_column="second", holdout=holdout)
     splits = open_corpus(data, seed=3).splits.values()
     assert sum(len(split.texts) for split in splits) == 40
     for split in (*splits, *(split.select([1, 0], "drawn") for split in splits)):
@@ -290,9 +245,7 @@ def test_second_texts_stay_with_their_first_through_every_draw(write: Write, hol
     [
         ('"text": "c", "second": " "', "empty text"),
         ('"text": " ", "second": "d"', "empty text"),
-        ('"text": "c", "second": null', "None"),
         ('"text": "c"', "'second'"),
-        ('"second": "d"', "'text'"),
     ],
 )
 def test_a_first_or_second_text_that_is_none_is_refused_with_its_line(write: Write, cells: str, problem: str) -> None:
@@ -301,16 +254,11 @@ def test_a_first_or_second_text_that_is_none_is_refused_with_its_line(write: Wri
     refuses(DataConfig(dataset=str(path.parent), text_pair_column="second"), TRAIN, "c, split train, row 2", problem)
 
 
-# Python lists
-
-
 def test_lists_become_a_corpus_that_validates_on_itself() -> None:
     corpus = corpus_of_lists(["x", "y", "z"], ["b", "a", "b"])
     train = TextSplit(["x", "y", "z"], [1, 0, 1], corpus.splits["train"].origin)
     assert corpus == Corpus("lists", ("a", "b"), {"train": train, "validation": train}, DataConfig())
-    for labels in ([0, 1], ["0", "1"], ["negative", "positive"]):
-        corpus = corpus_of_lists(["x", "y"], labels)
-        assert (corpus.label_names, corpus.splits["train"].labels) == (("negative", "positive"), [0, 1])
+    assert corpus_of_lists(["x", "y"], [0, 1]).label_names == ("negative", "positive")
 
 
 @pytest.mark.parametrize(
@@ -326,18 +274,3 @@ def test_lists_become_a_corpus_that_validates_on_itself() -> None:
 def test_lists_that_teach_nothing_are_refused(texts: list[str], labels: list[str | int], fact: str) -> None:
     with pytest.raises(DataError, match=fact):
         corpus_of_lists(texts, labels)
-
-
-# The real thing
-
-REAL = os.environ.get("SST2_DIR")
-
-
-@pytest.mark.skipif(not REAL, reason="needs the environment variable SST2_DIR: a folder with SST-2")
-def test_sst2_has_its_known_size_and_balance(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SST2_DIR", str(REAL))
-    corpus = open_corpus(DataConfig())
-    train, validation = corpus.splits["train"], corpus.splits["validation"]
-    assert (len(train.texts), len(validation.texts)) == (67_349, 872) and corpus.label_names == SENTIMENT_LABELS
-    assert (sum(train.labels), sum(validation.labels)) == (37_569, 444)
-    refuses(DataConfig(), TEST, "split test has no labels")

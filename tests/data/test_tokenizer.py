@@ -9,7 +9,6 @@ from tokenizers.normalizers import BertNormalizer
 
 from src.data.tokenizer import (
     SPECIAL_TOKENS,
-    SPELLINGS,
     build_tokenizer,
     prepend_plain_text_normalizer,
     special_token_ids,
@@ -61,16 +60,11 @@ def test_the_same_texts_give_the_same_file_with_special_tokens_first(kind: str) 
 
 @both_kinds
 def test_texts_and_pairs_are_framed_and_truncated_within_their_frame(kind: str) -> None:
-    encoding = build(kind, seq_len=64).encode("a movie", "a witty journey")
-    assert encoding.tokens == ["[CLS]", "a", "movie", "[SEP]", "a", "witty", "journey", "[SEP]"]
-    assert encoding.type_ids == [0, 0, 0, 0, 1, 1, 1, 1]
-    for pair in (None, "a witty journey"):
-        encoding = build(kind, seq_len=6).encode("a movie and a journey", pair)
-        assert len(encoding) == 6 and encoding.tokens[0] == "[CLS]" and encoding.tokens[-1] == "[SEP]"
-        assert encoding.tokens.count("[SEP]") == (1 if pair is None else 2)
+    encoding = build(kind, seq_len=7).encode("a movie", "a witty journey")
+    assert encoding.tokens == ["[CLS]", "a", "movie", "[SEP]", "a", "witty", "[SEP]"]
+    assert encoding.type_ids == [0, 0, 0, 0, 1, 1, 1]
+    assert build(kind, seq_len=4).encode("a witty movie").tokens == ["[CLS]", "a", "witty", "[SEP]"]
 
-
-# Treebank spelling, HTML, case, quotes
 
 TREEBANK = {
     "ca n't": "can't",
@@ -104,8 +98,7 @@ def test_treebank_spelling_is_undone_unless_that_is_switched_off_and_ordinary_te
 def test_case_and_accents_stay_where_that_is_asked_for_and_quotes_become_straight() -> None:
     assert normalized("A Caf\u00e9 Movie\u0301") == "a cafe movie"
     assert normalized("Caf\u00e9", lowercase=False) == "Caf\u00e9"
-    for lowercase in (True, False):
-        assert normalized("\u201cit\u2019s\u201d \u2018so\u2019", lowercase=lowercase) == "\"it's\" 'so'"
+    assert normalized("\u201cit\u2019s\u201d \u2018so\u2019", lowercase=False) == "\"it's\" 'so'"
     # Without plain text too, both spellings are of the same known words.
     tokenizer = build(texts=[*TEXTS, "IT 'S , IS N'T IT"], min_frequency=1, plain_text=False, lowercase=False)
     for split, ordinary in (("is n't it", "isn't it"), ("IT 'S , IS N'T IT", "IT'S, ISN'T IT")):
@@ -113,17 +106,12 @@ def test_case_and_accents_stay_where_that_is_asked_for_and_quotes_become_straigh
         assert tokenizer.token_to_id("[UNK]") not in tokenizer.encode(split).ids
 
 
-# Vocabularies
-
-
 def test_words_and_pieces_are_taken_from_min_frequency_on_and_pieces_spell_unseen_words() -> None:
-    texts = ["a a a", "b b", "c"]
-    for min_frequency, words in ((1, {"a", "b", "c"}), (2, {"a", "b"}), (3, {"a"})):
-        assert words_of(build(texts=texts, min_frequency=min_frequency)) == words
-    assert build(texts=texts).encode("a b c d").tokens == ["[CLS]", "a", "b", "[UNK]", "[UNK]", "[SEP]"]
     texts, joined = ["ab"] * 3 + ["cd"] * 2, {"ab", "cd"}
-    assert joined & words_of(build("wordpiece", texts, min_frequency=3)) == {"ab"}
-    assert joined & words_of(build("wordpiece", texts, min_frequency=2)) == joined
+    for kind in KINDS:
+        assert joined & words_of(build(kind, texts, min_frequency=3)) == {"ab"}
+        assert joined & words_of(build(kind, texts, min_frequency=2)) == joined
+    assert build(texts=texts, min_frequency=3).encode("ab cd").tokens == ["[CLS]", "ab", "[UNK]", "[SEP]"]
     tokens = TOKENIZERS["wordpiece"].encode("wittily").tokens
     assert "".join(token.removeprefix("##") for token in tokens) == "[CLS]wittily[SEP]"
 
@@ -153,27 +141,21 @@ def test_any_text_is_encoded_in_range_and_framed_and_a_reloaded_tokenizer_gives_
     assert reloaded.encode(text, text).ids == tokenizer.encode(text, text).ids
 
 
-# Tokenizers from elsewhere
+@pytest.mark.parametrize("special", [SPECIAL_TOKENS, ("<pad>", "<unk>", "<s>", "</s>")], ids=["BERT", "RoBERTa"])
+def test_special_tokens_are_found_by_their_spelling(special: tuple[str, ...]) -> None:
+    names = ["pad_token", "unk_token", "cls_token", "sep_token", "mask_token"][: len(special)]
+    tokenizer = Tokenizer(WordLevel({token: index + 7 for index, token in enumerate(special)}, special[1]))
+    assert special_token_ids(tokenizer) == dict(zip(names, range(7, 12), strict=False))
 
 
-@pytest.mark.parametrize("family", [0, 1], ids=["BERT", "RoBERTa"])
-def test_special_tokens_are_found_by_their_spelling(family: int) -> None:
-    vocabulary = {spellings[family]: index + 7 for index, spellings in enumerate(SPELLINGS.values())}
-    names = ["pad_token", "unk_token", "cls_token", "sep_token", "mask_token"]
-    unk_token = SPELLINGS["unk_token"][family]
-    assert special_token_ids(Tokenizer(WordLevel(vocabulary, unk_token))) == dict(zip(names, range(7, 12), strict=True))
-    del vocabulary[SPELLINGS["mask_token"][family]]
-    assert list(special_token_ids(Tokenizer(WordLevel(vocabulary, unk_token)))) == names[:-1]
-
-
-@pytest.mark.parametrize("lowercase", [None, True, False])
-def test_a_plain_text_normalizer_is_put_before_a_tokenizers_own_once(lowercase: bool | None) -> None:
+@pytest.mark.parametrize("own", [None, BertNormalizer(lowercase=True)])
+def test_a_plain_text_normalizer_is_put_before_a_tokenizers_own_once(own: Any) -> None:
     other = Tokenizer(WordLevel({"[UNK]": 0}, unk_token="[UNK]"))
-    if lowercase is not None:
-        other.normalizer = BertNormalizer(lowercase=lowercase)
+    if own is not None:
+        other.normalizer = own
     prepend_plain_text_normalizer(other)
     assert other.normalizer is not None
-    expected = "it can't wait -lrb- cafe)." if lowercase else "It can't wait -LRB- Caf\u00e9)."
+    expected = "It can't wait -LRB- Caf\u00e9)." if own is None else "it can't wait -lrb- cafe)."
     assert other.normalizer.normalize_str("It ca n't wait -LRB- Caf\u00e9 -rrb- .") == expected
     prepend_plain_text_normalizer(reloaded := Tokenizer.from_str(other.to_str()))
     assert reloaded.to_str() == other.to_str()

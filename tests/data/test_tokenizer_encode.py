@@ -47,17 +47,10 @@ def words(count: int, start: int = 0) -> str:
     return " ".join(WORDS[start : start + count])
 
 
-@every_mode
-def test_a_text_that_fits_is_one_whole_window(long_text: LongText) -> None:
-    for count in (0, 1, 4):
-        found = read(words(count), 6, long_text)
-        assert windows(found) == [f"[CLS] {words(count)} [SEP]".replace("  ", " ")]
-        assert found.token_type_ids == [[0] * (count + 2)] and found.truncated == [False]
-
-
 @pytest.mark.parametrize(
     ("seq_len", "long_text", "expected"),
     [
+        *((11, long_text, [words(9)]) for long_text in MODES),
         (6, "truncate", ["w00 w01 w02 w03"]),
         (6, "windows", ["w00 w01 w02 w03", "w04 w05 w06 w07", "w08"]),
         (2, "windows", [""]),  # no room
@@ -67,10 +60,13 @@ def test_a_text_that_fits_is_one_whole_window(long_text: LongText) -> None:
         (8, "head-tail", ["w00 w01 w02 w06 w07 w08"]),
     ],
 )
-def test_a_longer_text_is_cut_or_read_in_windows(seq_len: int, long_text: LongText, expected: list[str]) -> None:
+def test_a_text_that_is_too_long_is_cut_or_read_in_windows(
+    seq_len: int, long_text: LongText, expected: list[str]
+) -> None:
     found = read(words(9), seq_len, long_text)
     assert windows(found) == [f"[CLS] {window} [SEP]".replace("  ", " ") for window in expected]
-    assert found.truncated == [long_text != "windows"]
+    assert found.truncated == [long_text != "windows" and seq_len < 11]
+    assert found.token_type_ids == [[0] * len(ids) for ids in found.input_ids]
 
 
 @every_mode
@@ -85,15 +81,6 @@ def test_texts_are_encoded_in_order_and_independently(long_text: LongText) -> No
     assert encode(WORDLEVEL, [], 7, None, long_text) == encode(WORDLEVEL, [], 7, [], long_text) == EncodedTexts()
 
 
-def test_the_tokenizer_truncates_to_seq_len_afterwards() -> None:
-    tokenizer = Tokenizer.from_str(WORDLEVEL.to_str())
-    tokenizer.enable_padding(length=50)
-    tokenizer.enable_truncation(4)
-    assert len(encode(tokenizer, [words(6)], 9).input_ids[0]) == 8
-    assert tokenizer.padding is None
-    assert tokenizer.truncation is not None and tokenizer.truncation["max_length"] == 9
-
-
 @every_mode
 def test_a_text_of_which_no_word_that_is_read_is_known_is_flagged(long_text: LongText) -> None:
     late = "xyzzy " * 9 + "w01"
@@ -101,28 +88,12 @@ def test_a_text_of_which_no_word_that_is_read_is_known_is_flagged(long_text: Lon
         assert read(text, 6, long_text).unknown == [unknown]
 
 
-BLANKS = " " * (10 * CHARACTERS_PER_TOKEN)
-
-
-@pytest.mark.parametrize(
-    ("text", "long_text", "truncated"),
-    [
-        (BLANKS + "w01", "truncate", True),
-        ("w00" + BLANKS + "w01", "head-tail", True),
-        ("w00" + BLANKS + "w01", "windows", False),
-        ("w00" + " " * CHARACTERS_IN_WINDOWS + "w01", "windows", True),
-        ("w00".ljust(len(BLANKS)), "truncate", False),
-        ("w00".ljust(len(BLANKS) + 1), "truncate", True),
-    ],
-)
-def test_a_text_some_of_whose_characters_were_never_looked_at_is_flagged(
-    text: str, long_text: LongText, truncated: bool
-) -> None:
-    assert read(text, 10, long_text).truncated == [truncated]
-    assert read("w00", 10, long_text, pair=text).truncated == [truncated]
-
-
-# Pairs
+@every_mode
+def test_a_text_some_of_whose_characters_were_never_looked_at_is_flagged(long_text: LongText) -> None:
+    limit = CHARACTERS_IN_WINDOWS if long_text == "windows" else 10 * CHARACTERS_PER_TOKEN
+    for length, truncated in ((limit, False), (limit + 1, True)):
+        text = "w00".ljust(length - 3) + "w01"
+        assert read(text, 10, long_text).truncated == read("w00", 10, long_text, pair=text).truncated == [truncated]
 
 
 @pytest.mark.parametrize("kind", TOKENIZERS)
@@ -158,9 +129,6 @@ def test_head_tail_of_a_pair_keeps_both_ends_of_both() -> None:
     assert windows(huge) == ["[CLS] w00 [SEP] w01 w02 w05 [SEP]"]
 
 
-# Whatever comes
-
-
 @given(
     text=st.text(st.characters(codec=None), max_size=40),
     pair=st.none() | st.text(max_size=20),
@@ -192,9 +160,6 @@ def test_windows_together_hold_every_token_of_the_text(text: str, seq_len: int, 
     assert all(len(ids) == seq_len for ids, _ in pairwise(found))
 
 
-# Where tokens come from
-
-
 @every_mode
 @pytest.mark.parametrize("pair", [None, words(9, start=30)])
 def test_every_token_of_every_window_is_found_in_its_text(long_text: LongText, pair: str | None) -> None:
@@ -206,11 +171,7 @@ def test_every_token_of_every_window_is_found_in_its_text(long_text: LongText, p
         assert spelled == [token if token.startswith("w") else "" for token in window.split()]
     # Of a spelled-out bracket `tokenizers` gives the last character.
     assert read("W01  -lrb- w02", 9).offset_mapping == [[None, (0, 0, 3), (0, 9, 10), (0, 11, 14), None]]
-
-
-@every_mode
-def test_offsets_of_a_text_that_is_cut_before_it_is_tokenized_are_those_of_the_rest(long_text: LongText) -> None:
-    text = "w01 " * CHARACTERS_IN_WINDOWS
+    text = "w01 " * CHARACTERS_IN_WINDOWS  # of which a part is tokenized
     part = tokenized_part(text, 7, long_text)
     assert len(part) == (CHARACTERS_IN_WINDOWS if long_text == "windows" else 7 * CHARACTERS_PER_TOKEN)
     places = [place for offsets in read(text, 7, long_text).offset_mapping for place in offsets if place]

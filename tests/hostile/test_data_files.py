@@ -42,12 +42,9 @@ VALUES = ("NA", "null", "nan", "TRUE", "-inf", "007", "1e5", "1_000", "1.50", "2
 UNICODE = (
     "a\u2028\u2029\x0b\x0c\x1c\x85b",  # other signs that end lines
     "a\x01\x07\x1b[31m\x7fb",  # control characters
-    "\u0641\u06cc\u0644\u0645 \u202ereversed\u202c",  # right to left
-    "a\u200bb\u200d\u2060c\ufeff",  # characters without width
-    "\U0001f468\u200d\U0001f469 \U0002070e",  # beyond 16 bits
-    "\ufffe\U0010ffff \ufffd",  # never assigned
-    "\u00e9",  # composed
-    "e\u0301",  # decomposed
+    "\u0641\u06cc\u0644\u0645 \u202ereversed\u202c a\u200bb\u200d\u2060c\ufeff",  # right to left, without width
+    "\U0001f468\u200d\U0001f469 \U0002070e \ufffe\U0010ffff \ufffd",  # beyond 16 bits, never assigned
+    "\u00e9 e\u0301",  # composed and decomposed
 )
 ONE, TWO = '{"text": "x", "label": "a"}', '{"text": "y", "label": "b"}'
 XY = _rows("x", "y")
@@ -63,10 +60,8 @@ READ: dict[str, tuple[str, bytes, Rows]] = {
     "labels that look like values": ("a.csv", _csv("x,007", "y,7", "z,0.0", "v,NA", "w,null"), [("x", "007"), ("y", "7"), ("z", "0.0"), ("v", "NA"), ("w", "null")]),
     "labels with blanks, in capitals, in other digits": ("a.csv", _csv("x, a", "y,A", "z,a", "w,\u0663"), [("x", " a"), ("y", "A"), ("z", "a"), ("w", "\u0663")]),
     "a label of thousands of digits": ("a.csv", _csv(f"x,{DIGITS}", "y,2"), [("x", DIGITS), ("y", "2")]),
-    "blanks at both ends": ("a.csv", _all_csv("  x  ", "\ty\t"), _rows("  x  ", "\ty\t")),
     "a byte order mark in front and one inside": ("a.csv", codecs.BOM_UTF8 + _all_csv("\ufeffx", "y"), _rows("\ufeffx", "y")),
     "thousands of columns": ("a.csv", _csv(f"x,a{',1' * 5000}", f"y,b{',2' * 5000}", header="text,label," + ",".join(map(str, range(5000)))), XY),
-    "rows twice, and the header": ("a.csv", _csv("x,a", "x,a", "x,b", "text,label"), [("x", "a"), ("x", "a"), ("x", "b"), ("text", "label")]),
     "other values beside, keys in another order": ("a.jsonl", _jsonl('{"text": "x", "label": "a", "more": {"text": [1, NaN]}}', '{"label": "b", "text": "y"}'), XY),
 }  # fmt: skip
 
@@ -79,11 +74,8 @@ REFUSED: dict[str, tuple[str, bytes, str]] = {
     "a label that is nested deeply": ("a.jsonl", _jsonl(f'{{"text": "x", "label": {NESTED}}}'), "a.jsonl:1"),
     "a text that is nested deeply": ("a.jsonl", _jsonl(f'{{"text": {NESTED}, "label": "a"}}'), "a.jsonl:1"),
     "half a surrogate pair in UTF-8": ("a.csv", _csv("x,a", "\ud800,b"), "a.csv:3"),
-    "a letter cut in two": ("a.csv", _csv("x,a", "caf\u00e9")[:-2], "a.csv:3"),
     "UTF-16 without its mark": ("a.csv", _csv("x,a").decode().encode("utf-16-be"), "a.csv:1"),
     "UTF-32": ("a.jsonl", _jsonl(ONE).decode().encode("utf-32"), "a.jsonl:1"),
-    "a bare control character in JSON": ("a.jsonl", b'{"text": "x\ty", "label": "a"}\n', "a.jsonl:1"),
-    "a number of thousands of digits": ("a.jsonl", f'{{"text": "x", "label": {DIGITS}}}\n'.encode(), "a.jsonl:1"),
     "a byte order mark between rows of JSON": ("a.jsonl", f"{ONE}\n\ufeff{TWO}\n".encode(), "a.jsonl:2"),
 }  # fmt: skip
 
