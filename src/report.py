@@ -9,7 +9,6 @@ PROGRAM = "python -m src.report"
 def main(arguments: list[str]) -> None:
     """Parses the command line, writes the report of a run, and prints the path of its page."""
     config = parse(ReportConfig, arguments, PROGRAM)
-
     # Not above: --help should not wait for PyTorch.
     from src.evaluation.report import write_report
     from src.utils.device import set_up_device

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from src.utils.errors import Interrupted
-from tests.conftest import SMALL, Answer, Programs, TrainedRun
+from tests.conftest import Answer, Programs, TrainedRun
 from tests.evaluation.some_predictions import Page
 from tests.training.tiny_training import after_each_step, begin
 
@@ -67,38 +67,20 @@ def test_a_report_shows_what_the_run_recorded_and_what_its_model_predicts(progra
     assert not (folder / "again" / "predictions.jsonl").exists()
 
 
-def test_a_pre_training_has_curves_alone(programs: Programs, pretrained_run: TrainedRun, tmp_path: Path) -> None:
-    answer = programs.report(pretrained_run.path, "--output-dir", tmp_path)
-    charts, text = charts_and_text(answer)
-    assert charts == CURVES and answer.err.strip() in text and "mistakes" not in text
-
-
-def test_an_interrupted_run_has_curves_alone(programs: Programs, tmp_path: Path) -> None:
+def test_a_pre_training_and_an_interrupted_run_have_curves_alone(
+    programs: Programs, pretrained_run: TrainedRun, tmp_path: Path
+) -> None:
     run = begin(tmp_path / "run", epochs=3)
     after_each_step(run, lambda step: signal.raise_signal(signal.SIGINT) if step == 8 else None)
     with pytest.raises(Interrupted):
         run.train()
-    answer = programs.report(tmp_path / "run")
-    charts, text = charts_and_text(answer)
-    assert charts == CURVES and str(tmp_path / "run") in answer.err and "interrupted" in text
+    for path in (pretrained_run.path, tmp_path / "run"):
+        answer = programs.report(path, "--output-dir", tmp_path / f"report-{path.name}")
+        charts, text = charts_and_text(answer)
+        assert charts == CURVES and answer.err.strip() in text and "mistakes" not in text
+    assert "interrupted" in text
     (tmp_path / "run" / "metrics.jsonl").unlink()
     assert programs.report(tmp_path / "run").code == 4
-
-
-def test_three_classes_of_pairs_are_reported(programs: Programs, tmp_path: Path) -> None:
-    words = {"follows": "film", "contradicts": "no", "neither": "rain"}
-    rows = [
-        {"sentence": f"the film {number % 4}", "second": f"{word} <b>{number % 5}</b>", "label": label}
-        for number in range(40)
-        for label, word in words.items()
-    ]
-    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    options = ("--train-file", tmp_path / "pairs.jsonl", "--text-pair-column", "second", "--epochs", 1)
-    assert programs.train(*options, "--output-dir", tmp_path / "run", *SMALL).code == 0
-    charts, text = charts_and_text(programs.report(tmp_path / "run"))
-    assert charts == CURVES | PREDICTIONS and "<b>" in text
-    lines = (tmp_path / "run" / "report" / "predictions.jsonl").read_text().splitlines()
-    assert len(lines) == 12 and set(json.loads(lines[0])) == {"text", "text_pair", "label", "score", "true", "unknown"}
 
 
 def test_texts_without_labels_show_confidence_alone(programs: Programs, folder: Path, tmp_path: Path) -> None:

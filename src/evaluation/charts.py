@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from math import nan
 from pathlib import Path
 from typing import Any
 
@@ -55,8 +54,7 @@ def draw_charts(path: Path, charts: Sequence[Chart], title: str = "", dark: bool
     rows = [charts[first : first + 3] for first in range(0, len(charts), 3)]
     with plot_style(dark):
         figure = Figure((WIDTH * len(rows[0]), HEIGHT * len(rows)), DPI, layout="constrained")
-        if title:
-            figure.suptitle(printable(title), x=0.01, ha="left", weight="bold", size=15)
+        figure.suptitle(printable(title), x=0.01, ha="left", weight="bold", size=15)
         # Six columns, so that a row of two is as wide as a row of three.
         mosaic = [[chart.name for chart in row for _ in range(6 // len(row))] for row in rows]
         axes: dict[str, Any] = figure.subplot_mosaic(mosaic)
@@ -96,7 +94,7 @@ def prediction_charts(predictions: Predictions) -> list[Chart]:
 def _curve(rows: Sequence[Mapping[str, Any]], key: str) -> list[tuple[int, float]]:
     """Gives steps and values; metrics.jsonl has null for what is not finite."""
     found = [(row["step"], row[key]) for row in rows if key in row]
-    return [(step, value if isinstance(value, int | float) else nan) for step, value in found]
+    return [(step, value if isinstance(value, int | float) else np.nan) for step, value in found]
 
 
 def _draw_curves(axes: Any, curves: Mapping[str, Sequence[tuple[int, float]]], unit: str) -> None:

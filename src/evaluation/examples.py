@@ -21,18 +21,13 @@ class Example:
 
 
 def draw_examples(
-    texts: Sequence[str],
-    labels: Sequence[int] | Tensor,
-    logits: Tensor,
-    label_names: Sequence[str],
-    count: int,
-    seed: int,
+    texts: Sequence[str], labels: Sequence[int], logits: Tensor, label_names: Sequence[str], count: int, seed: int
 ) -> list[Example]:
     """Draws `count` examples, or all if there are fewer, from N texts with their labels and logits (N, C)."""
     chosen = random.Random(seed).sample(range(len(texts)), min(count, len(texts)))
     scores, predicted = logits[chosen].detach().float().softmax(dim=-1).max(dim=-1)
     return [
-        Example(texts[index], label_names[int(labels[index])], label_names[guess], score)
+        Example(texts[index], label_names[labels[index]], label_names[guess], score)
         for index, guess, score in zip(chosen, predicted.tolist(), scores.tolist(), strict=True)
     ]
 

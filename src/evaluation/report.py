@@ -20,7 +20,6 @@ from src.utils.files import read_json, storage_errors, writing
 from src.utils.programs import ReportConfig
 from src.utils.runs import METRICS, RUN, read_rows, task_of, whole_run
 
-MOST_MISTAKES = 20
 logger = logging.getLogger(__name__)
 
 
@@ -47,9 +46,9 @@ def write_report(config: ReportConfig) -> Path:
     for sentence in missing:
         logger.info(sentence)
     title = run_folder.resolve().name + (f" on {predictions.origin}" if predictions is not None else "")
+    context: dict[str, Any] = {"title": title, "missing": missing, "pictures": [], "predictions": predictions}
     with whole_run(run_folder):
-        context: dict[str, Any] = {"title": title, "facts": _facts(run, predictions), "settings": run.get("config", {})}
-    context |= {"missing": missing, "pictures": [], "predictions": predictions}
+        context |= {"facts": _facts(run, predictions), "settings": dict(run.get("config", {}))}
     if predictions is not None and predictions.true is not None:
         context |= _tables(predictions)
     with storage_errors(folder):
@@ -79,7 +78,7 @@ def _tables(predictions: Predictions) -> dict[str, Any]:
     wrong = [row for row, right in enumerate(predictions.right) if not right]
     return {
         "classes": classification_report(predictions.true, predictions.predicted, **options),
-        "mistakes": sorted(wrong, key=lambda row: -predictions.scores[row])[:MOST_MISTAKES],
+        "mistakes": sorted(wrong, key=lambda row: -predictions.scores[row])[:20],
     }
 
 

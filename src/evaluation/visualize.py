@@ -40,21 +40,19 @@ def page_template() -> Template:
 
 def as_text(explanation: Explanation, in_color: bool) -> str:
     """Formats an explanation for a console: in colour the text and its strongest words, else a number for each word."""
-    words = [word for of_text in explanation.words for word in of_text]
     if in_color:
         largest = _largest(explanation)
         lines = ["".join(_in_color(word, largest) for word in of_text) for of_text in explanation.words]
-        lines.append(_strongest(words))
+        lines.append(_strongest(explanation))
     else:
-        lines = [f"{_number(word)}\t{printable(word.text)}" for word in words]
+        lines = [f"{_number(word)}\t{printable(word.text)}" for of_text in explanation.words for word in of_text]
     return "\n".join([explanation.prediction.as_line(), *lines, _total(explanation)])
 
 
 def as_html(explanation: Explanation) -> str:
     """Formats an explanation as an element of HTML; each word's number shows where the mouse rests on it."""
-    words = [word for of_text in explanation.words for word in of_text]
     macros: Any = page_template().module
-    return str(macros.explained(explanation, _largest(explanation), _strongest(words), _total(explanation)))
+    return str(macros.explained(explanation, _largest(explanation), _strongest(explanation), _total(explanation)))
 
 
 def html_page(elements: Sequence[str]) -> str:
@@ -70,8 +68,8 @@ def _total(explanation: Explanation) -> str:
     )
 
 
-def _strongest(words: Sequence[Word]) -> str:
-    read = [word for word in words if word.contribution is not None]
+def _strongest(explanation: Explanation) -> str:
+    read = [word for of_text in explanation.words for word in of_text if word.contribution is not None]
     strongest = sorted(read, key=lambda word: -abs(word.contribution or 0.0))[:5]
     return ", ".join(f"{printable(word.text)} {_number(word)}" for word in strongest)
 

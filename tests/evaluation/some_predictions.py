@@ -17,6 +17,9 @@ FEW = Predictions(
     origin="made up",
 )
 HOSTILE = "<script>alert('$x_1$')</script>\" onerror=\"x\x1b[2J\u202e\ud800&amp;"
+UNLABELLED = replace(FEW, true=None)
+IN_PAIRS = replace(FEW, pairs=["one", "it was not", "three", "two", "four"])
+MALICIOUS = replace(FEW, texts=[HOSTILE] * 5, pairs=[HOSTILE] * 5, label_names=(HOSTILE, HOSTILE + "2"), origin=HOSTILE)
 
 
 def drawn(n: int = 500, classes: int = 3, seed: int = 0) -> Predictions:
@@ -32,18 +35,6 @@ def drawn(n: int = 500, classes: int = 3, seed: int = 0) -> Predictions:
     unknown = [draw.randrange(3) for _ in range(n)]
     names = tuple(f"class {number}" for number in range(classes))
     return Predictions(texts, None, predicted, scores, true, unknown, names, "drawn")
-
-
-def unlabelled() -> Predictions:
-    return replace(FEW, true=None)
-
-
-def in_pairs() -> Predictions:
-    return replace(FEW, pairs=["one", "it was not", "three", "two", "four"])
-
-
-def hostile() -> Predictions:
-    return replace(FEW, texts=[HOSTILE] * 5, pairs=[HOSTILE] * 5, label_names=(HOSTILE, HOSTILE + "2"), origin=HOSTILE)
 
 
 class Page(HTMLParser):

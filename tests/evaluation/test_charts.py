@@ -12,9 +12,7 @@ from sklearn.metrics import confusion_matrix
 from src.evaluation.charts import Chart, draw_charts, history_charts, prediction_charts
 from src.evaluation.predictions import Predictions
 from src.evaluation.slices import by_confidence, by_length, by_words
-from src.utils.config import REPOSITORY
-from src.utils.runs import read_rows
-from tests.evaluation.some_predictions import FEW, drawn, hostile, unlabelled
+from tests.evaluation.some_predictions import FEW, MALICIOUS, UNLABELLED, drawn
 
 STEPS = [{"step": step, "train/loss": 1 / step} for step in (50, 100)]
 EVALUATED = {"step": 100, "validation/loss": 0.25, "validation/accuracy": 0.75}
@@ -41,32 +39,28 @@ def test_the_curves_of_a_training_are_what_it_recorded() -> None:
     assert lines(loss) == {"train/loss": [[50, 0.02], [100, 0.01]], "validation/loss": [[100, 0.25]]}
     assert lines(accuracy) == {"validation/accuracy": [[100, 0.75]]}
     assert [chart.name for chart in history_charts(STEPS)] == ["loss"] and history_charts([]) == []
+    loss, accuracy = history_charts([EVALUATED | {"validation/unigram_loss": 6.5, "unigram_accuracy": 0.25}])
+    assert (lines(loss)["validation/unigram_loss"], lines(accuracy)["unigram_accuracy"]) == (
+        [[100, 6.5]],
+        [[100, 0.25]],
+    )
     diverged = history_charts([*STEPS, {"step": 150, "train/loss": None}, {"step": 160, "train/loss": "<script>"}])
     assert np.isnan(lines(diverged[0])["train/loss"][2:]).tolist() == [[False, True]] * 2
-
-
-def test_a_pre_training_has_its_baselines() -> None:
-    rows, _ = read_rows(REPOSITORY / "media" / "bert-imdb.jsonl")
-    loss, accuracy = map(lines, history_charts(rows))
-    assert len(loss) == 3 and len(loss["validation/loss"]) == 20
-    assert accuracy["validation/accuracy"][-1][1] == rows[-1]["validation/accuracy"]
-    assert {y for _, y in accuracy["unigram_accuracy"]} == {rows[-1]["unigram_accuracy"]}
 
 
 @pytest.mark.parametrize("classes", [2, 13, 77])
 def test_any_number_of_classes_is_drawn(classes: int, tmp_path: Path) -> None:
     charts = prediction_charts(drawn(classes=classes, n=200))
-    assert [chart.name for chart in charts] == ["confusion", "reliability", "confidence", "length", "words"]
     draw_charts(tmp_path / "sheet.png", charts, "title $x_1$ \u4e2d", dark=classes == 77)
     assert imread(tmp_path / "sheet.png").shape == (1140, 2430, 4)
 
 
 def test_no_predictions_warn_or_fail_and_without_labels_confidence_alone_is_drawn(tmp_path: Path) -> None:
     odd = (replace(FEW, true=FEW.predicted), replace(FEW, scores=[0.0, 1.0, 0.5, 0.95, 1.0]))
-    for number, predictions in enumerate((hostile(), *odd)):
+    for number, predictions in enumerate((MALICIOUS, *odd)):
         draw_charts(tmp_path / f"{number}.png", prediction_charts(predictions))
-    assert [chart.name for chart in prediction_charts(unlabelled())] == ["confidence"]
-    (bars,) = chart_of(unlabelled(), "confidence").containers
+    assert [chart.name for chart in prediction_charts(UNLABELLED)] == ["confidence"]
+    (bars,) = chart_of(UNLABELLED, "confidence").containers
     assert sum(bar.get_height() for bar in bars) == 5
 
 

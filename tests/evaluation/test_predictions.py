@@ -19,7 +19,7 @@ from src.evaluation.predictions import (
 from src.evaluation.predictor import Prediction, Predictor
 from src.utils.errors import DataError
 from tests.conftest import TrainedRun
-from tests.evaluation.some_predictions import FEW, drawn, in_pairs, unlabelled
+from tests.evaluation.some_predictions import FEW, IN_PAIRS, UNLABELLED, drawn
 
 TEXTS = ["A fine film.", "qwxyz zzyzx", "dull, and qwxyz"]
 
@@ -122,7 +122,7 @@ def test_a_split_has_the_predictions_of_the_predictor_and_counts_unknown_tokens_
 
 
 def test_what_is_written_is_read_again(tmp_path: Path) -> None:
-    for some in (FEW, unlabelled(), in_pairs(), drawn(), replace(FEW, unknown=None)):
+    for some in (FEW, UNLABELLED, IN_PAIRS, drawn(), replace(FEW, unknown=None)):
         write_predictions(tmp_path / "predictions.jsonl", some)
         assert read_predictions(tmp_path / "predictions.jsonl") == replace(some, origin="predictions.jsonl")
 

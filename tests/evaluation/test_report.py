@@ -6,12 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sklearn.metrics import classification_report
 
 from src.evaluation import report
 from src.evaluation.predictions import Predictions, write_predictions
 from src.utils.programs import ReportConfig
-from tests.evaluation.some_predictions import FEW, HOSTILE, Page, drawn, hostile, in_pairs
+from tests.evaluation.some_predictions import FEW, HOSTILE, IN_PAIRS, MALICIOUS, Page, drawn
 
 RUN: dict[str, Any] = {"command": ["x", HOSTILE], "data": {"name": HOSTILE}, "model": {"parameters": 3}}
 RUN |= {"started": "today", "finished": None, "config": {"run": {"epochs": 3, "name": HOSTILE}, "preset": None}}
@@ -32,7 +31,7 @@ def page_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def test_the_page_holds_its_pictures_for_light_and_dark_and_needs_nothing_else(page_of: Any) -> None:
-    content = page_of(hostile())
+    content = page_of(MALICIOUS)
     page = Page(content)
     light, dark = (f"data:image/png;base64,{base64.b64encode(name).decode()}" for name in (b"light", b"dark"))
     assert {picture["src"] for picture in page.found("img")} == {light}
@@ -44,7 +43,7 @@ def test_the_page_holds_its_pictures_for_light_and_dark_and_needs_nothing_else(p
 
 
 def test_data_is_shown_as_it_is_and_never_obeyed(page_of: Any) -> None:
-    content = page_of(hostile())
+    content = page_of(MALICIOUS)
     page = Page(content)
     assert not any("script" in tag or "onerror" in attributes for tag, attributes in page.tags)
     shown = HOSTILE.encode("unicode_escape").decode()  # control characters and what turns the direction of writing
@@ -56,19 +55,10 @@ def test_data_is_shown_as_it_is_and_never_obeyed(page_of: Any) -> None:
 def test_the_surest_twenty_mistakes_are_listed_and_long_texts_and_names_cut(page_of: Any) -> None:
     expected = ["97.0%", "bad", "good", "well", "91.0%", "good", "bad", "it is n't dull"]
     assert Page(page_of(FEW)).text[-8:] == expected
-    assert Page(page_of(in_pairs())).text[-2:] == ["it is n't dull", "three"]  # both texts of a pair
+    assert Page(page_of(IN_PAIRS)).text[-2:] == ["it is n't dull", "three"]  # both texts of a pair
     predictions = drawn()
     wrong = [score for score, right in zip(predictions.scores, predictions.right, strict=True) if not right]
     shown = [text for text in Page(page_of(predictions)).text if re.fullmatch(r"[\d.]+%", text)]
     assert shown[-20:] == [f"{score:.1%}" for score in sorted(wrong, reverse=True)[:20]]
     long = page_of(replace(FEW, texts=["x" * 9999] * 5, label_names=("n" * 99, "p" * 99)))
     assert max(map(len, re.findall("x+", long))) <= 400 and max(map(len, re.findall("n+|p+", long))) <= 30
-
-
-def test_the_classes_have_the_rates_of_scikit_learn(page_of: Any) -> None:
-    predictions = drawn()
-    rates = classification_report(predictions.true, predictions.predicted, output_dict=True)
-    text = "\n".join(Page(page_of(predictions)).text)
-    for number, name in enumerate(predictions.label_names):
-        (found,) = re.findall(rf"{number} {name} +([\d.]+) +([\d.]+) +([\d.]+) +(\d+)", text)
-        assert [float(value) for value in found] == [round(value, 2) for value in rates[str(number)].values()]

@@ -7,7 +7,7 @@ from sklearn.calibration import calibration_curve
 
 from src.evaluation.metrics import wilson_interval
 from src.evaluation.slices import NEGATION, Slice, by_confidence, by_length, by_words, expected_calibration_error
-from tests.evaluation.some_predictions import FEW, drawn, in_pairs
+from tests.evaluation.some_predictions import FEW, IN_PAIRS, drawn
 
 
 def counts(slices: list[Slice]) -> dict[str, tuple[int, int]]:
@@ -50,7 +50,7 @@ def test_slices_of_length_are_those_of_pandas() -> None:
 def test_negation_and_unknown_words_are_found_by_hand() -> None:
     unknown = {"unknown word": (2, 1), "no unknown word": (3, 2)}
     assert counts(by_words(FEW)) == {"negation": (3, 2), "no negation": (2, 1)} | unknown
-    assert counts(by_words(in_pairs())) == {"negation": (4, 3), "no negation": (1, 0)} | unknown
+    assert counts(by_words(IN_PAIRS)) == {"negation": (4, 3), "no negation": (1, 0)} | unknown
     assert counts(by_words(replace(FEW, texts=["fine"] * 5, unknown=None))) == {"no negation": (5, 3)}
     for text in ("ca n't", "Don't!", "don\u2019t", "NEVER mind", "cannot", "neither", "not-so-good"):
         assert NEGATION.search(text), text
