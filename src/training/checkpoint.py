@@ -22,7 +22,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from src.utils.config import SAMPLE, WEIGHTS_DIR, PretrainConfig, RunConfig, TrainConfig, options_of
-from src.utils.distributed import all_gather_object, is_main_process, rank, world_size
+from src.utils.distributed import all_gather_object, barrier, is_main_process, rank, world_size
 from src.utils.errors import CheckpointError, UsageError
 from src.utils.files import (
     CARD,
@@ -161,31 +161,28 @@ class RunFolder:
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Keeps other processes from training in the folder, which is made if it does not exist.
-
-        Raises:
-            UsageError: another process trains there; all processes of a group raise it.
-        """
-        lock, refusal = FileLock(self.path / LOCK, blocking=False), None
-        if is_main_process():
-            with storage_errors(self.path):
-                self.path.mkdir(parents=True, exist_ok=True)
-                try:
-                    lock.acquire()
-                except Timeout:
-                    refusal = f"another process trains in {self.path}; wait for its end, or stop it"
-                except NotImplementedError:
-                    pass  # some network file systems lock nothing
-        if (refusal := all_gather_object(refusal)[0]) is not None:
-            raise UsageError(refusal)
+        """Keeps other runs out of the folder, which is made if it does not exist; UsageError if one trains there."""
+        if not is_main_process():
+            barrier()  # until the main process has the lock
+            yield
+            return
+        lock = FileLock(self.path / LOCK, blocking=False)
+        with storage_errors(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+            try:
+                lock.acquire()
+            except Timeout:
+                raise UsageError(f"another process trains in {self.path}; wait for its end, or stop it") from None
+            except NotImplementedError:
+                pass  # some network file systems lock nothing
+        barrier()
         try:
             yield
         finally:
-            if lock.is_locked:
-                (self.path / LOCK).unlink(missing_ok=True)
-                if not any(self.path.iterdir()):  # nothing has begun
-                    self.path.rmdir()
-                lock.release()
+            (self.path / LOCK).unlink(missing_ok=True)
+            if not any(self.path.iterdir()):  # nothing has begun
+                self.path.rmdir()
+            lock.release()
 
     def begin(self, task: "Task") -> None:
         """Empties the folder and writes into run.json what is about to run.
@@ -254,10 +251,6 @@ class RunFolder:
     def read_run(self) -> dict[str, Any]:
         """Returns the content of run.json."""
         return read_json(self.path / RUN)
-
-    def read_evaluation(self) -> dict[str, Any]:
-        """Returns the evaluation of the saved model."""
-        return read_json(self.path / EVALUATION)
 
     def log(self, row: Mapping[str, Any]) -> None:
         """Appends one line to metrics.jsonl."""

@@ -27,7 +27,7 @@ from tqdm import tqdm
 from src.data.dataset import Batch, to_device
 from src.evaluation.masked_lm import MaskedEvaluation
 from src.evaluation.metrics import Evaluation
-from src.training.checkpoint import Progress, RunFolder
+from src.training.checkpoint import EVALUATION, Progress, RunFolder
 from src.training.optimizer import build_ema, build_optimizer, learning_rate_at
 from src.training.tasks import Task
 from src.training.wandb_logger import WandbLogger, open_wandb
@@ -42,6 +42,7 @@ from src.utils.distributed import (
     world_size,
 )
 from src.utils.errors import CheckpointError, DivergedError, Interrupted, UserError
+from src.utils.files import read_json
 
 logger = logging.getLogger(__name__)
 
@@ -246,7 +247,7 @@ def train(task: Task, folder: RunFolder, show: bool = True) -> None:
     folder.finish(progress.training_seconds)
     wandb.finish()
     if show and is_main_process():
-        evaluation = task.evaluation_class.from_dict(folder.read_evaluation())
+        evaluation = task.evaluation_class.from_dict(read_json(folder.path / EVALUATION))
         print(f"{evaluation.as_text()}\n\n{folder.path}")
 
 

@@ -5,8 +5,10 @@ import torch
 from torch import Tensor, nn
 
 from src.interop.huggingface import load_classifier
+from src.training.checkpoint import EVALUATION
 from src.training.optimizer import build_ema, build_optimizer, learning_rate_at
 from src.utils.config import OptimizationConfig
+from src.utils.files import read_json
 from tests.training.tiny_training import NO_DROPOUT, assert_same, begin, task, weights
 
 PEAK = 5e-4
@@ -87,4 +89,4 @@ def test_the_average_is_evaluated_and_saved_and_changes_nothing_of_the_training(
     average = ema.module.state_dict()
     assert_same(load_classifier(tmp_path / "ema").model.state_dict(), average)
     assert not torch.equal(average["classifier.weight"], weights(plain.trainer)["classifier.weight"])
-    assert averaged.folder.read_evaluation()["loss"] == averaged.trainer.task.evaluate(ema.module).loss
+    assert read_json(tmp_path / "ema" / EVALUATION)["loss"] == averaged.trainer.task.evaluate(ema.module).loss

@@ -15,8 +15,10 @@ from torch import Tensor, nn
 from src.evaluation.metrics import Evaluation
 from src.interop.huggingface import load_classifier
 from src.training import trainer
+from src.training.checkpoint import EVALUATION
 from src.training.tasks import ClassificationTask
 from src.utils.errors import Interrupted, StorageError
+from src.utils.files import read_json
 from tests.training.tiny_training import ALL_RANDOMNESS, Run, after_each_step, begin, resume
 
 
@@ -130,7 +132,7 @@ def test_patience_ends_the_training_and_the_first_best_epoch_or_the_last_is_deli
     found = load_classifier(tmp_path / "run").model.state_dict()
     same = [all(torch.equal(tensor, epoch[name]) for name, tensor in found.items()) for epoch in seen]
     assert same == [epoch == delivered for epoch in range(len(accuracies))]
-    assert run.folder.read_evaluation()["accuracy"] == accuracies[delivered]
+    assert read_json(tmp_path / "run" / EVALUATION)["accuracy"] == accuracies[delivered]
     before = model(tmp_path / "run")
     resume(tmp_path / "run", keep=keep, patience=patience, epochs=epochs, ema_decay=0.9).train()
     assert len(seen) == len(accuracies) and model(tmp_path / "run") == before  # it has ended for good
@@ -144,7 +146,7 @@ def test_the_best_accuracy_is_remembered_by_a_resumed_run(tmp_path: Path, monkey
         run.train()
     resumed = resume(tmp_path / "run", keep="best")
     resumed.train()
-    assert resumed.folder.read_evaluation()["accuracy"] == 0.75
+    assert read_json(tmp_path / "run" / EVALUATION)["accuracy"] == 0.75
 
 
 # Checkpoints and signals
