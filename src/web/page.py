@@ -70,7 +70,9 @@ def build(predictor: Predictor, title: str, folder: Path) -> Any:
             answers = gr.HTML(elem_id="answers", padding=False)
             gr.HTML(f"<p><small>{escape(LEGEND)}</small></p>", padding=False)
             with gr.Accordion("Attention of the first sentence (not an explanation)", open=False):
-                picture = gr.Image(show_label=False, interactive=False, elem_id="attention")
+                picture = gr.Image(
+                    show_label=False, interactive=False, buttons=["fullscreen", "download"], elem_id="attention"
+                )
             # One at a time, whatever is asked: the model is one, and what explains it hooks into it.
             button.click(answer, text, [answers, picture], concurrency_id="model", show_progress="minimal")
         with gr.Tab("A table"):
