@@ -136,8 +136,8 @@ class Trainer:
                 report = self.training_step([part for batch in own for part in _chunk(batch, self.progress.num_parts)])
                 break
             except torch.OutOfMemoryError:
-                smallest = self.progress.num_parts >= max(len(batch["input_ids"]) for batch in own)
-                if self.is_updating or world_size() > 1 or smallest:
+                can_cut = self.progress.num_parts < max(len(batch["input_ids"]) for batch in own)
+                if self.is_updating or world_size() > 1 or not can_cut:
                     raise
             torch.cuda.empty_cache()
             self.progress.num_parts *= 2
@@ -184,11 +184,7 @@ class Trainer:
     def _own_part(self, indices: Sequence[int]) -> Batch:
         """Makes this process's part of a batch; with fewer examples than processes, some get an empty batch."""
         own = split_between_processes(indices)
-        batch = self.task.train.collate(own or indices[:1])
-        if own:
-            return batch
-        empty = {name: tensor[:0] for name, tensor in batch.items() if isinstance(tensor, Tensor)}
-        return cast(Batch, dict(batch) | empty)
+        return self.task.train.collate(own) if own else _slice(self.task.train.collate(indices[:1]), 0, 0)
 
     def _skip(self, step: int, loss: float, norm: float) -> None:
         self.progress.skipped_in_a_row += 1
@@ -205,13 +201,10 @@ class Trainer:
         DistributedDataParallel orders the parameters again after its first one, and with more than two processes the
         order decides over the last bits of the sums. So a resumed training would differ from one that never stopped.
         """
-        states = torch.get_rng_state(), torch.cuda.get_rng_state() if torch.cuda.is_available() else None
         batch = to_device(self.task.train.collate(self._steps_of_epoch(0)[0][0][:1]), self.task.device)
-        self.task.loss(self.ddp or self.model, batch).backward()  # type: ignore[no-untyped-call]
+        with torch.random.fork_rng():
+            self.task.loss(self.ddp or self.model, batch).backward()  # type: ignore[no-untyped-call]
         self.optimizer.zero_grad()
-        torch.set_rng_state(states[0])
-        if states[1] is not None:
-            torch.cuda.set_rng_state(states[1])
 
 
 def train(task: Task, folder: RunFolder, show: bool = True) -> None:
@@ -346,9 +339,15 @@ def _num_tokens(batch: Batch) -> int:
 
 
 def _chunk(batch: Batch, num_parts: int) -> list[Batch]:
-    parts = {name: tensor.chunk(num_parts) for name, tensor in batch.items() if isinstance(tensor, Tensor)}
-    count = len(parts["input_ids"])
-    return [cast(Batch, dict(batch) | {name: part[number] for name, part in parts.items()}) for number in range(count)]
+    B = len(batch["input_ids"])  # 0 where there are fewer examples than processes
+    size = max(1, math.ceil(B / num_parts))
+    return [_slice(batch, start, start + size) for start in range(0, max(1, B), size)]
+
+
+def _slice(batch: Batch, start: int, end: int) -> Batch:
+    return cast(
+        Batch, {name: value[start:end] if isinstance(value, Tensor) else value for name, value in batch.items()}
+    )
 
 
 @contextmanager
