@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
-from torch import Tensor
 
 from src.data.tokenizer import encode, special_token_ids, tokenized_part
 from src.evaluation.predictor import TOKENS_PER_BATCH, Prediction, Predictor
@@ -21,7 +20,6 @@ from src.utils.errors import CheckpointError, require_packages
 # Gauss-Legendre points on the path: doubled until the contributions add up to this accuracy, or no more help.
 FEWEST_STEPS, MOST_STEPS = 32, 1024
 TOLERANCE = 0.01
-
 
 # "don't" and "one-sided" are one word each; an ideograph is one alone, for no blanks stand between them.
 _LETTERS = r"[^\W\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]+"
@@ -54,134 +52,72 @@ class Explanation:
         return _error(total, self.margin - self.baseline)
 
 
-@dataclass(frozen=True)
-class _Window:
-    """What the model reads of a text at once, and the same without its words."""
-
-    input_ids: Tensor  # int64 (1, T)
-    baseline_ids: Tensor  # int64 (1, T)
-    token_type_ids: Tensor | None  # int64 (1, T)
-    offset_mapping: list[tuple[int, int, int] | None]  # T of them
-
-
 def explain(predictor: Predictor, prediction: Prediction) -> Explanation:
-    """Shares a prediction among the words of its text.
+    """Shares a prediction, of a text that is not blank, among the words of its text.
 
     The baseline keeps [CLS], [SEP] and all positions, and has [MASK] for every other token: pre-training taught the
-    model that some word stands there, whereas it never attended to a [PAD], so what it makes of one is chance.
-
-    Args:
-        predictor: the model that predicted.
-        prediction: of a text that is not blank.
-
-    Returns:
-        The explanation. Where the class's margin is nearly that of the baseline, its error may exceed `TOLERANCE`.
+    model that some word stands there, whereas it never attended to a [PAD], so what it makes of one is chance. Where
+    the class's margin is nearly that of the baseline, the error may exceed `TOLERANCE`.
 
     Raises:
         CheckpointError: the tokenizer has neither [MASK] nor [PAD].
         UsageError: captum is not installed.
     """
     require_packages("an explanation", "captum")
-    windows = _windows(predictor, prediction)
-    logits = _logits(predictor, [(window.input_ids, window.token_type_ids) for window in windows])  # (C,)
-    without_words = _logits(predictor, [(window.baseline_ids, window.token_type_ids) for window in windows])
-    weights = _margin_weights(logits)
-    margin, baseline = float(logits @ weights), float(without_words @ weights)
-    shares, steps = _accurate_shares(predictor, windows, weights, margin - baseline)
-    words = _words(predictor, prediction, [window.offset_mapping for window in windows], shares)
-    return Explanation(prediction, words, margin, baseline, steps)
+    from captum.attr import LayerIntegratedGradients
 
-
-def _windows(predictor: Predictor, prediction: Prediction) -> list[_Window]:
-    classifier = predictor.classifier
-    texts, pairs = [prediction.text], None if prediction.pair is None else [prediction.pair]
-    dataset = predictor.dataset(texts, pairs=pairs)
-    reading = classifier.seq_len, pairs, classifier.long_text
-    mapping = encode(classifier.tokenizer, texts, *reading, return_offsets=True).offset_mapping
-    blank = _blank_id(predictor)
-    windows = []
-    for index, offsets in enumerate(mapping):
-        ids = dataset.input_ids[index][None].to(predictor.device)  # (1, T)
-        types = None if dataset.token_type_ids is None else dataset.token_type_ids[index][None].to(predictor.device)
-        is_word = torch.tensor([[place is not None for place in offsets]], device=predictor.device)  # (1, T)
-        windows.append(_Window(ids, ids.masked_fill(is_word, blank), types, offsets))
-    return windows
-
-
-def _blank_id(predictor: Predictor) -> int:
-    special = special_token_ids(predictor.classifier.tokenizer)
+    classifier, model, device = predictor.classifier, predictor.model, predictor.device
+    special = special_token_ids(classifier.tokenizer)
     blank_id = special.get("mask_token", special.get("pad_token"))
     if blank_id is None:
         raise CheckpointError("the tokenizer has neither [MASK] nor [PAD], of which a text without words could be made")
-    return blank_id
+    texts = [prediction.text] if prediction.pair is None else [prediction.text, prediction.pair]
+    reading = classifier.seq_len, None if prediction.pair is None else texts[1:], classifier.long_text
+    encoded = encode(classifier.tokenizer, texts[:1], *reading, return_offsets=True)
+    windows = []
+    for ids, types, offsets in zip(encoded.input_ids, encoded.token_type_ids, encoded.offset_mapping, strict=True):
+        input_ids = torch.tensor([ids], device=device)  # (1, T)
+        is_word = torch.tensor([[place is not None for place in offsets]], device=device)  # (1, T)
+        token_type_ids = None if prediction.pair is None else torch.tensor([types], device=device)  # (1, T)
+        windows.append((input_ids, input_ids.masked_fill(is_word, blank_id), token_type_ids))
 
-
-def _margin_weights(logits: Tensor) -> Tensor:
-    """Returns the weights (C,) whose product with logits (C,) is the margin of their largest."""
-    weights = torch.full_like(logits, -1 / max(len(logits) - 1, 1))
+    with torch.no_grad():  # of several windows, the mean of their logits
+        logits = torch.cat([model(ids, None, types) for ids, _, types in windows]).mean(0)  # (C,)
+        without_words = torch.cat([model(ids, None, types) for _, ids, types in windows]).mean(0)  # (C,)
+    weights = torch.full_like(logits, -1 / max(len(logits) - 1, 1))  # (C,)
     weights[logits.argmax()] = 1.0
-    return weights
+    margin, baseline = float(logits @ weights), float(without_words @ weights)
 
-
-@torch.no_grad()
-def _logits(predictor: Predictor, inputs: list[tuple[Tensor, Tensor | None]]) -> Tensor:
-    """Returns the mean of the windows' logits, (C,), which are a text's."""
-    return torch.cat([predictor.model(ids, None, types) for ids, types in inputs]).mean(0)
-
-
-def _accurate_shares(
-    predictor: Predictor, windows: list[_Window], weights: Tensor, wanted: float
-) -> tuple[list[Tensor], int]:
-    """Integrates with as many steps as it takes, and says how many these were."""
+    gradients = LayerIntegratedGradients(lambda ids, types: model(ids, None, types) @ weights, model.bert.embedding)
     steps = FEWEST_STEPS
     while True:
-        shares = [_integrate(predictor, window, weights, steps) / len(windows) for window in windows]
-        if steps >= MOST_STEPS or _error(float(torch.cat(shares).sum()), wanted) < TOLERANCE:
-            return shares, steps
+        shares = []  # of each window's tokens, (T,)
+        for input_ids, baseline_ids, token_type_ids in windows:
+            attributions = gradients.attribute(
+                input_ids,
+                baselines=baseline_ids,
+                additional_forward_args=(token_type_ids,),
+                n_steps=steps,
+                method="gausslegendre",
+                internal_batch_size=max(1, TOKENS_PER_BATCH[device.type] // input_ids.shape[1]),
+            )  # (1, T, D)
+            shares.append(attributions[0].sum(-1).detach().cpu() / len(windows))
+        if steps >= MOST_STEPS or _error(float(torch.cat(shares).sum()), margin - baseline) < TOLERANCE:
+            break
         steps *= 2
 
-
-def _integrate(predictor: Predictor, window: _Window, weights: Tensor, steps: int) -> Tensor:
-    """Computes the contributions (T,) of a window's tokens to its margin."""
-    from captum.attr import LayerIntegratedGradients
-
-    def margin(ids: Tensor, types: Tensor | None) -> Tensor:
-        return predictor.model(ids, None, types) @ weights  # (B,)
-
-    T = window.input_ids.shape[1]
-    attributions = LayerIntegratedGradients(margin, predictor.model.bert.embedding).attribute(
-        window.input_ids,
-        baselines=window.baseline_ids,
-        additional_forward_args=(window.token_type_ids,),
-        n_steps=steps,
-        method="gausslegendre",
-        internal_batch_size=max(1, TOKENS_PER_BATCH[predictor.device.type] // T),
-    )  # (1, T, D)
-    return attributions[0].sum(-1).detach().cpu()
+    tokens: list[list[tuple[int, int, float]]] = [[] for _ in texts]
+    for offsets, values in zip(encoded.offset_mapping, shares, strict=True):
+        for place, share in zip(offsets, values.tolist(), strict=True):
+            if place is not None:
+                number, start, end = place
+                tokens[number].append((start, end, share))
+    parts = [tokenized_part(text, classifier.seq_len, classifier.long_text) for text in texts]
+    return Explanation(prediction, list(map(share_among_words, parts, tokens)), margin, baseline, steps)
 
 
 def _error(total: float, wanted: float) -> float:
-    difference = abs(total - wanted)
-    return difference / abs(wanted) if wanted else difference
-
-
-def _words(
-    predictor: Predictor,
-    prediction: Prediction,
-    mapping: list[list[tuple[int, int, int] | None]],
-    shares: list[Tensor],
-) -> list[list[Word]]:
-    classifier = predictor.classifier
-    found = []
-    for number, text in enumerate(one for one in (prediction.text, prediction.pair) if one is not None):
-        tokens = [
-            (*place[1:], share)
-            for offsets, values in zip(mapping, shares, strict=True)
-            for place, share in zip(offsets, values.tolist(), strict=True)
-            if place is not None and place[0] == number
-        ]
-        found.append(share_among_words(tokenized_part(text, classifier.seq_len, classifier.long_text), tokens))
-    return found
+    return abs(total - wanted) / (abs(wanted) or 1.0)
 
 
 def share_among_words(text: str, tokens: Sequence[tuple[int, int, float]]) -> list[Word]:
