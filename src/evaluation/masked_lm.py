@@ -10,7 +10,7 @@ from torch import Tensor
 from src.data.dataset import to_device
 from src.data.masking import NOT_MASKED
 from src.data.packing import PackedRows, log_frequencies
-from src.data.tokenizer import CHARACTERS_PER_TOKEN, SPELLINGS, special_token_ids
+from src.data.tokenizer import SPELLINGS, special_token_ids
 from src.evaluation.metrics import Numbers
 from src.interop.huggingface import MaskedLanguageModel
 from src.model.bert import BertForMaskedLM
@@ -109,8 +109,6 @@ def fill_mask(masked_lm: MaskedLanguageModel, text: str, count: int = 5, device:
         raise CheckpointError("the tokenizer has no [MASK]; name a checkpoint that was pre-trained by masking")
     for spelling in SPELLINGS["mask_token"]:
         text = text.replace(spelling, str(tokenizer.id_to_token(mask_id)))
-    if len(text) > (most := masked_lm.seq_len * CHARACTERS_PER_TOKEN):
-        raise UsageError(f"--fill-mask: {len(text):,} characters, the model reads {most:,} at most; shorten the text")
     tokenizer.no_truncation()
     tokenizer.no_padding()
     text = text.encode("utf-8", "replace").decode()  # half a surrogate pair would stop `tokenizers`

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from src.evaluation.examples import cell_width, fit_cells, pad_cells
 from src.utils.errors import CheckpointError, DataError
 
+RATES = ("precision", "recall", "f1", "support")
 CONSOLE_WIDTH, LONGEST_LABEL, NARROWEST = 80, 24, 6  # of a console, a label before a row, and one above a column
 
 
@@ -67,7 +68,7 @@ class Evaluation(Numbers):
         macro = {"precision": self.precision, "recall": self.recall, "f1": self.f1, "support": self.n}
         classes = [["in %", "precision", "recall", "F1", "examples"]]
         for name, rates in (*self.per_class.items(), ("macro average", macro)):
-            percentages = [f"{100 * rates[rate]:.1f}" for rate in ("precision", "recall", "f1")]
+            percentages = [f"{100 * rates[rate]:.1f}" for rate in RATES[:3]]
             classes.append([name, *percentages, f"{rates['support']:.0f}"])
         confusion = [["true \\ predicted", *self.label_names]]
         confusion += [[name, *map(str, counts)] for name, counts in zip(self.label_names, self.confusion, strict=True)]
@@ -91,18 +92,20 @@ def evaluate(logits: Tensor, labels: Sequence[int] | Tensor, label_names: Sequen
         label_names: C different names, in the order of the logits.
 
     Raises:
-        DataError: there are no examples, an example has no valid label, or two labels share a name.
-        CheckpointError: the number of classes differs from that of the names, or a logit is not finite.
+        DataError: two labels share a name.
+        CheckpointError: a logit is not finite.
     """
     from sklearn.metrics import confusion_matrix, matthews_corrcoef, precision_recall_fscore_support
 
+    if len(set(label_names)) < len(label_names):
+        raise DataError(f"label names are not all different: {', '.join(label_names)}; rename them")
+    if not logits.isfinite().all():
+        raise CheckpointError("the model's logits are not all finite; its weights are damaged or training diverged")
     # Double precision, so that the mean over a large split does not depend on how it was batched.
     logits, truth = logits.detach().cpu().double(), torch.as_tensor(labels).cpu().long()
-    _check(logits, truth, label_names)
     true, predicted, classes = truth.numpy(), logits.argmax(dim=-1).numpy(), range(len(label_names))
     correct = int((true == predicted).sum())
-    # Arrays of shape (C,): precision, recall, F1, support.
-    rates = np.stack(precision_recall_fscore_support(true, predicted, labels=classes, zero_division=0))
+    rates = np.stack(precision_recall_fscore_support(true, predicted, labels=classes, zero_division=0))  # (4, C)
     # Of a single class the correlation is 0 / 0, and scikit-learn warns.
     mcc = float(matthews_corrcoef(true, predicted)) if len({*true, *predicted}) > 1 else 0.0
     precision, recall, f1, _ = rates.mean(axis=1).tolist()
@@ -116,8 +119,7 @@ def evaluate(logits: Tensor, labels: Sequence[int] | Tensor, label_names: Sequen
         f1=f1,
         mcc=mcc,
         per_class={
-            name: dict(zip(("precision", "recall", "f1", "support"), row, strict=True))
-            for name, row in zip(label_names, rates.T.tolist(), strict=True)
+            name: dict(zip(RATES, row, strict=True)) for name, row in zip(label_names, rates.T.tolist(), strict=True)
         },
         confusion=confusion_matrix(true, predicted, labels=classes).tolist(),
         label_names=list(label_names),
@@ -130,27 +132,6 @@ def wilson_interval(correct: int, n: int) -> tuple[float, float]:
 
     low, high = binomtest(correct, n).proportion_ci(confidence_level=0.95, method="wilson")
     return float(low), float(high)
-
-
-def _check(logits: Tensor, labels: Tensor, label_names: Sequence[str]) -> None:
-    if labels.numel() == 0:
-        raise DataError("there is nothing to evaluate: the data holds no examples; choose another split or file")
-    classes = len(label_names)
-    if logits.shape != (len(labels), classes):
-        raise CheckpointError(
-            f"logits of shape {tuple(logits.shape)} do not fit {len(labels)} examples of {classes} classes; "
-            "evaluate on data with the labels the model was trained on"
-        )
-    if len(set(label_names)) < classes:
-        raise DataError(f"label names are not all different: {', '.join(label_names)}; rename them")
-    invalid = ((labels < 0) | (labels >= classes)).nonzero().flatten().tolist()
-    if invalid:
-        raise DataError(
-            f"example {invalid[0]} has label {int(labels[invalid[0]])}, which is not in 0..{classes - 1}; "
-            "choose a labelled split (GLUE's test splits have none)"
-        )
-    if not logits.isfinite().all():
-        raise CheckpointError("the model's logits are not all finite; its weights are damaged or training diverged")
 
 
 def _table(rows: list[list[str]]) -> list[str]:

@@ -15,6 +15,7 @@ from itertools import chain, count, islice
 from pathlib import Path
 from typing import Any
 
+from src.data.readers import read_rows
 from src.data.sources import Corpus, TextSplit, open_corpus
 from src.data.tokenizer import special_token_ids
 from src.evaluation.predictor import Prediction, Predictor
@@ -145,11 +146,7 @@ def predict_split(predictor: Predictor, split: TextSplit) -> Predictions:
 
 
 def write_predictions(path: Path, predictions: Predictions) -> None:
-    """Writes a line of JSON for each prediction, as `read_predictions` reads them.
-
-    Raises:
-        OSError: the file cannot be written.
-    """
+    """Writes a line of JSON for each prediction, as `read_predictions` reads them."""
     names = predictions.label_names
     columns = {
         "text": predictions.texts,
@@ -166,26 +163,27 @@ def write_predictions(path: Path, predictions: Predictions) -> None:
 
 
 def read_predictions(path: Path) -> Predictions:
-    """Reads what a report or `python -m src.inference --json` wrote, without blank texts, which have no prediction.
+    """Reads the .jsonl that a report or `python -m src.inference --json` wrote, without blank texts.
 
-    Returns:
-        The predictions; pairs, truth and unknown tokens only where every line tells them.
+    Pairs, truth and unknown tokens are there only if every line tells them.
 
     Raises:
         DataError: the file cannot be read, holds no predictions, or a line is none.
     """
-    try:
-        lines = path.read_text(encoding="utf-8").rstrip("\n").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"--predictions {path} cannot be read ({error}); {REMEDY}") from None
-    rows = [_row(line, f"{path}:{number}") for number, line in enumerate(lines, start=1)]
-    rows = [row for row in rows if row["label"] is not None]
+    rows = [row for row in read_rows(path) if row.cells.get("label", "") is not None]
     if not rows:
-        raise DataError(f"--predictions {path} holds no predictions; {REMEDY}")
-    found = {row[key] for row in rows for key in ("label", "true") if key in row}
+        raise DataError(f"{path} holds no predictions; {REMEDY}")
+    for place, cells in rows:
+        values: dict[str, Any] = dict.fromkeys(("text", "label", "score")) | cells
+        are_right = all(isinstance(values[key], kind) for key, kind in KINDS.items() if key in values)
+        if not (are_right and 0 <= values["score"] <= 1):
+            raise DataError(
+                f"{place}: no prediction, with strings for texts and labels and a score in 0 to 1; {REMEDY}"
+            )
+    columns = {key: [row.cells[key] for row in rows] for key in KINDS if all(key in row.cells for row in rows)}
+    found = {*columns["label"], *columns.get("true", [])}
     is_numbered = all(re.fullmatch(r"-?\d+", name) for name in found)
     names = tuple(sorted(found, key=int if is_numbered else None))
-    columns = {key: [row[key] for row in rows] for key in KINDS if all(key in row for row in rows)}
     return Predictions(
         columns["text"],
         columns.get("text_pair"),
@@ -196,17 +194,3 @@ def read_predictions(path: Path) -> Predictions:
         names,
         path.name,
     )
-
-
-def _row(line: str, place: str) -> dict[str, Any]:
-    try:
-        row = json.loads(line)
-    except (ValueError, RecursionError):
-        row = None
-    if not isinstance(row, dict) or "label" not in row:
-        raise DataError(f"{place}: no prediction in JSON; {REMEDY}")
-    values = row | {key: row.get(key) for key in ("text", "score")}
-    are_right = all(isinstance(values[key], kind) for key, kind in KINDS.items() if key in values)
-    if row["label"] is not None and not (are_right and 0 <= row["score"] <= 1):
-        raise DataError(f"{place}: texts and labels have to be strings, a score between 0 and 1; {REMEDY}")
-    return row
