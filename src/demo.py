@@ -36,9 +36,7 @@ def main(arguments: list[str]) -> None:
         try:
             launch(page, config.host, config.port, config.share)
             if config.share and not page.share_url:
-                raise UsageError(
-                    "--share could not get a public link; is the network there? Without it, the page is local"
-                )
+                raise UsageError("--share got no public link; is the network there? Without it, the page is local")
             logger.info(f"page        {page.share_url or page.local_url}  (Ctrl-C ends it)")
             threading.Event().wait()
         except OSError as error:

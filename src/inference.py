@@ -74,8 +74,7 @@ def _evaluate(predictor: "Predictor", folder: Path, config: InferenceConfig, str
     split = corpus.splits[config.split]
     dataset = predictor.dataset(split.texts, split.labels, split.pairs)
     if any(dataset.truncated):
-        seq_len = predictor.classifier.seq_len
-        logger.info(f"not whole   {sum(dataset.truncated):,} texts are longer than {seq_len} tokens")
+        logger.info(f"truncated   {sum(dataset.truncated):,} texts to {predictor.classifier.seq_len} tokens")
     logits = predictor.logits(dataset)
     evaluation = evaluate(logits, split.labels, names)
     numbers = evaluation.as_dict() | {"checkpoint": str(folder), "dataset": corpus.name}

@@ -13,6 +13,7 @@ import pytest
 
 from src.utils.config import REPOSITORY, SAMPLE_DIR
 from tests.conftest import Answer, Programs, TrainedRun
+from tests.interop import peers
 
 TEXTS = ["A gripping film.", "dull", "It is good, and then it is not."]
 
@@ -49,14 +50,14 @@ def test_every_text_gets_one_line_of_label_score_and_text_or_one_object(
     assert [[one["label"], f"{one['score']:.4f}", one["text"]] for one in objects] == lines
 
 
-@pytest.mark.parametrize("where", ["file", "standard input"])
 def test_every_line_of_a_file_gets_one_line_and_a_blank_one_keeps_its_place(
-    where: str, programs: Programs, sample_run: TrainedRun, tmp_path: Path
+    programs: Programs, sample_run: TrainedRun, tmp_path: Path
 ) -> None:
     content = "\ufeffA film.\r\n\nqwxyz zzyzx\n \nna\u00efve\u2028caf\u00e9\n".encode()
     (tmp_path / "texts.txt").write_bytes(content)
-    source = tmp_path / "texts.txt" if where == "file" else "-"
-    answer = succeed(programs.inference("--checkpoint", sample_run.path, "--json", "--file", source, stdin=content))
+    options = ("--checkpoint", sample_run.path, "--json", "--file")
+    answer = succeed(programs.inference(*options, tmp_path / "texts.txt"))
+    assert answer == programs.inference(*options, "-", stdin=content)
     predictions = [json.loads(line) for line in answer.out.splitlines()]
     assert [p["text"] for p in predictions] == ["A film.", "", "qwxyz zzyzx", " ", "na\u00efve\u2028caf\u00e9"]
     assert [p["label"] is None for p in predictions] == [p["score"] is None for p in predictions]
@@ -76,12 +77,10 @@ def test_pairs_are_two_texts_a_tab_apart_and_a_text_that_is_too_long_is_classifi
     assert notice.startswith("warning: text 2: ")
 
 
-def test_what_is_not_utf8_is_a_data_error_that_names_source_and_line(
-    programs: Programs, sample_run: TrainedRun
-) -> None:
-    answer = programs.inference("--checkpoint", sample_run.path, "--file", "-", stdin=b"fine\ncaf\xe9\n")
-    assert (answer.code, answer.out) == (3, "") and "-:2" in answer.error
-    assert programs.inference("--checkpoint", sample_run.path, "--file", "absent.txt").code == 3
+def test_a_file_that_cannot_be_read_is_a_data_error(programs: Programs, sample_run: TrainedRun) -> None:
+    for source, place in (("-", "-:2"), ("absent.txt", "absent.txt")):
+        answer = programs.inference("--checkpoint", sample_run.path, "--file", source, stdin=b"fine\ncaf\xe9\n")
+        assert (answer.code, answer.out) == (3, "") and place in answer.error
 
 
 def test_a_console_without_the_characters_of_a_text_shows_them_escaped(sample_run: TrainedRun) -> None:
@@ -120,13 +119,12 @@ def test_without_data_the_model_is_evaluated_on_what_it_was_trained_on(programs:
 def test_evaluation_for_people_shows_what_the_training_printed_and_examples(
     programs: Programs, sample_run: TrainedRun
 ) -> None:
-    answer = succeed(programs.inference("--checkpoint", sample_run.path, "--examples", 3))
+    answer, again = (succeed(programs.inference("--checkpoint", sample_run.path, "--examples", 3)) for _ in range(2))
+    assert again.out == answer.out  # the seed fixes the examples
     lines = answer.out.splitlines()
     assert "sample" in lines[0] and sample_run.answer.out.splitlines()[0] in lines
     assert sample_run.answer.out.split("\n\n")[1] in answer.out  # the confusion matrix
     assert len(lines) - next(i for i, line in enumerate(lines) if "confidence" in line) - 1 == 3
-    again = succeed(programs.inference("--checkpoint", sample_run.path, "--examples", 3))
-    assert again.out == answer.out  # the seed fixes the examples
 
 
 def test_a_held_out_part_is_drawn_again_by_the_seed_of_the_run(programs: Programs, folder: Path) -> None:
@@ -203,16 +201,6 @@ def test_an_output_that_cannot_be_written_is_a_storage_error_and_leaves_the_old_
     assert output.read_text() == "before" and len(list(tmp_path.iterdir())) == 2
 
 
-def test_an_output_never_overwrites_the_input(programs: Programs, sample_run: TrainedRun, tmp_path: Path) -> None:
-    path = tmp_path / "texts.txt"
-    path.write_text("A film.\n")
-    (tmp_path / "link.txt").symlink_to(path)
-    for output in (path, tmp_path / "link.txt"):
-        answer = programs.inference("--checkpoint", sample_run.path, "--file", path, "--output", output)
-        assert answer.code == 2 and "--file" in answer.error
-    assert path.read_text() == "A film.\n"
-
-
 # Models
 
 
@@ -226,64 +214,40 @@ def test_an_unusable_model_is_a_checkpoint_error_of_one_line(programs: Programs,
         assert str(path) in answer.error and fact in answer.error
 
 
-def test_a_folder_that_transformers_wrote_gives_the_numbers_of_transformers(
-    programs: Programs, sample_run: TrainedRun, tmp_path: Path
+@pytest.mark.parametrize("wrote", ["transformers", "training"])
+def test_a_folder_gives_the_numbers_of_transformers(
+    wrote: str, programs: Programs, sample_run: TrainedRun, tmp_path: Path
 ) -> None:
-    import torch
-    from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast, pipeline
+    from transformers import PreTrainedTokenizerFast, pipeline
 
-    theirs = PreTrainedTokenizerFast(
-        tokenizer_file=str(sample_run.path / "tokenizer.json"),
-        model_max_length=32,
-        **{f"{name}_token": f"[{name.upper()}]" for name in ("pad", "unk", "cls", "sep", "mask")},
-    )
-    torch.manual_seed(0)
-    config = BertConfig(
-        vocab_size=len(theirs),
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        intermediate_size=37,
-        initializer_range=0.3,
-        id2label={0: "no", 1: "perhaps", 2: "yes"},
-        label2id={"no": 0, "perhaps": 1, "yes": 2},
-    )
-    model = BertForSequenceClassification(config).eval()
-    model.save_pretrained(tmp_path)
-    theirs.save_pretrained(tmp_path)
-    answer = succeed(programs.inference("--checkpoint", tmp_path, "--json", *TEXTS))
-    wanted = pipeline("text-classification", model=model, tokenizer=theirs, device="cpu")(TEXTS)
+    if wrote == "transformers":
+        peers.their_model("bert", "classifier", max_position_embeddings=64).save_pretrained(tmp_path)
+        special = {f"{name}_token": f"[{name.upper()}]" for name in ("pad", "unk", "cls", "sep", "mask")}
+        PreTrainedTokenizerFast(tokenizer_object=peers.tokenizer(), **special).save_pretrained(tmp_path)
+    path = tmp_path if wrote == "transformers" else sample_run.path
+    answer = succeed(programs.inference("--checkpoint", path, "--json", *peers.SENTENCES))
+    wanted = pipeline("text-classification", model=str(path), device="cpu")(peers.SENTENCES)
     for line, expected in zip(answer.out.splitlines(), wanted, strict=True):
-        assert json.loads(line)["label"] == expected["label"]
-        # Sums in another order.
-        assert json.loads(line)["score"] == pytest.approx(expected["score"], abs=1e-5)
-
-
-def test_transformers_opens_a_runs_folder(programs: Programs, sample_run: TrainedRun) -> None:
-    from transformers import pipeline
-
-    answers = pipeline("text-classification", model=str(sample_run.path), device="cpu")(TEXTS)
-    ours = succeed(programs.inference("--checkpoint", sample_run.path, "--json", *TEXTS)).out.splitlines()
-    for line, answer in zip(ours, answers, strict=True):
-        prediction = json.loads(line)
-        assert answer == {"label": prediction["label"], "score": pytest.approx(prediction["score"], abs=1e-5)}
+        found = json.loads(line)
+        assert found["label"] == expected["label"]
+        assert found["score"] == pytest.approx(expected["score"], abs=1e-5)  # sums in another order
 
 
 # Options
 
 
-@pytest.mark.parametrize(
-    ("options", "facts"),
-    [
+def test_contradictory_and_mistyped_options_are_usage_errors(programs: Programs, tmp_path: Path) -> None:
+    path = tmp_path / "texts.txt"
+    path.write_text("A film.\n")
+    (tmp_path / "link.txt").symlink_to(path)
+    for options, facts in (
         (["--file", "x.txt", "film"], ["--file"]),
         (["--dataset", "sample", "--file", "x.txt"], ["--dataset", "--file"]),
         (["--fill-mask", "a [MASK]", "film"], ["--fill-mask"]),
         (["--checkpont", "x", "film"], ["--checkpoint "]),
-    ],
-)
-def test_contradictory_and_mistyped_options_are_usage_errors(
-    options: list[str], facts: list[str], programs: Programs
-) -> None:
-    answer = programs.inference(*options)
-    assert (answer.code, answer.out) == (2, "")
-    assert all(fact in answer.err for fact in facts)
+        (["--file", path, "--output", path], ["--file"]),
+        (["--file", path, "--output", tmp_path / "link.txt"], ["--file"]),
+    ):
+        answer = programs.inference(*options)
+        assert (answer.code, answer.out) == (2, "") and all(fact in answer.err for fact in facts)
+    assert path.read_text() == "A film.\n"

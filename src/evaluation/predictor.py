@@ -65,11 +65,7 @@ class Predictor:
 
     @classmethod
     def load(cls, folder: str | Path, device: str = "auto") -> "Predictor":
-        """Loads a folder that this project or `transformers` wrote; the device is auto, cpu, cuda or cuda:N.
-
-        Raises:
-            CheckpointError: the folder cannot be used.
-        """
+        """Loads a folder that this project or `transformers` wrote; the device is auto, cpu, cuda or cuda:N."""
         return cls(load_classifier(Path(folder)), resolve_device(device))
 
     def predict(self, texts: Iterable[str], pairs: Iterable[str] | None = None) -> list[Prediction]:
@@ -130,7 +126,7 @@ def classify(model: torch.nn.Module, dataset: DSCreator, device: torch.device, t
 
     Args:
         model: maps ids, mask and segments to logits (B, C); put into evaluation mode meanwhile.
-        dataset: the examples.
+        dataset: N texts.
         device: the model's.
         together: all processes of a group have this dataset, and each computes its share; all get all logits.
 

@@ -46,26 +46,17 @@ def large_task(cache: Path, written: list[str] = LONG, **options: Any) -> Masked
     return found
 
 
-def evaluate(task: MaskedLMTask) -> MaskedEvaluation:
-    return task.evaluate(task.model)
-
-
-def read(task: MaskedLMTask) -> tuple[Any, Any]:
-    """All that an evaluation reads, and its labels, as arrays of rows."""
-    rows, masks = task.validation, generator(0)
-    found = [rows.collate(starts, masks) for starts in rows.batches(masked_lm.ROWS_PER_BATCH, 0, 0)]
-    ids, labels = (torch.cat([batch[key] for batch in found]).numpy() for key in ("input_ids", "labels"))
-    return ids, labels
-
-
 def test_the_numbers_are_those_of_all_masked_tokens_and_of_the_training_texts_unigrams(tmp_path: Path) -> None:
     large = large_task(tmp_path)
     assert len(large.validation) > masked_lm.ROWS_PER_BATCH  # more than one batch
-    ids, labels = read(large)
+    rows, masks = large.validation, generator(0)
+    batches = [rows.collate(starts, masks) for starts in rows.batches(masked_lm.ROWS_PER_BATCH, 0, 0)]
+    labels = torch.cat([batch["labels"] for batch in batches]).numpy()
     with torch.no_grad():
-        logits = large.model(torch.from_numpy(ids)).double().log_softmax(-1).numpy()
+        ids = torch.cat([batch["input_ids"] for batch in batches])
+        logits = large.model(ids).double().log_softmax(-1).numpy()
     chosen = labels != NOT_MASKED
-    found = evaluate(large)
+    found = large.evaluate(large.model)
     assert found.n == chosen.sum() > 60
     losses = -np.take_along_axis(logits[chosen], labels[chosen][:, None], axis=1)
     assert found.loss == pytest.approx(losses.mean(), abs=1e-5)
@@ -88,7 +79,7 @@ def test_the_baseline_never_names_a_token_that_is_never_masked_nor_an_infinite_l
     large = large_task(tmp_path, ([f"{word} {word}" for word in WORDS] * 3)[:19] + LONG[-1:], seq_len=8)
     tokenizer, counts = large.tokenizer, large.train.counts
     assert counts.argmax() == tokenizer.token_to_id(SEP)  # texts are that short
-    assert evaluate(large).unigram_accuracy > 0
+    assert large.evaluate(large.model).unigram_accuracy > 0
     only_the_last = torch.zeros_like(counts)  # of the words
     only_the_last[tokenizer.token_to_id(WORDS[-1])] = 10**6
     found = evaluate_masked_lm(large.model, large.validation, only_the_last, masked_lm.CPU)
@@ -96,19 +87,19 @@ def test_the_baseline_never_names_a_token_that_is_never_masked_nor_an_infinite_l
 
 
 def test_every_evaluation_gives_the_same_numbers_without_dropout_and_leaves_the_mode_as_it_was(tmp_path: Path) -> None:
-    expected, found = evaluate(large_task(tmp_path)), []
+    large, found = large_task(tmp_path), []
     dropping = large_task(tmp_path, hidden_dropout_prob=0.5, attention_probs_dropout_prob=0.5)
     for training in (True, False):
         dropping.model.train(training)
         torch.manual_seed(training)
-        assert leaves_global_random_numbers_alone(lambda: found.append(evaluate(dropping)))
+        assert leaves_global_random_numbers_alone(lambda: found.append(dropping.evaluate(dropping.model)))
         assert {module.training for module in dropping.model.modules()} == {training}
-    assert found == [expected] * 2
+    assert found == [large.evaluate(large.model)] * 2
 
 
 def test_a_held_out_text_too_short_to_mask_anything_gives_zeros(tmp_path: Path) -> None:
     large = task(tmp_path, [*texts(4), "red"], seq_len=3, mask_rate=1e-6)
-    assert evaluate(large) == MaskedEvaluation(0, 0.0, 0.0, 0.0, 0.0)
+    assert large.evaluate(large.model) == MaskedEvaluation(0, 0.0, 0.0, 0.0, 0.0)
 
 
 def test_an_evaluation_survives_being_written_with_more_beside_it() -> None:
