@@ -49,29 +49,33 @@ ENVIRONMENT = os.environ | {"HTTP_PROXY": "http://127.0.0.1:9", "HTTPS_PROXY": "
 
 @dataclass(frozen=True)
 class Server:
-    url: str
+    port: int
     addresses: Path
-    log: Path
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/"
 
 
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    folder = tmp_path_factory.mktemp("server")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    found = Server(f"http://127.0.0.1:{port}/", tmp_path / "addresses.txt", tmp_path / "log.txt")
-    arguments = ("--checkpoint", SHIPPED_CHECKPOINT, "--port", port, "--device", "cpu", "--num-threads", 1)
-    command = [sys.executable, "-c", SERVER, found.addresses, *arguments]
+        found = Server(free.getsockname()[1], folder / "addresses.txt")
+    arguments = ("--checkpoint", SHIPPED_CHECKPOINT, "--port", found.port, "--device", "cpu", "--num-threads", 1)
+    command = list(map(str, [sys.executable, "-c", SERVER, found.addresses, *arguments]))
+    path = folder / "log.txt"
     with (
-        found.log.open("w") as log,
-        subprocess.Popen(list(map(str, command)), cwd=REPOSITORY, env=ENVIRONMENT, stderr=log, stdout=log) as process,
+        path.open("w") as log,
+        subprocess.Popen(command, cwd=REPOSITORY, env=ENVIRONMENT, stderr=log, stdout=log) as process,
     ):
         try:
-            wait_for(lambda: "Ctrl-C" in found.log.read_text() or process.poll() is not None, found.log)
+            wait_for(lambda: "Ctrl-C" in path.read_text() or process.poll() is not None, path)
             yield found
         finally:
             process.send_signal(signal.SIGINT)
-            assert process.wait(60) == 130 and found.log.read_text().endswith("\ninterrupted\n"), found.log.read_text()
+            assert process.wait(60) == 130 and path.read_text().endswith("\ninterrupted\n"), path.read_text()
 
 
 @pytest.fixture
@@ -109,25 +113,14 @@ def one(browser: Any, selector: str) -> Any:
     return wait_for(lambda: all_of(browser, selector), f"{selector} is missing")[0]
 
 
-def type_and_classify(browser: Any, text: str) -> None:
-    field = one(browser, "#sentences textarea")
-    field.clear()
-    field.send_keys(text)
-    one(browser, "#classify").click()
-
-
-def keep_picture(browser: Any, path: Path) -> None:
-    browser.save_screenshot(str(path))
-    assert 10_000 < path.stat().st_size < 300_000
-    if kept := os.environ.get("DEMO_PICTURE"):
-        shutil.copy(path, kept)
-
-
 def test_sentences_are_typed_and_answers_read(server: Server, browser: Any, tmp_path: Path) -> None:
     browser.get(server.url)
     assert one(browser, "h1").text == "bert-sst2"
     wait_for(lambda: browser.title == "bert-sst2", "the page has no title")
-    type_and_classify(browser, "A charming film, from its first scene to its last.\nTwo hours I will never get back.")
+    field = one(browser, "#sentences textarea")
+    field.clear()
+    field.send_keys("A charming film, from its first scene to its last.\nTwo hours I will never get back.")
+    one(browser, "#classify").click()
     wait_for(lambda: len(all_of(browser, "#answers .explained")) == 2, "answers")
     first, second = all_of(browser, "#answers .explained")
     assert first.text.startswith("positive ") and second.text.startswith("negative ")
@@ -136,19 +129,18 @@ def test_sentences_are_typed_and_answers_read(server: Server, browser: Any, tmp_
     one(browser, "button.label-wrap").click()
     picture = one(browser, "#attention img")
     wait_for(lambda: browser.execute_script("return arguments[0].naturalWidth", picture) > 500, "attention maps")
-    keep_picture(browser, tmp_path / "page.png")
-    assert_nothing_was_loaded_from_elsewhere(server, browser)
+    browser.save_screenshot(str(tmp_path / "page.png"))
+    assert 10_000 < (tmp_path / "page.png").stat().st_size < 300_000
+    if kept := os.environ.get("DEMO_PICTURE"):
+        shutil.copy(tmp_path / "page.png", kept)
 
-
-def assert_nothing_was_loaded_from_elsewhere(server: Server, browser: Any) -> None:
+    # Nothing is loaded from elsewhere.
     loaded = browser.execute_script("return performance.getEntriesByType('resource').map(entry => entry.name)")
     assert len(loaded) > 5 and [name for name in loaded if not name.startswith((server.url, "data:", "blob:"))] == []
     # The browser would report what the page's policy forbids, and what it cannot look up.
-    reports = [entry["message"] for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
-    assert reports == []
-    port = server.url.removesuffix("/").rpartition(":")[2]
+    assert [entry["message"] for entry in browser.get_log("browser") if entry["level"] == "SEVERE"] == []
     addresses = set(server.addresses.read_text().splitlines())
-    assert addresses and {line for line in addresses if "127.0.0.1" not in line or port not in line} == set()
+    assert addresses and all("127.0.0.1" in line and str(server.port) in line for line in addresses)
 
 
 def test_a_table_is_uploaded_and_predictions_are_downloaded(server: Server, browser: Any, tmp_path: Path) -> None:
@@ -158,8 +150,7 @@ def test_a_table_is_uploaded_and_predictions_are_downloaded(server: Server, brow
     one(browser, "#upload input[type=file]").send_keys(str(tmp_path / "texts.csv"))
     wait_for(lambda: "texts" in one(browser, "#upload").text, "upload")
     one(browser, "#classify-table").click()
-    link = one(browser, "#download a[href]")
-    link.click()
+    one(browser, "#download a[href]").click()
     path = tmp_path / "downloads" / "predictions.csv"
     wait_for(path.exists, "download")
     with path.open(encoding="utf-8", newline="") as stream:
@@ -172,16 +163,14 @@ def test_large_files_are_refused_policy_is_sent_and_other_addresses_are_not_serv
     assert httpx.post(f"{server.url}gradio_api/upload", files=files, timeout=30).status_code == 413
     assert httpx.get(server.url).headers["content-security-policy"] == POLICY
     assert "http" not in POLICY and "*" not in POLICY
-    port = int(server.url.removesuffix("/").rpartition(":")[2])
     for address in subprocess.getoutput("hostname -I").split():
-        with pytest.raises(OSError), socket.create_connection((address, port), timeout=2):
+        with pytest.raises(OSError), socket.create_connection((address, server.port), timeout=2):
             pass
 
 
 def test_a_port_that_is_taken_is_a_usage_error(server: Server) -> None:
-    port = server.url.removesuffix("/").rpartition(":")[2]
-    command = [sys.executable, "-m", "src.demo", "--checkpoint", str(SHIPPED_CHECKPOINT), "--port", port]
-    ended = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=120)
+    command = [sys.executable, "-m", "src.demo", "--checkpoint", SHIPPED_CHECKPOINT, "--port", server.port]
+    ended = subprocess.run(list(map(str, command)), cwd=REPOSITORY, capture_output=True, text=True, timeout=120)
     assert ended.returncode == 2 and ended.stdout == ""
     last = ended.stderr.splitlines()[-1]
-    assert last.startswith("error: ") and port in last
+    assert last.startswith("error: ") and str(server.port) in last
