@@ -84,6 +84,7 @@ def test_each_row_of_a_table_is_a_document_or_is_refused_with_its_place(tmp_path
 
 def test_a_corpus_gives_its_train_split_unless_another_is_named(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(documents, "ROWS_AT_ONCE", 2)  # five rows are three parts
+    write(corpus, "notes.txt", "is not a document, because there are tables")
     assert read(corpus) == read(f"{corpus}:train") == ["one", "two\n\ntwo", "three", "four"]
     assert read(f"{corpus}:unsupervised") == ["five", "six"]
     assert read(corpus, text_column="body") == ["ONE", "TWO\n\nTWO", "THREE", "FOUR"]

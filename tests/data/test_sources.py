@@ -147,7 +147,8 @@ def test_the_validation_rows_of_a_single_file_are_a_seeded_tenth_of_each_class(w
     assert "reviews.csv" in validation.origin and "stratified tenth" in validation.origin
     assert open_named(path, seed=1).splits == corpus.splits
     assert open_corpus(data, seed=2).splits["validation"].texts != validation.texts
-    assert open_corpus(data, VALIDATION, seed=1).splits["validation"] == validation
+    assert open_corpus(data, VALIDATION, seed=1).splits == {"validation": validation}
+    assert open_corpus(data, TRAIN, seed=1).splits == {"train": train}
     refuses(DataConfig(train_file=write("b.csv", "text,label\na,x\nb,x\nc,y\n")), BOTH, "b.csv", "y; add rows")
 
 
