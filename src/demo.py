@@ -3,15 +3,34 @@
 import logging
 import os
 import threading
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from src.utils.cli import parse, run_program
+from src.utils.config import DeviceConfig, require
 from src.utils.errors import UsageError, require_packages
-from src.utils.programs import DemoConfig
 
 PROGRAM = "python -m src.demo"
 logger = logging.getLogger("src.demo")
+
+
+@dataclass(frozen=True)
+class DemoConfig(DeviceConfig):
+    """Serve a page to try a classifier on: sentences with reasons for the answers, and tables."""
+
+    checkpoint: Path | None = None
+    """Folder this project or transformers wrote; unset: the newest classifier under weights/, else the shipped one."""
+    host: str = "127.0.0.1"
+    """Address to listen at; 127.0.0.1 is this machine alone, 0.0.0.0 all that reach it."""
+    port: int = 7860
+    """Port to listen at."""
+    share: bool = False
+    """Also get a public link from gradio's servers, through which anybody who knows it may use the page."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self, (lambda port: 0 < port < 65536, "must lie in 1 to 65535"), "port")
 
 
 def main(arguments: list[str]) -> None:
@@ -26,11 +45,11 @@ def main(arguments: list[str]) -> None:
         # Not above: --help should not wait for PyTorch.
         from src.evaluation.predictor import Predictor
         from src.utils.device import set_up_device
-        from src.utils.runs import newest_classifier
+        from src.utils.runs import newest_model
         from src.web.page import build, launch
 
         set_up_device(config.device, config.num_threads)
-        folder = config.checkpoint or newest_classifier()
+        folder = config.checkpoint or newest_model()
         page = build(Predictor.load(folder, config.device), folder.resolve().name, Path(files))
         logger.info(f"checkpoint  {folder}")
         try:

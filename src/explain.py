@@ -3,14 +3,45 @@
 import logging
 import os
 from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
 
 from src.utils.cli import parse, run_program
+from src.utils.config import DeviceConfig
 from src.utils.errors import UsageError, require_packages
-from src.utils.files import results, writing
-from src.utils.programs import ExplainConfig
+from src.utils.files import results, storage_errors
 
 PROGRAM = "python -m src.explain"
 logger = logging.getLogger("src.explain")
+
+
+@dataclass(frozen=True)
+class ExplainConfig(DeviceConfig):
+    """Say what each word of a text contributes to the class the model predicts, by integrated gradients."""
+
+    texts: tuple[str, ...]
+    """Texts to explain."""
+    checkpoint: Path | None = None
+    """Folder this project or transformers wrote; unset: the newest classifier under weights/, else the shipped one."""
+    file: Path | None = None
+    """Explain this file, one text a line; - is standard input."""
+    pairs: bool = False
+    """Each text is two, separated by a tab, for models that compare two."""
+    html: Path | None = None
+    """Also write the coloured words to this HTML page."""
+    attention: Path | None = None
+    """Also draw the attention weights of all heads, of the one text given, into this PNG; they are no explanation."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if bool(self.texts) == (self.file is not None):
+            raise UsageError("give texts on the command line, or --file, one of them")
+        if self.attention is not None and len(self.texts) != 1:
+            raise UsageError("--attention draws one text; give exactly one, on the command line")
+        if self.html is not None and self.attention is not None and self.html.resolve() == self.attention.resolve():
+            raise UsageError("--html and --attention name the same file; give them two")
+        if self.html is not None and self.file is not None and self.html.resolve() == self.file.resolve():
+            raise UsageError(f"--html {self.html} would overwrite --file; choose another")
 
 
 def main(arguments: list[str]) -> None:
@@ -23,10 +54,10 @@ def main(arguments: list[str]) -> None:
     from src.evaluation.predictions import predict_all, read_lines
     from src.evaluation.predictor import Predictor
     from src.utils.device import set_up_device
-    from src.utils.runs import newest_classifier
+    from src.utils.runs import newest_model
 
     set_up_device(config.device, config.num_threads)
-    folder = config.checkpoint or newest_classifier()
+    folder = config.checkpoint or newest_model()
     predictor = Predictor.load(folder, config.device)
     logger.info(f"checkpoint  {folder}")
     texts = iter(config.texts) if config.file is None else read_lines(config.file)
@@ -35,12 +66,12 @@ def main(arguments: list[str]) -> None:
         predictions = iter([only := next(predictions)])
         if only.label is None:
             raise UsageError("--attention draws one text, and this one is blank; give one that says something")
-        with writing("--attention", config.attention):
+        with storage_errors(config.attention):
             maps = visualize.attention_maps(predictor, only.text, only.pair)
             visualize.draw_attention(config.attention, *maps, only.text)
         logger.info(f"attention   {config.attention}")
-    page = nullcontext() if config.html is None else results("--html", config.html)
-    with results("standard output", None) as stream, page as html:
+    page = nullcontext() if config.html is None else results(config.html)
+    with results(None) as stream, page as html:
         in_color = stream.isatty() and not os.environ.get("NO_COLOR")  # no-color.org
         elements = []
         for number, prediction in enumerate(predictions):

@@ -1,21 +1,65 @@
 """Write a model as ONNX, or upload it to the Hugging Face hub: `python -m src.export --help` lists every option."""
 
+import logging
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from src.utils.cli import parse, run_program
-from src.utils.errors import StorageError, UsageError, notice, require_packages
-from src.utils.programs import ExportConfig
+from src.utils.config import NOT_NEGATIVE, EvaluatedData, require
+from src.utils.errors import StorageError, UsageError, require_packages
 
 PROGRAM = "python -m src.export"
+logger = logging.getLogger("src.export")
+
+
+@dataclass(frozen=True)
+class ExportConfig(EvaluatedData):
+    """Write a trained classifier as an ONNX graph that equals it, or upload a model folder to the Hugging Face hub."""
+
+    model_folder: tuple[Path, ...]
+    """Folder this project or transformers wrote; unset: the newest classifier under weights/, else the shipped one."""
+    output: Path | None = None
+    """Write graph, config.json and tokenizer to this new folder, which appears if its logits are the model's."""
+    overwrite: bool = False
+    """Replace an export that --output holds."""
+    quantize: Literal["int8"] | None = None
+    """Also write the graph with 8-bit weights (dynamic quantization), and print the accuracy of both."""
+    push_to_hub: str | None = None
+    """Upload the model folder, with its card, to this repository of the hub, OWNER/NAME."""
+    private: bool = False
+    """Make a new repository private."""
+    license: str | None = None
+    """License that the uploaded card names, as the hub spells it (apache-2.0); unset: what the folder's card says."""
+    language: str | None = None
+    """Language that the uploaded card names, such as en; unset: what the folder's card says."""
+
+    num_threads: int = 0
+    """CPU threads to compute with; 0 leaves PyTorch's own choice."""
+    debug: bool = False
+    """Show the traceback of an error."""
+
+    def __post_init__(self) -> None:
+        require(self, NOT_NEGATIVE, "num_threads")
+        if len(self.model_folder) > 1:
+            raise UsageError(f"{len(self.model_folder)} model folders are named; give one")
+        if (self.output is None) == (self.push_to_hub is None):
+            raise UsageError("--output writes an ONNX graph, --push-to-hub uploads the model; give one of them")
+        if self.quantize is None and (self.split != "validation" or self.is_named):
+            raise UsageError("data is named to measure what --quantize int8 costs; add it, or drop the options of data")
+        if self.output is None and (self.quantize is not None or self.overwrite):
+            raise UsageError("--quantize and --overwrite go with --output; an upload takes the model folder as it is")
+        if self.push_to_hub is None and (self.private or self.license is not None or self.language is not None):
+            raise UsageError("--private, --license and --language go with --push-to-hub; drop them")
 
 
 def main(arguments: list[str]) -> None:
     """Parses the command line, then exports or uploads."""
-    from src.utils.runs import newest_classifier
+    from src.utils.runs import newest_model
 
     config = parse(ExportConfig, arguments, PROGRAM)
-    folder = config.model_folder[0] if config.model_folder else newest_classifier()
-    notice(f"checkpoint  {folder}")
+    folder = config.model_folder[0] if config.model_folder else newest_model()
+    logger.info(f"checkpoint  {folder}")
     if config.output is not None:
         export(folder, config.output, config)
     elif config.push_to_hub is not None:
@@ -44,7 +88,9 @@ def export(folder: Path, output: Path, config: ExportConfig) -> None:
     set_up_device("cpu", config.num_threads)
     classifier = load_classifier(folder)
     if classifier.long_text != "truncate":
-        notice(f"long texts  tokenizer.json alone cuts their end off; the model reads them by {classifier.long_text}")
+        logger.info(
+            f"long texts  tokenizer.json alone cuts their end off; the model reads them by {classifier.long_text}"
+        )
     if config.quantize is not None:  # opened first, for the export takes longer
         split = open_split(folder, config, classifier.label_names).splits[config.split]
         dataset = labelled_dataset(classifier, split.texts, split.labels, split.pairs)

@@ -4,20 +4,56 @@ import json
 import logging
 import os
 import shutil
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from src.utils.cli import parse, run_program
+from src.utils.config import NOT_NEGATIVE, DeviceConfig, EvaluatedData, PretrainConfig, require
 from src.utils.errors import StorageError, UsageError
-from src.utils.files import replace_json, results
-from src.utils.programs import InferenceConfig
+from src.utils.files import results, write_json
 
 if TYPE_CHECKING:
     from src.evaluation.predictor import Predictor
 
 PROGRAM = "python -m src.inference"
 logger = logging.getLogger("src.inference")
+
+
+@dataclass(frozen=True)
+class InferenceConfig(EvaluatedData, DeviceConfig):
+    """Evaluate a checkpoint on a data split, classify texts, or fill the gaps of one."""
+
+    texts: tuple[str, ...]
+    """Texts to classify; with none, and no --file, the checkpoint is evaluated."""
+    checkpoint: Path | None = None
+    """Folder this project or transformers wrote; unset: the newest such model under weights/, else the shipped one."""
+    fill_mask: str | None = None
+    """Name the tokens that would fit each [MASK] of this text, with a pre-trained checkpoint."""
+    file: Path | None = None
+    """Classify this file, one text a line; - is standard input."""
+    pairs: bool = False
+    """Each text is two, separated by a tab, for models that compare two."""
+    output: Path | None = None
+    """Write the results to this file instead of standard output."""
+    json: bool = False
+    """Print JSON: one object for an evaluation, one line a text for predictions."""
+    examples: int = 10
+    """Rows in the table of examples that an evaluation prints."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self, NOT_NEGATIVE, "examples")
+        if self.texts and self.file is not None:
+            raise UsageError("texts on the command line and --file are two inputs; give one of them")
+        if self.fill_mask is not None and (self.texts or self.file is not None or self.is_named):
+            raise UsageError("--fill-mask takes one text of its own; drop the other texts and all options of data")
+        if self.pairs and not self.texts and self.file is None:
+            raise UsageError("--pairs goes with texts or --file; an evaluation takes --text-pair-column")
+        if self.dataset is not None and (self.texts or self.file is not None):
+            raise UsageError("--dataset is evaluated, texts and --file are classified; give one of them")
+        if self.file is not None and self.output is not None and self.file.resolve() == self.output.resolve():
+            raise UsageError(f"--output {self.output} would overwrite --file; choose another")
 
 
 def main(arguments: list[str]) -> None:
@@ -33,14 +69,14 @@ def main(arguments: list[str]) -> None:
     from src.evaluation.predictor import Predictor
     from src.utils.device import set_up_device
     from src.utils.distributed import is_main_process, process_group
-    from src.utils.runs import newest_classifier
+    from src.utils.runs import newest_model
 
     with process_group():
         set_up_device(config.device, config.num_threads)
-        folder = config.checkpoint or newest_classifier()
+        folder = config.checkpoint or newest_model()
         predictor = Predictor.load(folder, config.device)
         logger.info(f"checkpoint  {folder}")
-        with results("--output", config.output) if is_main_process() else Path(os.devnull).open("w") as stream:
+        with results(config.output) if is_main_process() else Path(os.devnull).open("w") as stream:
             if not config.texts and config.file is None:
                 _evaluate(predictor, folder, config, stream)
                 return
@@ -53,12 +89,12 @@ def _fill_mask(config: InferenceConfig, text: str) -> None:
     from src.evaluation.masked_lm import fill_mask
     from src.interop.huggingface import load_masked_lm
     from src.utils.device import set_up_device
-    from src.utils.runs import newest_masked_lm
+    from src.utils.runs import newest_model
 
     device = set_up_device(config.device, config.num_threads)
-    folder = config.checkpoint or newest_masked_lm()
+    folder = config.checkpoint or newest_model(PretrainConfig.task)
     logger.info(f"checkpoint  {folder}")
-    with results("--output", config.output) as stream:
+    with results(config.output) as stream:
         for candidate in fill_mask(load_masked_lm(folder), text, device=device):
             print(json.dumps(asdict(candidate)) if config.json else candidate.as_line(), file=stream)
 
@@ -80,7 +116,7 @@ def _evaluate(predictor: "Predictor", folder: Path, config: InferenceConfig, str
     numbers = evaluation.as_dict() | {"checkpoint": str(folder), "dataset": corpus.name}
     other = f"{Path(corpus.name).stem}-" if config.dataset is not None or corpus.is_fallback else ""
     try:
-        replace_json(folder / f"evaluation-{other}{config.split}.json", numbers)
+        write_json(folder / f"evaluation-{other}{config.split}.json", numbers)
     except StorageError as error:  # a read-only model folder is no reason not to print the numbers
         logger.info(f"not saved   {error}")
     if config.json:

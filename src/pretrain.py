@@ -4,8 +4,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from src.data.documents import absolute_source
-from src.utils.cli import parse_pretraining, run_program
-from src.utils.config import CACHE_DIR, PretrainConfig
+from src.utils.cli import parse_training, run_program
+from src.utils.config import CACHE_DIR, CONTINUED_PRETRAINING, PretrainConfig, with_options
 from src.utils.errors import UsageError
 from src.utils.files import absolute_model_path
 
@@ -60,7 +60,9 @@ def _corpus(config: PretrainConfig) -> "TokenizedCorpus":
 
 
 def _parsed(arguments: list[str], default: PretrainConfig | None = None) -> PretrainConfig:
-    config = parse_pretraining(arguments, PROGRAM, default)
+    config = parse_training(arguments, PROGRAM, default or PretrainConfig())
+    if default is None and config.model_name_or_path is not None:
+        config = parse_training(arguments, PROGRAM, with_options(PretrainConfig(), CONTINUED_PRETRAINING))
     return replace(
         config,
         corpus=tuple(absolute_source(source) for source in config.corpus),

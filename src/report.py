@@ -1,7 +1,7 @@
 """Show a run in one page and in pictures: `python -m src.report --help` lists every option."""
 
 from src.utils.cli import parse, run_program
-from src.utils.programs import ReportConfig
+from src.utils.config import ReportConfig
 
 PROGRAM = "python -m src.report"
 

@@ -21,7 +21,7 @@ PROGRAM = "python -m src.train"
 
 def main(arguments: list[str]) -> None:
     """Parses the command line, trains, and prints the evaluation and, last, the folder of the run."""
-    config = parse_training(arguments, PROGRAM)
+    config = parse_training(arguments, PROGRAM, TrainConfig())
 
     # Not above: --help should not wait for PyTorch.
     from src.data.sources import open_corpus
@@ -41,7 +41,7 @@ def main(arguments: list[str]) -> None:
         recipe = "finetune" if config.model_name_or_path is not None else from_sample
         if saved is None and config.recipe is None and recipe is not None:
             logger.info(f"settings    --recipe {recipe}, which suits this; options given on the command line stay")
-            config = parse_training(arguments, PROGRAM, recipe=recipe)
+            config = parse_training(arguments, PROGRAM, TrainConfig(), recipe)
         config = _with_absolute_paths(config, corpus)
         if saved is not None:
             refuse_changes(saved, config)
@@ -56,9 +56,9 @@ def _parse_on_top(arguments: list[str], saved: TrainConfig) -> TrainConfig:
     """Parses the command line on top of the settings of a run to resume."""
     # run.json has full paths, the command that began the run perhaps others, or --dataset for what became --train-file.
     sourceless = with_options(saved, {"dataset": None, "train_file": None, "validation_file": None})
-    config = parse_training(arguments, PROGRAM, default=sourceless)
+    config = parse_training(arguments, PROGRAM, sourceless)
     if config.data.dataset is None and config.data.train_file is None:
-        return parse_training(arguments, PROGRAM, default=saved)
+        return parse_training(arguments, PROGRAM, saved)
     return config
 
 

@@ -1,7 +1,10 @@
 """The programs and the dataclasses of their options."""
 
-from src.utils.config import PretrainConfig, TrainConfig
-from src.utils.programs import DemoConfig, ExplainConfig, ExportConfig, InferenceConfig, ReportConfig
+from src.demo import DemoConfig
+from src.explain import ExplainConfig
+from src.export import ExportConfig
+from src.inference import InferenceConfig
+from src.utils.config import PretrainConfig, ReportConfig, TrainConfig
 
 PROGRAMS: dict[str, type] = {
     "src.train": TrainConfig,

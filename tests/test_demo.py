@@ -3,10 +3,10 @@ import sys
 
 import pytest
 
+from src.demo import DemoConfig
 from src.utils.cli import parse
 from src.utils.config import REPOSITORY
 from src.utils.errors import UsageError
-from src.utils.programs import DemoConfig
 
 
 def test_the_page_is_for_this_machine_alone_unless_it_is_told_otherwise() -> None:

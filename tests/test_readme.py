@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from src.utils.cli import parse, parse_pretraining, parse_training
+from src.utils.cli import parse, parse_training
 from src.utils.config import REPOSITORY, SHIPPED_CHECKPOINT
 from src.utils.files import verify
 from tests.conftest import Programs
@@ -67,10 +67,8 @@ def test_every_command_has_options_that_exist() -> None:
     assert len(COMMANDS) > 10
     for command in COMMANDS:
         program, *arguments = shlex.split(command.replace("--seed N", "--seed 1"))
-        if program == "src.train":
-            parse_training(arguments, program)
-        elif program == "src.pretrain":
-            parse_pretraining(arguments, program)
+        if program in ("src.train", "src.pretrain"):
+            parse_training(arguments, program, PROGRAMS[program]())
         else:
             parse(PROGRAMS[program], arguments, program)
 

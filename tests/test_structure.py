@@ -1,13 +1,10 @@
 """Imports point downwards: entry points, then training and web, evaluation and interop, data and model, utils."""
 
 import ast
-import subprocess
-import sys
 from collections.abc import Iterator
 from functools import cache
 
 from src.utils.config import REPOSITORY
-from tests.programs import PROGRAMS
 
 RANKS = {"web": 3, "training": 3, "evaluation": 2, "interop": 2, "data": 1, "model": 1, "utils": 0}
 ENTRY_POINT = 4
@@ -74,18 +71,3 @@ def test_inference_reaches_neither_training_nor_wandb() -> None:
     found = reachable("src.inference")
     assert {"src.evaluation.predictor", "src.model.bert", "torch"} <= found
     assert [module for module in found if room(module) == "training" or module == "wandb"] == []
-
-
-def test_help_of_every_program_answers_without_pytorch() -> None:
-    code = (
-        "import contextlib, importlib, sys\n"
-        f"for name in {list(PROGRAMS)}:\n"
-        "    with contextlib.suppress(SystemExit):\n"
-        "        importlib.import_module(name).main(['--help'])\n"
-        "    print(name, 'torch' in sys.modules)\n"
-    )
-    ended = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, timeout=600)
-    assert ended.returncode == 0, ended.stderr
-    lines = ended.stdout.splitlines()
-    assert [line for line in lines if line.startswith("src.")] == [f"{name} False" for name in PROGRAMS]
-    assert all(option in ended.stdout for option in ("--learning-rate", "--mask-rate", "--checkpoint"))

@@ -19,10 +19,9 @@ from src.data.readers import read_rows
 from src.data.sources import Corpus, TextSplit, open_corpus
 from src.data.tokenizer import special_token_ids
 from src.evaluation.predictor import Prediction, Predictor
-from src.utils.config import DataConfig, TrainConfig
+from src.utils.config import DataConfig, EvaluatedData, TrainConfig
 from src.utils.distributed import all_gather_object, is_main_process, rank, world_size
 from src.utils.errors import DataError
-from src.utils.programs import EvaluatedData
 from src.utils.runs import RUN, config_of
 
 logger = logging.getLogger(__name__)

@@ -14,11 +14,10 @@ from src.evaluation.predictor import Predictor
 from src.evaluation.slices import by_confidence, expected_calibration_error
 from src.evaluation.visualize import page_template
 from src.interop.huggingface import WEIGHTS
-from src.utils.config import WEIGHTS_DIR, PretrainConfig
+from src.utils.config import WEIGHTS_DIR, PretrainConfig, ReportConfig
 from src.utils.errors import CheckpointError, DataError, printable
-from src.utils.files import read_json, storage_errors, writing
-from src.utils.programs import ReportConfig
-from src.utils.runs import METRICS, RUN, read_rows, task_of, whole_run
+from src.utils.files import read_json, storage_errors
+from src.utils.runs import METRICS, RUN, read_rows, whole_run
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +33,7 @@ def write_report(config: ReportConfig) -> Path:
     if not run_folder.is_dir():
         raise CheckpointError(f"{run_folder} is no folder; name the folder of a run, for instance one in {WEIGHTS_DIR}")
     run = read_json(run_folder / RUN) if (run_folder / RUN).exists() else {}
-    rows, damaged = read_rows(run_folder / METRICS) if (run_folder / METRICS).exists() else ([], 0)
+    rows, damaged = read_rows(run_folder / METRICS)
     charts = history_charts(rows)
     missing = [f"No curves: {run_folder} holds no {METRICS} with loss or accuracy."] if not charts else []
     missing += [f"Damaged lines of {METRICS}, which are left out: {damaged:,}."] if damaged else []
@@ -62,7 +61,7 @@ def write_report(config: ReportConfig) -> Path:
             write_predictions(folder / "predictions.jsonl", predictions)
         page.write_text(page_template().render(context), encoding="utf-8")
     if config.picture is not None:
-        with writing("--picture", config.picture):
+        with storage_errors(config.picture):
             accuracy = context["facts"].get("accuracy")
             draw_charts(config.picture, charts, title + (f": accuracy {accuracy}" if accuracy else ""))
         logger.info(f"picture     {config.picture}")
@@ -87,7 +86,7 @@ def _predict(config: ReportConfig, run: Mapping[str, Any], has_curves: bool) -> 
     try:
         if config.predictions is not None:
             predictions = read_predictions(config.predictions)
-        elif task_of(run) == PretrainConfig.task:
+        elif run.get("task") == PretrainConfig.task:
             return None, "No predictions: a pre-training names masked tokens, and has no classes."
         elif not (config.folder / WEIGHTS).exists():
             return None, f"No predictions: {config.folder} holds no model, which training saves at its end."

@@ -14,7 +14,7 @@ from src.model.bert import BertForMaskedLM, BertForSequenceClassification
 from src.utils.config import BertConfig, PretrainConfig, TrainConfig, options_of
 from src.utils.errors import CheckpointError, UsageError, notice
 from src.utils.files import local_path, read_json
-from src.utils.runs import CHECKPOINTS, RUN, stages, task_of, whole_run
+from src.utils.runs import CHECKPOINTS, RUN, stages, whole_run
 
 # What a checkpoint leaves open: regularisation, and how texts are read.
 RATES = ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout")
@@ -94,7 +94,7 @@ def pretraining_of(folder: Path) -> dict[str, Any] | None:
     if not (run_folder / RUN).exists():
         return None
     run = read_json(run_folder / RUN)
-    if task_of(run) == PretrainConfig.task:
+    if run.get("task") == PretrainConfig.task:
         return run
     with whole_run(run_folder):
         return run["model"].get("pretraining")

@@ -30,16 +30,15 @@ from src.utils.files import (
     UNFINISHED,
     discard,
     discard_unfinished,
+    new_file,
     new_folder,
     read_json,
     refreshed_folder,
-    replace_json,
-    replace_text,
     storage_errors,
     verify,
     write_json,
 )
-from src.utils.runs import CHECKPOINTS, METRICS, RUN, newest_unfinished_run, read_rows, task_of
+from src.utils.runs import CHECKPOINTS, METRICS, RUN, newest_unfinished_run, read_rows
 
 logger = logging.getLogger(__name__)
 
@@ -228,9 +227,10 @@ class RunFolder:
             return
         step = trainer.progress.step
         # At the end of an epoch the evaluation may still have to be done.
-        rows = read_rows(self.path / METRICS)[0] if (self.path / METRICS).exists() else []
+        rows = read_rows(self.path / METRICS)[0]
         kept = [row for row in rows if _is_before(row, step, trainer.ends_epoch)]
-        replace_text(self.path / METRICS, "".join(json.dumps(row) + "\n" for row in kept))
+        with new_file(self.path / METRICS) as stream:
+            stream.writelines(json.dumps(row) + "\n" for row in kept)
         for later in self.checkpoints():
             if later == self.checkpoint:
                 break
@@ -239,14 +239,14 @@ class RunFolder:
             discard_unfinished(folder)
         config = trainer.task.config
         settings = {"config": asdict(config)} if config.run.allow_config_change else {}
-        replace_json(self.path / RUN, self.read_run() | settings | {"finished": None})
+        write_json(self.path / RUN, self.read_run() | settings | {"finished": None})
         logger.info(f"resuming    {self.checkpoint}, step {step:,}")
 
     def finish(self, training_seconds: float) -> None:
         """Notes in run.json that the run is complete, and how many seconds `Progress` counted."""
         if is_main_process():
             end = {"finished": _now(), "training_seconds": training_seconds}
-            replace_json(self.path / RUN, self.read_run() | end)
+            write_json(self.path / RUN, self.read_run() | end)
 
     def read_run(self) -> dict[str, Any]:
         """Returns the content of run.json."""
@@ -304,7 +304,7 @@ class RunFolder:
             task.save(folder, model)
             (folder / CARD).write_text(task.card(run, numbers), encoding="utf-8")
         # Outside the manifest: evaluating again may replace it.
-        replace_json(self.path / EVALUATION, {**numbers, "dataset": run["data"]["name"]})
+        write_json(self.path / EVALUATION, {**numbers, "dataset": run["data"]["name"]})
 
     def refuse_taken(self, run: RunConfig) -> None:
         """Raises a UsageError where a new run would begin in a folder that holds something, unless it may overwrite."""
@@ -369,7 +369,7 @@ def open_run(config: TrainConfig | PretrainConfig) -> Iterator[RunFolder]:
             if run.resume == "auto":
                 logger.info("resuming    nothing: there is no unfinished run with a checkpoint; a new run begins")
             folder.refuse_taken(run)
-        elif (found := task_of(folder.read_run())) != config.task:
+        elif (found := folder.read_run().get("task")) != config.task:
             raise UsageError(f"{path} is a run of {found}, not of {config.task}; resume it with its own program")
         yield folder
 

@@ -20,7 +20,6 @@ from src.data.sources import TextSplit
 from src.evaluation.predictor import classify, labelled_dataset
 from src.interop.huggingface import load_classifier
 from src.interop.pretrained import fetch
-from src.utils.device import autocast
 from src.utils.distributed import main_process_first
 from src.utils.errors import CheckpointError, UsageError
 from src.utils.files import is_whole, new_folder
@@ -87,7 +86,7 @@ def teacher_logits(
         if not is_whole(place):
             logger.info(f"teacher     labels {len(split.texts):,} texts, kept in {place}")
             dataset = labelled_dataset(classifier, split.texts, [0] * len(split.texts), split.pairs)
-            with new_folder(place) as unfinished, autocast(device, bf16):
+            with new_folder(place) as unfinished, torch.autocast(device.type, torch.bfloat16, enabled=bf16):
                 logits = classify(classifier.model.to(device), dataset, device).half()
                 if not logits.isfinite().all():
                     raise CheckpointError(

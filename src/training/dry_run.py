@@ -13,8 +13,8 @@ import torch
 from src.data.packing import TokenizedCorpus
 from src.training.tasks import MaskedLMTask, Task
 from src.training.trainer import Trainer
-from src.utils.config import PretrainConfig, changed_options
-from src.utils.distributed import is_main_process, maximum
+from src.utils.config import PretrainConfig, options_of
+from src.utils.distributed import all_gather_object, is_main_process
 
 logger = logging.getLogger(__name__)
 # The first steps are slower: memory is allocated, the data read from disk.
@@ -28,7 +28,7 @@ def seconds_per_step(trainer: Trainer) -> float:
         before = trainer.progress.training_seconds
         trainer.step(batches)
         times.append(trainer.progress.training_seconds - before)
-    return maximum(statistics.median(times[STEPS_TO_WARM_UP:] or times[-1:]))
+    return max(all_gather_object(statistics.median(times[STEPS_TO_WARM_UP:] or times[-1:])))
 
 
 def dry_run(task: Task) -> None:
@@ -37,7 +37,8 @@ def dry_run(task: Task) -> None:
     task.log_start(trainer.total_steps, trainer.steps_per_epoch)
     seconds = seconds_per_step(trainer)
     trained = sum(parameter.numel() for parameter in trainer.model.parameters() if parameter.requires_grad)
-    settings = {name: value for name, value in changed_options(task.config).items() if name != "dry_run"}
+    defaults = options_of(type(task.config)()) | {"dry_run": True}
+    settings = {name: value for name, value in options_of(task.config).items() if value != defaults[name]}
     duration = timedelta(seconds=round(trainer.total_steps * seconds))
     rows = {
         "settings": _listed(settings) or "the defaults",

@@ -32,7 +32,6 @@ from src.training.optimizer import build_ema, build_optimizer, learning_rate_at
 from src.training.tasks import Task
 from src.training.wandb_logger import WandbLogger, open_wandb
 from src.utils.config import options_of
-from src.utils.device import autocast
 from src.utils.distributed import (
     all_reduce,
     is_main_process,
@@ -102,7 +101,7 @@ class Trainer:
         for number, batch in enumerate(batches, start=1):
             is_last = number == len(batches)  # whose backward pass exchanges the gradients
             with nullcontext() if self.ddp is None or is_last else self.ddp.no_sync():
-                with autocast(self.task.device, self.task.bf16):
+                with torch.autocast(self.task.device.type, torch.bfloat16, enabled=self.task.bf16):
                     loss = self.task.loss(self.ddp or self.model, to_device(batch, self.task.device))
                 (loss * scale).backward()  # type: ignore[no-untyped-call]
             losses += loss.detach()

@@ -9,25 +9,19 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from io import UnsupportedOperation
-from types import FrameType
-from typing import Any, TypeVar, cast
+from typing import TypeVar, cast
 
-from src.utils.config import CONTINUED_PRETRAINING, PretrainConfig, TrainConfig, resolve, with_options
+from src.utils.config import PretrainConfig, TrainConfig, resolve, with_options
 from src.utils.errors import Interrupted, StorageError, UserError, printable
 
 Config = TypeVar("Config")
+TrainingConfig = TypeVar("TrainingConfig", TrainConfig, PretrainConfig)
 logger = logging.getLogger(__name__)
 DISK_IS_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def parse(config_class: type[Config], arguments: Sequence[str], program: str, default: Config | None = None) -> Config:
-    """Parses command-line arguments into a config dataclass.
-
-    Args:
-        config_class: its fields are the options, the sentences under them the help.
-        arguments: what follows the program's name.
-        program: name shown in the usage line, e.g. "python -m src.train".
-        default: values of options that are not given; the class's defaults if unset.
+    """Parses command-line arguments into a config dataclass, whose fields are the options and their docs the help.
 
     Raises:
         SystemExit: 0 after `--help`, 2 for an unknown option (the nearest one is suggested) or an unusable value.
@@ -36,40 +30,26 @@ def parse(config_class: type[Config], arguments: Sequence[str], program: str, de
     import tyro
 
     markers = (tyro.conf.OmitArgPrefixes, tyro.conf.PositionalRequiredArgs)
-    parsed: Any = tyro.cli(config_class, prog=program, args=list(arguments), default=default, config=markers)
-    return cast(Config, parsed)
+    return cast(Config, tyro.cli(config_class, prog=program, args=list(arguments), default=default, config=markers))
 
 
 def parse_training(
-    arguments: Sequence[str], program: str, recipe: str | None = None, default: TrainConfig | None = None
-) -> TrainConfig:
-    """Parses the options of a training; an option wins over --recipe (or `recipe`), that over --preset."""
-    named = _named(arguments)
-    settings = resolve(named.recipe or recipe, named.preset)
-    return parse(TrainConfig, arguments, program, with_options(default or TrainConfig(), settings))
-
-
-def parse_pretraining(arguments: Sequence[str], program: str, default: PretrainConfig | None = None) -> PretrainConfig:
-    """Parses the options of a pre-training; an option wins over --preset and over what suits a checkpoint."""
-    named = _named(arguments)
-    settings = resolve(None, named.preset)
-    if named.model_name_or_path is not None and default is None:
-        settings |= CONTINUED_PRETRAINING
-    return parse(PretrainConfig, arguments, program, with_options(default or PretrainConfig(), settings))
-
-
-def _named(arguments: Sequence[str]) -> argparse.Namespace:
-    ahead = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    for option in ("--preset", "--recipe", "--model-name-or-path"):
-        ahead.add_argument(option)
-    return ahead.parse_known_args(list(arguments))[0]
+    arguments: Sequence[str], program: str, default: TrainingConfig, recipe: str | None = None
+) -> TrainingConfig:
+    """Parses the options of a training; one wins over --recipe (or `recipe`), --preset and `default`, in this order."""
+    ahead = argparse.ArgumentParser(prog=program, add_help=False, allow_abbrev=False)
+    ahead.add_argument("--preset")
+    if isinstance(default, TrainConfig):
+        ahead.add_argument("--recipe", default=recipe)
+    named = vars(ahead.parse_known_args(list(arguments))[0])
+    settings = resolve(named.get("recipe"), named["preset"])
+    return parse(type(default), arguments, program, with_options(default, settings))
 
 
 class _StandardError(logging.Handler):
     """Shows messages on standard error, escaped; whether anybody still reads them does not matter to a run."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Writes one message."""
         process = os.environ.get("RANK", "0")
         prefix = "" if process == "0" else f"process {process}: "
         prefix += f"{record.levelname.lower()}: " if record.levelno >= logging.WARNING else ""
@@ -89,14 +69,11 @@ def set_up_logging() -> None:
 
 
 def run_program(main: Callable[[list[str]], None]) -> None:
-    """Runs an entry point and turns every UserError, signal and full disk into one line and an exit code.
-
-    Args:
-        main: takes the command-line arguments without the program's name.
-    """
+    """Runs an entry point; turns UserErrors, signals and a full disk into one line and an exit code."""
     set_up_logging()
     arguments = sys.argv[1:]
-    before = signal.signal(signal.SIGTERM, _exit)
+    # As an exception, so that unfinished files are deleted.
+    before = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     try:
         main(arguments)
         sys.stdout.flush()
@@ -115,15 +92,10 @@ def run_program(main: Callable[[list[str]], None]) -> None:
         if error.errno not in DISK_IS_FULL or "--debug" in arguments:
             raise
         _drop_standard_output()
-        where = f" {error.filename}" if error.filename else ""
-        logger.error(f"cannot write{where} ({error.strerror}); free space")
+        logger.error(f"cannot write {error.filename or 'standard output'} ({error.strerror}); free space")
         sys.exit(StorageError.exit_code)
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-def _exit(number: int, frame: FrameType | None) -> None:
-    sys.exit(128 + number)  # an exception, so that unfinished files are deleted
 
 
 def _drop_standard_output() -> None:

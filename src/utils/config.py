@@ -1,8 +1,4 @@
-"""Every hyper-parameter and path, with one sentence each that is also its command-line help.
-
-The groups below become the sections of `--help`; `src/utils/cli.py` turns them into options. An option on the
-command line wins over `--recipe` and `--preset`, which win over the defaults here.
-"""
+"""Every hyper-parameter and path. The sentence under each is its command-line help, a group is a section of `--help`."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields, is_dataclass, replace
@@ -26,7 +22,6 @@ LongText = Literal["truncate", "head-tail", "windows"]
 SENTIMENT_LABELS = ("negative", "positive")
 # Evaluations mask this share of the tokens, whatever the training does, so that their numbers can be compared.
 EVALUATED_MASK_RATE = 0.15
-
 
 Rule = tuple[Callable[[Any], bool], str]
 AT_LEAST_1: Rule = (lambda value: value >= 1, "must be at least 1")
@@ -225,10 +220,6 @@ class OptimizerConfig:
         require(self, NOT_NEGATIVE, "weight_decay")
         require(self, FRACTION, "warmup_ratio", "ema_decay", "adam_beta1", "adam_beta2")
 
-    def total_steps(self, steps_per_epoch: int) -> int:
-        """Says after how many optimiser steps the training ends."""
-        raise NotImplementedError
-
 
 @dataclass(frozen=True)
 class OptimizationConfig(OptimizerConfig):
@@ -250,16 +241,13 @@ class OptimizationConfig(OptimizerConfig):
         require(self, FRACTION, "label_smoothing", "word_dropout")
 
     def total_steps(self, steps_per_epoch: int) -> int:
-        """Says after how many optimiser steps the training ends: after all epochs."""
+        """Counts the optimiser steps of all epochs."""
         return self.epochs * steps_per_epoch
 
 
 @dataclass(frozen=True)
 class PretrainingConfig(OptimizerConfig):
-    """The pre-training loop: how long, and which tokens are masked (Devlin et al. 2019, section 3.1).
-
-    The defaults of masking are BERT's; `PretrainConfig` below replaces some of them for small models.
-    """
+    """The pre-training loop: how long, and which tokens are masked (Devlin et al. 2019, section 3.1)."""
 
     max_steps: int | None = None
     """Optimiser steps; unset: as many as --minutes allow."""
@@ -279,9 +267,8 @@ class PretrainingConfig(OptimizerConfig):
         require(self, (lambda rate: 0 < rate < 1, "must lie in (0, 1)"), "mask_rate")
 
     def total_steps(self, steps_per_epoch: int) -> int:
-        """Says after how many optimiser steps the training ends: --max-steps, which --minutes have become by then."""
-        if self.max_steps is None:
-            raise UsageError("minutes must be turned into max_steps before the training begins")
+        """Counts the optimiser steps: --max-steps, which --minutes have become by then."""
+        assert self.max_steps is not None
         return self.max_steps
 
 
@@ -305,8 +292,64 @@ class DistillationConfig:
             raise UsageError("--unlabelled needs --teacher, which labels it")
 
 
+@dataclass(frozen=True, kw_only=True)
+class EvaluatedData:
+    """Which texts a model answers to be judged by."""
+
+    dataset: str | None = None
+    """Data to evaluate on, named as for training; unset: the data the model was trained on."""
+    split: str = "validation"
+    """Split to evaluate on."""
+    text_column: str | None = None
+    """Column that holds the text; unset: the one named sentence, text, review or content."""
+    label_column: str | None = None
+    """Column that holds the label; unset: the one named label, labels, sentiment or class."""
+    text_pair_column: str | None = None
+    """Column that holds a second text, for models that compare two."""
+
+    @property
+    def is_named(self) -> bool:
+        """Whether any option of the data but the split was given."""
+        names = (self.dataset, self.text_column, self.label_column, self.text_pair_column)
+        return any(name is not None for name in names)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeviceConfig:
+    """On what a program runs."""
+
+    device: str = "auto"
+    """auto (CUDA when there, else CPU), cpu, cuda or cuda:N."""
+    num_threads: int = 0
+    """CPU threads to compute with; 0 leaves PyTorch's own choice, OMP_NUM_THREADS or all CPUs."""
+    debug: bool = False
+    """Show the traceback of an error."""
+
+    def __post_init__(self) -> None:
+        require(self, NOT_NEGATIVE, "num_threads")
+
+
 @dataclass(frozen=True)
-class RunConfig:
+class ReportConfig(EvaluatedData, DeviceConfig):
+    """Show a run in one HTML page and in pictures: its curves, and how right and how sure its model is."""
+
+    folder: Path
+    """Folder of a run, or of any classifier."""
+    predictions: Path | None = None
+    """Show these predictions instead of the model's: JSONL of an earlier report or of python -m src.inference --json."""
+    output_dir: Path | None = None
+    """Folder for report.html, the pictures and predictions.jsonl; unset: report/ in the run's folder."""
+    picture: Path | None = None
+    """Draw all charts, without any text of the data, into this PNG, too."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.predictions is not None and self.dataset is not None:
+            raise UsageError("--predictions are shown, --dataset is predicted; give one of them")
+
+
+@dataclass(frozen=True)
+class RunConfig(DeviceConfig):
     """Where the run lives, what it keeps, and on what it runs."""
 
     output_dir: Path | None = None
@@ -331,35 +374,22 @@ class RunConfig:
     """Evaluate every so many steps, besides each epoch's end; 0: epochs only."""
     seed: int = 0
     """Seed of initialisation, order of examples, dropout and every random draw."""
-    device: str = "auto"
-    """auto (CUDA when there, else CPU), cpu, cuda or cuda:N."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Arithmetic of matrix products: auto is bf16 autocast on CUDA and fp32 on a CPU."""
-    num_threads: int = 0
-    """CPU threads for PyTorch; 0 leaves PyTorch's own choice, OMP_NUM_THREADS or all CPUs."""
     wandb: Literal["auto", "online", "offline", "disabled"] = "auto"
     """Weights & Biases; auto is online when a key is configured, else disabled."""
     wandb_project: str = "bert-sst2"
     """Project the run is logged to."""
-    debug: bool = False
-    """Show the traceback of an error."""
 
     def __post_init__(self) -> None:
-        require(self, NOT_NEGATIVE, "num_threads", "save_every", "evaluate_every", "patience")
+        super().__post_init__()
+        require(self, NOT_NEGATIVE, "save_every", "evaluate_every", "patience")
         require(self, AT_LEAST_1, "keep_last")
         require(self, (lambda seed: 0 <= seed < 2**63, "must lie in [0, 2^63)"), "seed")
         if self.overwrite and self.resume != "never":
             raise UsageError("--overwrite deletes what --resume would continue; give one of them")
         if self.dry_run and self.resume != "never":
             raise UsageError("--dry-run says what a new run would be, --resume goes on with one; give one of them")
-
-
-# Attention dropout would cost the fused kernel on a CPU, and gains nothing here.
-SMALL_DATA_DROPOUT: dict[str, Any] = {
-    "hidden_dropout_prob": 0.2,
-    "attention_probs_dropout_prob": 0.0,
-    "classifier_dropout": 0.2,
-}
 
 
 @dataclass(frozen=True)
@@ -376,14 +406,21 @@ class TrainConfig:
     """Named set of settings: "finetune" for pre-trained checkpoints, "sample" for the few sentences that are bundled; unset: for SST-2 from random weights."""
     data: DataConfig = field(default_factory=DataConfig)
     tokenization: TokenizerConfig = field(default_factory=TokenizerConfig)
-    model: BertConfig = field(default_factory=lambda: replace(BertConfig(), **PRESETS["nano"], **SMALL_DATA_DROPOUT))
+    model: BertConfig = field(
+        default_factory=lambda: replace(
+            BertConfig(),
+            **PRESETS["nano"],
+            hidden_dropout_prob=0.2,
+            attention_probs_dropout_prob=0.0,  # costs the fused kernel on a CPU, and gains nothing here
+            classifier_dropout=0.2,
+        )
+    )
     optimization: OptimizationConfig = field(default_factory=OptimizationConfig)
     distillation: DistillationConfig = field(default_factory=DistillationConfig)
     run: RunConfig = field(default_factory=RunConfig)
 
     def __post_init__(self) -> None:
-        _require_room(self.tokenization, self.model)
-        _require_another_folder(self.model_name_or_path, self.run)
+        _require_parts_that_fit(self)
 
 
 RECIPES: dict[str, dict[str, Any]] = {
@@ -409,18 +446,7 @@ RECIPES: dict[str, dict[str, Any]] = {
 
 
 def resolve(recipe: str | None, preset: str | None) -> dict[str, Any]:
-    """Looks up the settings that a recipe and a preset stand for.
-
-    Args:
-        recipe: a key of `RECIPES`, or None.
-        preset: a key of `PRESETS`; None: the recipe's own, if it has one.
-
-    Returns:
-        Option name to value; the recipe wins over the preset's sizes, the preset named over the recipe's.
-
-    Raises:
-        UsageError: there is no such recipe or preset.
-    """
+    """Looks up the settings that a recipe and a preset stand for; the recipe wins over the preset's sizes."""
     for option, name, table in (("--recipe", recipe, RECIPES), ("--preset", preset, PRESETS)):
         if name is not None and name not in table:
             raise UsageError(f"{option} {name} is unknown; choose one of {', '.join(table)}")
@@ -460,8 +486,6 @@ class PretrainConfig:
             batch_size=32,
             mask_rate=0.3,
             mask_replacement="mask",
-            learning_rate=1e-3,
-            warmup_ratio=0.1,
             weight_decay=0.01,
             adam_beta2=0.98,
             adam_epsilon=1e-6,
@@ -473,38 +497,30 @@ class PretrainConfig:
     def __post_init__(self) -> None:
         if not self.corpus:
             raise UsageError("--corpus names no text; give at least one source")
-        _require_room(self.tokenization, self.model)
-        _require_another_folder(self.model_name_or_path, self.run)
+        _require_parts_that_fit(self)
 
 
 # Of a model that has learned much already a high rate would undo it.
 CONTINUED_PRETRAINING: dict[str, Any] = {"learning_rate": 1e-4}
 
 
-def _require_room(tokenization: VocabularyConfig, model: BertConfig) -> None:
-    longest = model.longest_sequence
-    require(tokenization, (lambda T: longest >= T, f"exceeds the {longest} positions of the model"), "seq_len")
-
-
-def _require_another_folder(model: str | None, run: RunConfig) -> None:
-    if model is not None and run.output_dir is not None and Path(model).resolve() == run.output_dir.resolve():
-        raise UsageError(f"--output-dir {run.output_dir} would replace the model to begin with; choose another")
+def _require_parts_that_fit(config: TrainConfig | PretrainConfig) -> None:
+    longest = config.model.longest_sequence
+    require(config.tokenization, (lambda T: longest >= T, f"exceeds the {longest} positions of the model"), "seq_len")
+    base, output_dir = config.model_name_or_path, config.run.output_dir
+    if base is not None and output_dir is not None and Path(base).resolve() == output_dir.resolve():
+        raise UsageError(f"--output-dir {output_dir} would replace the model to begin with; choose another")
 
 
 def with_options(config: Config, options: dict[str, Any]) -> Config:
-    """Replaces options of a config by their names, which are unique across its groups.
-
-    Raises:
-        UsageError: a value contradicts another one, or there is no such option.
-    """
+    """Replaces options of a config by their names, which are unique across its groups."""
     if unknown := options.keys() - options_of(config).keys():
         raise UsageError(f"there is no setting named {', '.join(sorted(unknown))}; see python -m src.train --help")
     changed = {}
     for name in (f.name for f in fields(config)):  # type: ignore[arg-type]
         value = getattr(config, name)
         if is_dataclass(value):
-            own = options_of(value).keys() & options.keys()
-            changed[name] = with_options(value, {name: options[name] for name in own})
+            changed[name] = with_options(value, {key: options[key] for key in options_of(value) if key in options})
         elif name in options:
             changed[name] = options[name]
     return replace(config, **changed)  # type: ignore[type-var]
@@ -517,24 +533,3 @@ def options_of(config: Any) -> dict[str, Any]:
         value = getattr(config, f.name)
         options |= options_of(value) if is_dataclass(value) else {f.name: value}
     return options
-
-
-def changed_options(config: Any) -> dict[str, Any]:
-    """Picks the options that are not the defaults of the config's class."""
-    defaults = options_of(type(config)())
-    return {name: value for name, value in options_of(config).items() if value != defaults[name]}
-
-
-def saved_config(default: Config, saved: dict[str, Any]) -> Config:
-    """Rebuilds a config from what `dataclasses.asdict` and JSON made of it.
-
-    Unknown settings of `saved` are ignored; what it lacks is as in `default`.
-    """
-    groups = [saved, *(group for group in saved.values() if isinstance(group, dict))]
-    options = {name: value for group in groups for name, value in group.items() if name in options_of(default)}
-    for name, value in options.items():
-        if isinstance(value, list):
-            options[name] = tuple(value)
-        elif name in ("output_dir", "train_file", "validation_file") and value is not None:
-            options[name] = Path(value)
-    return with_options(default, options)

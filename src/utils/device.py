@@ -3,7 +3,6 @@
 import ctypes
 import os
 import sys
-from contextlib import AbstractContextManager
 
 import torch
 from torch import Tensor, nn
@@ -36,18 +35,8 @@ def wants_bf16(precision: str, device: torch.device) -> bool:
     return precision == "bf16" or (precision == "auto" and device.type == "cuda")
 
 
-def autocast(device: torch.device, bf16: bool) -> AbstractContextManager[None]:
-    """Returns a context in which matrix products run in bfloat16, or one that changes nothing."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=bf16)
-
-
 def set_up_device(name: str, num_threads: int = 0) -> torch.device:
-    """Resolves --device, and sets how this process computes; to be called before anything is computed.
-
-    Args:
-        name: as in `resolve_device`.
-        num_threads: CPU threads; 0: PyTorch's choice.
-    """
+    """Resolves --device, and sets how this process computes, before it does; 0 threads are PyTorch's choice."""
     device = resolve_device(name)
     # AdamW's mean of a rare token's gradients shrinks below 1.2e-38, and CPUs are slow with such denormal numbers.
     torch.set_flush_denormal(True)
@@ -56,7 +45,11 @@ def set_up_device(name: str, num_threads: int = 0) -> torch.device:
         torch.set_num_threads(num_threads)
     _keep_freed_memory()
     if device.type == "cpu" and multiplies_by_onednn():
-        _multiply_by_onednn()
+        torch.set_float32_matmul_precision("medium")  # lets oneDNN multiply; only with AMX does it round to bfloat16
+        # A call of oneDNN costs more than one of MKL, so attention takes one batched product for all heads.
+        torch.backends.cuda.enable_flash_sdp(False)  # which, despite its name, is for CPUs as well
+        # It prepares a kernel for each shape. Batches of equal length have more shapes than the 1,024 that it keeps.
+        os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "2048")
     if device.type == "cuda":
         torch.backends.cuda.enable_flash_sdp(True)  # again, where a CPU was set up before
         if device.index is not None:
@@ -74,17 +67,6 @@ def multiplies_by_onednn() -> bool:
     is_amd = processor.get("architecture") == "x86_64" and processor["cpu_name"].startswith("AMD")
     # Of AMD's, only those since Zen 5 know the first; with the second, oneDNN would round to bfloat16.
     return bool(is_amd and processor["avx512_vp2intersect"] and not processor["amx_tile"])
-
-
-def _multiply_by_onednn() -> None:
-    """Has PyTorch give float32 products to oneDNN, which rounds them to bfloat16 only on processors with AMX.
-
-    A call costs more than one of MKL, so attention takes PyTorch's plain path, one batched product for all heads. And
-    oneDNN prepares a kernel for each shape; batches of equal length have more shapes than the 1,024 that it keeps.
-    """
-    torch.set_float32_matmul_precision("medium")
-    torch.backends.cuda.enable_flash_sdp(False)  # which, despite its name, is for CPUs as well
-    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "2048")
 
 
 def _keep_freed_memory() -> None:

@@ -1,14 +1,12 @@
-"""Several processes that compute as one, started by `torchrun`: who is who, and what they exchange beside gradients.
+"""Several processes started by `torchrun`: who is who, and what they exchange besides gradients.
 
-Every process has the whole model and the plan of all batches, and computes its part of each batch. A process alone is
-the main one of one: its part is everything, and it waits for nobody.
+Every process has the whole model and the plan of all batches, and computes its part of each batch. Without `torchrun`
+there is one process, whose part is everything.
 """
 
 import gc
 import importlib
 import os
-import signal
-import sys
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -21,9 +19,7 @@ import torch.distributed as dist
 from src.utils.errors import DataError
 
 Item = TypeVar("Item")
-
-# One process may tokenize a corpus while the others wait.
-TIMEOUT = timedelta(hours=2)
+TIMEOUT = timedelta(hours=2)  # one process may tokenize a corpus while the others wait
 
 
 @contextmanager
@@ -35,8 +31,6 @@ def process_group() -> Iterator[None]:
     # Its functions keep the group that exists when they are imported as a default, and with it the group's threads
     # beyond `destroy_process_group`: one of those that frees a tensor while Python shuts down aborts the process.
     importlib.import_module("torch.distributed.nn")
-    # torchrun ends all processes by this signal when one has failed; as an exception it lets them clean up.
-    before = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     dist.init_process_group(timeout=TIMEOUT)  # a backend for each kind of device that there is
     try:
         yield
@@ -46,38 +40,37 @@ def process_group() -> Iterator[None]:
     finally:
         gc.collect()  # a model that is still there, in a frame or a cycle, holds the group and its threads
         dist.destroy_process_group()
-        signal.signal(signal.SIGTERM, before)
 
 
 def world_size() -> int:
-    """Counts the processes."""
+    """Returns the number of processes."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
 def rank() -> int:
-    """Numbers this process, from 0."""
+    """Returns the number of this process, from 0."""
     return dist.get_rank() if dist.is_initialized() else 0
 
 
 def is_main_process() -> bool:
-    """Tells whether this process is the one that writes files and talks."""
+    """Tells whether this is process 0, which alone writes files and prints."""
     return rank() == 0
 
 
 def split_between_processes(items: Sequence[Item]) -> list[Item]:
-    """Picks every n-th item for this one of n processes; no item is picked twice, none left out."""
+    """Picks every n-th item for this one of n processes."""
     return list(items[rank() :: world_size()])
 
 
 def barrier() -> None:
-    """Returns once every process has come here."""
+    """Waits for all processes."""
     if dist.is_initialized():
         dist.barrier()
 
 
 @contextmanager
 def main_process_first() -> Iterator[None]:
-    """Lets the main process through the context before the others, which then find what it made."""
+    """Lets process 0 run the block before the others, which then find what it made."""
     if not is_main_process():
         barrier()
     yield
@@ -86,7 +79,7 @@ def main_process_first() -> Iterator[None]:
 
 
 def all_gather_object(item: Item) -> list[Item]:
-    """Gives every process what each of them holds, in their order."""
+    """Returns the items of all processes, by rank."""
     if not dist.is_initialized():
         return [item]
     found: list[Item | None] = [None] * world_size()
@@ -95,30 +88,16 @@ def all_gather_object(item: Item) -> list[Item]:
 
 
 def all_reduce(*numbers: float) -> list[float]:
-    """Adds up each of some numbers over all processes."""
-    return _reduced(numbers, dist.ReduceOp.SUM)
-
-
-def maximum(number: float) -> float:
-    """Finds the largest of the numbers that the processes hold."""
-    return _reduced([number], dist.ReduceOp.MAX)[0]
-
-
-def _reduced(numbers: Sequence[float], operation: dist.ReduceOp.RedOpType) -> list[float]:
-    if not dist.is_initialized():
-        return list(numbers)
+    """Sums each number over all processes."""
     message = torch.tensor(numbers, dtype=torch.float64)
-    dist.all_reduce(message, operation)
-    found: list[float] = message.tolist()
-    return found
+    if dist.is_initialized():
+        dist.all_reduce(message)
+    sums: list[float] = message.tolist()
+    return sums
 
 
 def refuse_differences(facts: object) -> None:
-    """Makes sure that all processes train on the same data with the same settings; nobody compares them later.
-
-    Raises:
-        DataError: what the processes hold differs.
-    """
+    """Refuses to train if the processes differ in data or settings, since they compare nothing later."""
     if any(other != facts for other in all_gather_object(facts)):
         raise DataError(
             "the processes have different data, settings, checkpoints or numbers of threads; see that all can reach "
@@ -127,6 +106,6 @@ def refuse_differences(facts: object) -> None:
 
 
 def seed_per_rank(seed: int) -> None:
-    """Gives every process its own random numbers, once all have drawn the same initial weights from `seed`."""
+    """Gives every process its own random numbers; process 0 goes on with those that drew the weights from `seed`."""
     if not is_main_process():
         torch.manual_seed((seed + rank() * 0x9E3779B97F4A7C15) % 2**63)

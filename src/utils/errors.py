@@ -1,4 +1,4 @@
-"""Errors that a user can mend, each one line with what is wrong, where, and what to do, and its exit code."""
+"""Errors that a user can mend: one line with what is wrong, where, and what to do, and an exit code."""
 
 import logging
 from importlib.util import find_spec
@@ -7,11 +7,7 @@ LONGEST_MESSAGE = 1000  # characters
 
 
 class UserError(Exception):
-    """A mistake the user can mend; its message is one line that says what, where and what to do.
-
-    Args:
-        message: may quote a file; what a terminal would obey is escaped, and the middle of a long message left out.
-    """
+    """A mistake the user can mend; control characters of its message are escaped, the middle of a long one left out."""
 
     exit_code = 1
 

@@ -14,7 +14,6 @@ from contextlib import contextmanager, suppress
 from io import TextIOWrapper
 from pathlib import Path
 from typing import Any, TextIO
-from uuid import uuid4
 
 from safetensors import SafetensorError
 
@@ -39,48 +38,30 @@ def storage_errors(where: Path) -> Iterator[None]:
         if isinstance(error, BrokenPipeError):  # of standard output
             raise
         reason = getattr(error, "strerror", None) or error
-        raise StorageError(f"cannot write {where} ({reason}); free space or permit it") from error
+        raise StorageError(f"cannot write {where} ({reason}); free space, permit it, or choose another") from error
 
 
 @contextmanager
 def new_folder(target: Path) -> Iterator[Path]:
-    """Gives a folder to write files into, which then appears at `target` as a whole, with a manifest, or not at all.
-
-    Raises:
-        StorageError: the disk refused; what was at `target` is still there.
-    """
+    """Gives a folder to write files into, which then replaces `target` as a whole, with a manifest, or not at all."""
     with storage_errors(target), _temporary_folder(target.parent) as temporary:
         yield temporary
         _write_manifest(temporary)
         if target.is_dir():
-            old = _unused_name(target)
-            target.rename(old)
-            try:
-                temporary.rename(target)
-            except OSError:
-                old.rename(target)
-                raise
-            shutil.rmtree(old)
-        else:
-            temporary.rename(target)
+            discard(target)
+        temporary.rename(target)
         _flush(target.parent)
 
 
 @contextmanager
 def refreshed_folder(target: Path) -> Iterator[Path]:
-    """Gives a folder to write files into, which then replace those of `target` one by one, the manifest last.
-
-    Raises:
-        StorageError: the disk refused.
-    """
-    with storage_errors(target):
-        target.mkdir(parents=True, exist_ok=True)
-        with _temporary_folder(target) as temporary:
-            yield temporary
-            _write_manifest(temporary)
-            for file in sorted(temporary.iterdir(), key=lambda file: file.name == MANIFEST):
-                file.replace(target / file.name)
-            _flush(target)
+    """Gives a folder to write files into, which then replace those of `target` one by one, the manifest last."""
+    with storage_errors(target), _temporary_folder(target) as temporary:
+        yield temporary
+        _write_manifest(temporary)
+        for file in sorted(temporary.iterdir(), key=lambda file: file.name == MANIFEST):
+            file.replace(target / file.name)
+        _flush(target)
 
 
 @contextmanager
@@ -94,17 +75,11 @@ def _temporary_folder(parent: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _unused_name(path: Path) -> Path:
-    return path.with_name(f"{UNFINISHED}{uuid4().hex}")
-
-
 def _write_manifest(folder: Path) -> None:
-    files = sorted(file for file in folder.iterdir() if file.name != MANIFEST)
-    write_json(folder / MANIFEST, {file.name: _digest(file) for file in files if file.name != CARD})
-    for file in [*files, folder / MANIFEST]:
+    write_json(folder / MANIFEST, {file.name: _digest(file) for file in sorted(folder.iterdir()) if file.name != CARD})
+    for file in folder.iterdir():
         file.chmod(0o644)  # safetensors writes for the owner alone
         _flush(file)
-    _flush(folder)
 
 
 def _digest(file: Path) -> dict[str, Any]:
@@ -120,72 +95,50 @@ def _flush(path: Path) -> None:
         os.close(descriptor)
 
 
-def verify(folder: Path, has_manifest: bool = False) -> None:
-    """Compares the files of a folder with its manifest.
+def discard(path: Path) -> None:
+    """Deletes a file, a link or a folder; at no moment is a part of it left under its name."""
+    with storage_errors(path), _temporary_folder(path.parent) as temporary:
+        path.rename(temporary / path.name)
 
-    Args:
-        folder: to look at.
-        has_manifest: refuse a folder without a manifest, too; another program's has none.
 
-    Raises:
-        CheckpointError: a file is missing, or its content changed.
-    """
-    if not has_manifest and not (folder / MANIFEST).exists():
-        return
-    for name, expected in read_json(folder / MANIFEST).items():
-        if name == CARD:  # earlier versions listed it
-            continue
-        file = folder / name
-        if name != Path(name).name:
-            raise CheckpointError(f"{folder / MANIFEST} lists {name!r}, no file of this folder; restore the manifest")
-        check_regular_file(file)
+def discard_unfinished(folder: Path) -> None:
+    """Deletes what writing or deleting left in a folder when the process was killed."""
+    with storage_errors(folder):
+        for path in folder.glob(f"{UNFINISHED}*"):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+@contextmanager
+def new_file(target: Path) -> Iterator[TextIO]:
+    """Opens a text file that then replaces `target` as a whole, or not at all."""
+    unfinished = target.with_name(f"{UNFINISHED}{target.name}")
+    with storage_errors(target):
         try:
-            is_same = _digest(file) == expected
-        except OSError as error:
-            raise CheckpointError(f"{file} cannot be read ({error.strerror}); restore it or train again") from None
-        if not is_same:
-            raise CheckpointError(f"{file} is damaged: it differs from {MANIFEST}; restore it or train again")
+            with unfinished.open("w", encoding="utf-8") as stream:
+                yield stream
+            _flush(unfinished)
+            unfinished.replace(target)
+            _flush(target.parent)
+        finally:
+            unfinished.unlink(missing_ok=True)
 
 
-def is_whole(folder: Path) -> bool:
-    """Tells whether a folder of the cache is there and undamaged; a damaged one is deleted, to be made again."""
-    if not folder.exists():
-        return False
-    try:
-        verify(folder, has_manifest=True)
-        return True
-    except CheckpointError as error:
-        logger.warning(f"{error}; making it again")
-        shutil.rmtree(folder)
-        return False
-
-
-def check_regular_file(path: Path, max_bytes: int = sys.maxsize) -> None:
-    """Refuses a file of a model folder that is a device or pipe, a link out of the folder, or too large.
-
-    The hub's cache may link from a snapshot to the blobs next to it. A missing file and a folder pass: whoever opens
-    them says so.
-
-    Raises:
-        CheckpointError: it is one of these.
-    """
-    try:
-        found = path.stat()
-    except FileNotFoundError:
+@contextmanager
+def results(path: Path | None) -> Iterator[TextIO]:
+    """Opens a file as `new_file` does, or standard output if there is none."""
+    if path is not None:
+        with new_file(path) as stream:
+            yield stream
         return
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise CheckpointError(f"{path} cannot be read ({reason}); restore it") from None
-    if stat.S_ISDIR(found.st_mode):
-        return
-    if not stat.S_ISREG(found.st_mode):
-        raise CheckpointError(f"{path} is not a regular file; restore it from where the model came")
-    folder = path.parent.resolve()
-    homes = [folder, *([folder.parent.parent / "blobs"] if folder.parent.name == "snapshots" else [])]
-    if path.is_symlink() and not any(path.resolve().is_relative_to(home) for home in homes):
-        raise CheckpointError(f"{path} links to a file outside its folder; put the file itself there")
-    if found.st_size > max_bytes:
-        raise CheckpointError(f"{path} has {found.st_size:,} bytes, more than the {max_bytes:,} allowed; restore it")
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a console may lack a text's characters
+    yield sys.stdout
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Writes a JSON object as `new_file` does; paths in it become strings."""
+    with new_file(path) as stream:
+        stream.write(json.dumps(content, indent=2, ensure_ascii=False, default=str) + "\n")
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -215,90 +168,59 @@ def without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return content
 
 
-def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Writes a JSON object, indented, in UTF-8; paths become strings."""
-    path.write_text(_as_json(content), encoding="utf-8")
-
-
-def replace_json(path: Path, content: dict[str, Any]) -> None:
-    """Writes a JSON object as `replace_text` does."""
-    replace_text(path, _as_json(content))
-
-
-def _as_json(content: dict[str, Any]) -> str:
-    return json.dumps(content, indent=2, ensure_ascii=False, default=str) + "\n"
-
-
-def replace_text(path: Path, text: str) -> None:
-    """Replaces a file in one step, so that at any moment it is the old one or the new one.
+def verify(folder: Path, has_manifest: bool = False) -> None:
+    """Compares the files of a folder with its manifest, which other programs' folders lack unless `has_manifest`.
 
     Raises:
-        StorageError: the disk refused; the file is as it was.
+        CheckpointError: a file is missing, or its content changed.
     """
-    unfinished = path.with_name(f"{UNFINISHED}{path.name}")
-    with storage_errors(path):
-        try:
-            unfinished.write_text(text, encoding="utf-8")
-            _flush(unfinished)
-            unfinished.replace(path)
-            _flush(path.parent)
-        finally:
-            unfinished.unlink(missing_ok=True)
-
-
-def discard(path: Path) -> None:
-    """Deletes a file, or a folder, of which no part remains under its name.
-
-    Raises:
-        StorageError: the disk refused.
-    """
-    with storage_errors(path):
-        if path.is_symlink() or not path.is_dir():
-            path.unlink()
-        else:
-            doomed = _unused_name(path)
-            path.rename(doomed)
-            shutil.rmtree(doomed)
-
-
-def discard_unfinished(folder: Path) -> None:
-    """Deletes what writing or deleting left in a folder when the process was killed."""
-    with storage_errors(folder):
-        for path in folder.glob(f"{UNFINISHED}*"):
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
-
-
-@contextmanager
-def results(option: str, path: Path | None) -> Iterator[TextIO]:
-    """Opens standard output, or the file that an option names, which appears when it is whole.
-
-    Raises:
-        StorageError: the file cannot be written; an old one is as it was.
-    """
-    if path is None:
-        if isinstance(sys.stdout, TextIOWrapper):
-            sys.stdout.reconfigure(errors="backslashreplace")  # a console may lack a text's characters
-        yield sys.stdout
+    if not has_manifest and not (folder / MANIFEST).exists():
         return
-    unfinished = path.with_name(f".{path.name}.unfinished")
-    with writing(option, path):
+    for name, expected in read_json(folder / MANIFEST).items():
+        file = folder / name
+        if name != file.name:
+            raise CheckpointError(f"{folder / MANIFEST} lists {name!r}, no file of this folder; restore the manifest")
+        check_regular_file(file)
         try:
-            with unfinished.open("w", encoding="utf-8") as stream:
-                yield stream
-            unfinished.replace(path)
-        finally:
-            unfinished.unlink(missing_ok=True)
+            is_same = _digest(file) == expected
+        except (OSError, ValueError) as error:
+            raise CheckpointError(f"{file} cannot be read ({error}); restore it or train again") from None
+        if not is_same:
+            raise CheckpointError(f"{file} is damaged: it differs from {MANIFEST}; restore it or train again")
 
 
-@contextmanager
-def writing(option: str, path: Path) -> Iterator[None]:
-    """Turns what goes wrong while the file that an option names is written into a StorageError."""
+def is_whole(folder: Path) -> bool:
+    """Tells whether a folder of the cache is there and undamaged; a damaged one is deleted, to be made again."""
+    if not folder.exists():
+        return False
     try:
-        yield
-    except OSError as error:
-        if error.errno is None or isinstance(error, BrokenPipeError):  # of a network, or of standard output
-            raise
-        raise StorageError(f"cannot write {option} {path} ({error.strerror or error}); choose another") from error
+        verify(folder, has_manifest=True)
+        return True
+    except CheckpointError as error:
+        logger.warning(f"{error}; making it again")
+        shutil.rmtree(folder)
+        return False
+
+
+def check_regular_file(path: Path, max_bytes: int = sys.maxsize) -> None:
+    """Refuses a file of a model folder that is a device or pipe, a link out of the folder, or too large.
+
+    What cannot be looked at passes: whoever opens it says so. The hub's cache may link from a snapshot to its blobs.
+    """
+    try:
+        found = path.stat()
+    except (OSError, ValueError):
+        return
+    if stat.S_ISDIR(found.st_mode):
+        return
+    if not stat.S_ISREG(found.st_mode):
+        raise CheckpointError(f"{path} is not a regular file; restore it from where the model came")
+    folder = path.parent.resolve()
+    homes = [folder, *([folder.parent.parent / "blobs"] if folder.parent.name == "snapshots" else [])]
+    if path.is_symlink() and not any(path.resolve().is_relative_to(home) for home in homes):
+        raise CheckpointError(f"{path} links to a file outside its folder; put the file itself there")
+    if found.st_size > max_bytes:
+        raise CheckpointError(f"{path} has {found.st_size:,} bytes, more than the {max_bytes:,} allowed; restore it")
 
 
 def local_path(name: str) -> Path | None:

@@ -9,7 +9,7 @@ import pytest
 
 from src.evaluation import report
 from src.evaluation.predictions import Predictions, write_predictions
-from src.utils.programs import ReportConfig
+from src.utils.config import ReportConfig
 from tests.evaluation.some_predictions import FEW, HOSTILE, IN_PAIRS, MALICIOUS, Page, drawn
 
 RUN: dict[str, Any] = {"command": ["x", HOSTILE], "data": {"name": HOSTILE}, "model": {"parameters": 3}}

@@ -17,9 +17,10 @@ from src.interop.huggingface import load_classifier
 from src.training import tasks
 from src.training.checkpoint import PROGRESS, TENSORS, RunFolder, gather_random_states, load_state, save_state
 from src.training.trainer import Trainer
-from src.utils.config import TrainConfig, saved_config
+from src.utils.config import TrainConfig
 from src.utils.errors import CheckpointError, StorageError, UsageError
 from src.utils.files import read_json, write_json
+from src.utils.runs import config_of
 from tests.training.tiny_training import ALL_RANDOMNESS, all_tensors, assert_same, begin, resume, trainer
 
 OPTIONS: dict[str, Any] = ALL_RANDOMNESS | {"gradient_accumulation_steps": 1}
@@ -158,8 +159,8 @@ def test_run_json_tells_settings_data_command_and_versions(tmp_path: Path, monke
     monkeypatch.setattr(sys, "argv", ["train.py", "--seed", "3"])
     training = begin(tmp_path / "run", seed=3, learning_rate=0.002)
     run = training.folder.read_run()
-    assert saved_config(TrainConfig(), run["config"]).optimization == training.trainer.config
-    assert saved_config(TrainConfig(), run["config"]).run.seed == 3
+    assert config_of(training.folder.path, TrainConfig()).optimization == training.trainer.config
+    assert config_of(training.folder.path, TrainConfig()).run.seed == 3
     assert (run["data"]["name"], run["data"]["train"], run["data"]["validation"]) == ("made-up", 36, 12)
     assert run["model"]["parameters"] == sum(parameter.numel() for parameter in training.trainer.model.parameters())
     assert run["command"] == ["train.py", "--seed", "3"]

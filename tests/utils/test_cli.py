@@ -11,33 +11,23 @@ from typing import Any
 
 import pytest
 
-from src.utils.cli import parse, parse_pretraining, parse_training, run_program, set_up_logging
-from src.utils.config import (
-    CONTINUED_PRETRAINING,
-    PRESETS,
-    RECIPES,
-    REPOSITORY,
-    PretrainConfig,
-    TrainConfig,
-    with_options,
-)
+from src.inference import InferenceConfig
+from src.utils.cli import parse, parse_training, run_program, set_up_logging
+from src.utils.config import PRESETS, RECIPES, REPOSITORY, PretrainConfig, TrainConfig, with_options
 from src.utils.errors import CheckpointError, DataError, DivergedError, Interrupted, StorageError, UsageError, UserError
-from src.utils.programs import InferenceConfig
 from tests.programs import PROGRAMS
 
-TRAIN, PRETRAIN, INFERENCE = (f"python -m src.{name}" for name in ("train", "pretrain", "inference"))
+
+def training(*arguments: str, default: TrainConfig | None = None, recipe: str | None = None) -> TrainConfig:
+    return parse_training(arguments, "python -m src.train", default or TrainConfig(), recipe)
 
 
-def training(*arguments: str, **more: Any) -> TrainConfig:
-    return parse_training(arguments, TRAIN, **more)
-
-
-def pretraining(*arguments: str, **more: Any) -> PretrainConfig:
-    return parse_pretraining(arguments, PRETRAIN, **more)
+def pretraining(*arguments: str, default: PretrainConfig | None = None) -> PretrainConfig:
+    return parse_training(arguments, "python -m src.pretrain", default or PretrainConfig())
 
 
 def inference(*arguments: str) -> InferenceConfig:
-    return parse(InferenceConfig, arguments, INFERENCE)
+    return parse(InferenceConfig, arguments, "python -m src.inference")
 
 
 @pytest.fixture
@@ -80,17 +70,11 @@ def test_a_recipe_of_the_program_yields_to_one_given(recipe: str) -> None:
     assert config.optimization.epochs == TrainConfig().optimization.epochs
 
 
-def test_a_pretraining_has_presets_and_defaults_too_and_smaller_steps_where_it_goes_on() -> None:
+def test_a_pretraining_has_presets_and_defaults_too() -> None:
     wide = pretraining("--hidden-size", "320", "--preset", "tiny", "--num-attention-heads", "5")
     assert (wide.model.hidden_size, wide.model.num_hidden_layers, wide.model.num_attention_heads) == (320, 2, 5)
     default = with_options(PretrainConfig(), {"corpus": ("a.txt",), "max_steps": 7, "seed": 8} | PRESETS["nano"])
     assert pretraining("--seed", "9", default=default) == with_options(default, {"seed": 9})
-    small = {"preset": "small"} | PRESETS["small"]
-    assert pretraining("--preset", "small", default=default) == with_options(default, small)
-    named, rate = ("--model-name-or-path", "somebody/bert"), CONTINUED_PRETRAINING["learning_rate"]
-    assert pretraining(*named).optimization.learning_rate == rate < PretrainConfig().optimization.learning_rate
-    faster = pretraining(*named, "--learning-rate", "0.5")
-    assert pretraining(default=faster).optimization.learning_rate == 0.5
 
 
 @pytest.mark.parametrize("parsed", [training, pretraining])
@@ -168,16 +152,13 @@ def no_arguments(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("no_arguments")
 def test_an_error_ends_the_program_with_its_code_and_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    errors: list[tuple[UserError, int]] = [(kind("what; do this"), code) for kind, code in CODES.items()]
-    for error, code in errors:
+    ends: list[tuple[UserError, int, str]] = [(kind("this"), code, "error: this\n") for kind, code in CODES.items()]
+    for number in (signal.SIGINT, signal.SIGTERM):  # what was asked for is no error
+        ends.append((Interrupted("stopped", number), 128 + number, "stopped\n"))
+    for error, code, shown in ends:
         with pytest.raises(SystemExit) as caught:
             run_program(failing(error))
-        shown = capsys.readouterr()
-        assert (caught.value.code, shown.err, shown.out) == (code, "error: what; do this\n", "")
-    for number in (signal.SIGINT, signal.SIGTERM):  # what was asked for is no error
-        with pytest.raises(SystemExit) as caught:
-            run_program(failing(Interrupted("stopped", number)))
-        assert (caught.value.code, capsys.readouterr().err) == (128 + number, "stopped\n")
+        assert (caught.value.code, *capsys.readouterr()) == (code, "", shown)
 
 
 @pytest.mark.usefixtures("no_arguments")

@@ -1,11 +1,10 @@
-import json
-from dataclasses import asdict, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from src.inference import InferenceConfig
 from src.utils.config import (
     PRESETS,
     RECIPES,
@@ -16,15 +15,14 @@ from src.utils.config import (
     OptimizerConfig,
     PretrainConfig,
     PretrainingConfig,
+    ReportConfig,
     RunConfig,
     TrainConfig,
     VocabularyConfig,
     options_of,
-    saved_config,
     with_options,
 )
 from src.utils.errors import UsageError
-from src.utils.programs import DemoConfig, InferenceConfig, ReportConfig
 
 NAN = float("nan")
 
@@ -60,7 +58,6 @@ REFUSED: list[tuple[Any, str, tuple[Any, ...]]] = [
     (RunConfig, "keep_last", AT_LEAST_1),
     (RunConfig, "seed", (-1, 2**63)),
     (InferenceConfig, "examples num_threads", NOT_NEGATIVE),
-    (DemoConfig, "port", (0, 65536)),
 ]
 
 # What the command line always gives.
@@ -161,21 +158,3 @@ def test_contradictory_options_are_judged_together_not_one_by_one() -> None:
 def test_an_unknown_setting_is_a_usage_error() -> None:
     with pytest.raises(UsageError, match=r"learning_rat\b"):
         with_options(TrainConfig(), {"learning_rat": 1.0})
-
-
-@pytest.mark.parametrize(
-    "config",
-    [
-        with_options(TrainConfig(), CHANGED),
-        with_options(PretrainConfig(), {"corpus": ("a.txt", "b"), "max_steps": 3, "seq_len": 32}),
-    ],
-)
-def test_a_config_survives_json(config: Any) -> None:
-    assert saved_config(type(config)(), json.loads(json.dumps(asdict(config), default=str))) == config
-
-
-def test_settings_unknown_by_now_are_left_out_and_new_ones_have_their_default() -> None:
-    saved = asdict(replace(TrainConfig(), preset="mini"))
-    saved["model"]["gone"] = saved["gone"] = saved["old_group"] = {"x": 1}
-    del saved["optimization"]["ema_decay"], saved["run"]
-    assert saved_config(TrainConfig(), saved) == replace(TrainConfig(), preset="mini")

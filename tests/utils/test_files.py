@@ -16,14 +16,12 @@ from src.utils.files import (
     discard,
     discard_unfinished,
     local_path,
+    new_file,
     new_folder,
     read_json,
     refreshed_folder,
-    replace_text,
-    results,
     verify,
     write_json,
-    writing,
 )
 
 Maker = Callable[[Path], AbstractContextManager[Path]]
@@ -103,7 +101,6 @@ def test_a_file_in_the_way_is_a_storage_error_and_stays(make: Maker, tmp_path: P
 def test_only_our_own_folder_needs_a_manifest_and_other_files_are_nobodys_business(saved: Path) -> None:
     (saved / "notes").write_text("mine")
     (saved / CARD).write_text("a card, which people edit")
-    write_json(saved / MANIFEST, read_json(saved / MANIFEST) | {CARD: {"bytes": 6, "sha256": "0"}})
     verify(saved, has_manifest=True)
     (saved / MANIFEST).unlink()
     verify(saved)
@@ -146,24 +143,39 @@ def test_what_is_missing_is_named(saved: Path) -> None:
             check(saved)
 
 
-# Crashes
+# One file
+
+
+def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "results.txt"
+    path.write_text("old")
+    for error, told in ((ValueError("midway"), ValueError), (OSError(28, "No space left on device"), StorageError)):
+        with pytest.raises(told, match=r"midway|No space left"), new_file(path) as stream:
+            stream.write("half")
+            raise error
+        assert contents(tmp_path) == {"results.txt": "old"}
+    with new_file(path) as stream:
+        stream.write("new")
+        assert path.read_text() == "old"
+    assert contents(tmp_path) == {"results.txt": "new"}
+
+
+def test_what_cannot_be_written_is_a_storage_error_that_names_the_file(tmp_path: Path) -> None:
+    for path in (tmp_path, tmp_path / "absent" / "x"):
+        with pytest.raises(StorageError, match=str(path)), new_file(path):
+            pass
+
+
+def test_a_reader_of_standard_output_that_left_is_no_fault_of_the_file(tmp_path: Path) -> None:
+    with pytest.raises(BrokenPipeError), new_file(tmp_path / "x"):
+        raise BrokenPipeError(32, "Broken pipe")
+
+
+# Deleting
 
 
 class Crash(BaseException):
     """What nothing may clean up after."""
-
-
-def test_a_replaced_text_is_the_old_or_the_new_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    file = tmp_path / "run.json"
-    replace_text(file, "old")
-    for name in ("write_text", "replace"):
-        with monkeypatch.context() as patch:
-            patch.setattr(Path, name, lambda *_, **__: (_ for _ in ()).throw(OSError(28, "No space left on device")))
-            with pytest.raises(StorageError, match=r"run\.json.*No space left"):
-                replace_text(file, "new")
-        assert contents(tmp_path) == {"run.json": "old"}
-    replace_text(file, "new")
-    assert contents(tmp_path) == {"run.json": "new"}
 
 
 def test_what_is_discarded_is_never_there_in_part_and_what_is_linked_stays(
@@ -183,24 +195,6 @@ def test_what_is_discarded_is_never_there_in_part_and_what_is_linked_stays(
     assert list(saved.parent.iterdir()) == []
     with pytest.raises(StorageError):
         discard(saved)
-
-
-def test_a_replaced_folder_that_cannot_be_put_in_place_is_the_old_one(
-    saved: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    real, calls = Path.rename, list[Path]()
-
-    def rename(path: Path, target: Path) -> Path:
-        calls.append(path)
-        if len(calls) == 2:
-            raise OSError(28, "No space left on device")
-        return real(path, target)
-
-    before = contents(saved)
-    monkeypatch.setattr(Path, "rename", rename)
-    with pytest.raises(StorageError), new_folder(saved) as folder:
-        write(folder, weights="new")
-    assert len(calls) == 3 and contents(saved) == before
 
 
 # Regular files
@@ -231,33 +225,6 @@ def test_links_may_lead_about_in_their_folder_only(tmp_path: Path) -> None:
             check_regular_file(folder / name, 9)
     (tmp_path / "door").symlink_to(folder)
     check_regular_file(tmp_path / "door" / "in", 9)  # a folder may be reached by a link
-
-
-# Results
-
-
-def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
-    path = tmp_path / "results.txt"
-    path.write_text("old")
-    with pytest.raises(ValueError, match="midway"), results("--output", path) as stream:
-        stream.write("half")
-        raise ValueError("midway")
-    assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
-    with results("--output", path) as stream:
-        stream.write("new")
-        assert path.read_text() == "old"
-    assert path.read_text() == "new" and list(tmp_path.iterdir()) == [path]
-
-
-def test_what_cannot_be_written_is_a_storage_error_that_names_option_and_file(tmp_path: Path) -> None:
-    for path in (tmp_path, tmp_path / "absent" / "x"):
-        with pytest.raises(StorageError, match=f"--html {path}"), results("--html", path):
-            pass
-
-
-def test_a_reader_of_standard_output_that_left_is_no_fault_of_the_file(tmp_path: Path) -> None:
-    with pytest.raises(BrokenPipeError), writing("--html", tmp_path / "x"):
-        raise BrokenPipeError(32, "Broken pipe")
 
 
 # Names

@@ -1,13 +1,18 @@
+import json
 import os
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from src.utils import runs
-from src.utils.config import PretrainConfig, TrainConfig
+from src.utils.config import PretrainConfig, TrainConfig, with_options
 from src.utils.errors import CheckpointError
 from src.utils.files import write_json
-from src.utils.runs import RUN, newest_classifier, newest_masked_lm, newest_unfinished_run
+from src.utils.runs import RUN, config_of, newest_model, newest_unfinished_run
+
+TRAIN, PRETRAIN = TrainConfig.task, PretrainConfig.task
 
 
 @pytest.fixture
@@ -17,44 +22,60 @@ def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def add(folder: Path, age: int, finished: str | None = None, delivered: bool = False, task: str | None = None) -> Path:
+def add(folder: Path, age: int, finished: str | None = None, saved: bool = False, task: str = TRAIN) -> Path:
     (folder / "checkpoints" / "step-1").mkdir(parents=True)
-    write_json(folder / RUN, {"finished": finished} | ({} if task is None else {"task": task}))
+    write_json(folder / RUN, {"finished": finished, "task": task})
     os.utime(folder / RUN, (1_000_000 - age, 1_000_000 - age))
-    if delivered:
+    if saved:
         (folder / "model.safetensors").touch()
     return folder
 
 
 def test_the_newest_unfinished_run_is_the_one_to_resume(weights: Path) -> None:
-    assert newest_unfinished_run(TrainConfig.task) is None
+    assert newest_unfinished_run(TRAIN) is None
     add(weights / "oldest", age=9)
     unfinished = add(weights / "older", age=5)
     add(weights / "newest", age=1, finished="2020-01-01T00:00:00+00:00")
+    add(weights / "of another task", age=0, task=PRETRAIN)
     (add(weights / "without a checkpoint", age=0) / "checkpoints" / "step-1").rmdir()
-    assert newest_unfinished_run(TrainConfig.task) == unfinished
+    assert newest_unfinished_run(TRAIN) == unfinished
 
 
-def test_the_newest_classifier_is_of_the_newest_run_that_delivered_one_else_the_shipped_one(weights: Path) -> None:
-    for newest, program in ((newest_classifier, "train"), (newest_masked_lm, "pretrain")):
+def test_the_newest_model_is_of_the_newest_run_of_the_task_that_saved_one_else_the_shipped_one(weights: Path) -> None:
+    for task, program in ((TRAIN, "train"), (PRETRAIN, "pretrain")):
         with pytest.raises(CheckpointError, match=rf"python -m src\.{program}\b.* --checkpoint"):
-            newest()
-    shipped = add(weights / "shipped", age=0, delivered=True)
+            newest_model(task)
+    shipped = add(weights / "shipped", age=0, saved=True)
     add(weights / "newest", age=1)
-    assert newest_classifier() == shipped
-    add(weights / "oldest", age=9, delivered=True)
-    delivered = add(weights / "older", age=5, delivered=True)
-    assert newest_classifier() == delivered
+    pretrained = add(weights / "pretrained", age=2, saved=True, task=PRETRAIN)
+    assert newest_model() == shipped
+    add(weights / "oldest", age=9, saved=True)
+    newest = add(weights / "older", age=5, saved=True)
+    assert (newest_model(), newest_model(PRETRAIN)) == (newest, pretrained)
 
 
-# A run of before there were tasks is one of classification.
-@pytest.mark.parametrize("written", [None, TrainConfig.task])
-def test_each_task_has_runs_and_models_of_its_own(written: str | None, weights: Path) -> None:
-    shipped = add(weights / "shipped", age=9, delivered=True)
-    pretrained = add(weights / "b", age=9, delivered=True, task=PretrainConfig.task)
-    assert newest_unfinished_run(TrainConfig.task) is None and newest_classifier() == shipped
-    classifier = add(weights / "a", age=5, delivered=True, task=written)
-    assert newest_unfinished_run(TrainConfig.task) == newest_classifier() == classifier
-    assert newest_unfinished_run(PretrainConfig.task) == newest_masked_lm() == pretrained
-    later = add(weights / "c", age=1, delivered=True, task=PretrainConfig.task)
-    assert (newest_classifier(), newest_masked_lm()) == (classifier, later)
+# Settings of a run
+
+DATA: dict[str, Any] = {"train_file": Path("data") / "a.csv", "validation_file": Path("b.csv"), "max_train_samples": 7}
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        with_options(TrainConfig(), DATA | {"output_dir": Path("run"), "learning_rate": 0.5, "preset": "mini"}),
+        with_options(PretrainConfig(), {"corpus": ("a.txt", "b"), "max_steps": 3, "seq_len": 32}),
+    ],
+)
+def test_settings_are_read_as_they_were_written(config: Any, tmp_path: Path) -> None:
+    write_json(
+        tmp_path / RUN, {"config": asdict(with_options(config, {"resume": "auto", "allow_config_change": True}))}
+    )
+    assert config_of(tmp_path, type(config)()) == config  # but for how the run began
+
+
+def test_settings_unknown_by_now_are_left_out_and_new_ones_have_their_default(tmp_path: Path) -> None:
+    saved = json.loads(json.dumps(asdict(replace(TrainConfig(), preset="mini"))))
+    saved["model"]["gone"] = saved["gone"] = saved["old_group"] = {"x": 1}
+    del saved["optimization"]["ema_decay"], saved["run"]
+    write_json(tmp_path / RUN, {"config": saved})
+    assert config_of(tmp_path, TrainConfig()) == replace(TrainConfig(), preset="mini")
