@@ -69,7 +69,7 @@ def test_html_and_attention_are_files_of_their_own(programs: Programs, tmp_path:
     with Image.open(tmp_path / "maps.png") as picture:
         picture.verify()
     answer = programs.explain(*MODEL, "film", "--html", tmp_path / "absent" / "file")
-    assert answer.code == 6 and f"--html {tmp_path}" in answer.error
+    assert answer.code == 6 and str(tmp_path) in answer.error
 
 
 def test_contradictory_options_are_usage_errors(programs: Programs) -> None:

@@ -190,14 +190,14 @@ def test_an_output_that_cannot_be_written_is_a_storage_error_and_leaves_the_old_
     output.write_text("before")
     for path in (tmp_path, tmp_path / "absent" / "results.txt"):
         answer = programs.inference("--checkpoint", sample_run.path, "--output", path, "film")
-        assert answer.code == 6 and f"--output {path}" in answer.error
+        assert answer.code == 6 and str(path) in answer.error
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))
     try:
         answer = programs.inference("--checkpoint", sample_run.path, "--file", source, "--output", output)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert answer.code == 6 and f"--output {output}" in answer.error
+    assert answer.code == 6 and str(output) in answer.error
     assert output.read_text() == "before" and len(list(tmp_path.iterdir())) == 2
 
 
