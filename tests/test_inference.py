@@ -38,16 +38,19 @@ def notices(answer: Answer) -> list[str]:
 # Classifying
 
 
-def test_every_text_gets_one_line_of_label_score_and_text_or_one_object(
-    programs: Programs, sample_run: TrainedRun
+def test_every_text_gets_one_line_of_label_score_and_text_or_one_object_printed_or_written(
+    programs: Programs, sample_run: TrainedRun, tmp_path: Path
 ) -> None:
     answer = succeed(programs.inference("--checkpoint", sample_run.path, *TEXTS))
     lines = [line.split("\t") for line in answer.out.splitlines()]
     assert [text for _, _, text in lines] == TEXTS and notices(answer) == []
     assert all(label in ("negative", "positive") and 0.5 <= float(score) <= 1 for label, score, _ in lines)
-    answer = succeed(programs.inference("--checkpoint", sample_run.path, "--json", *TEXTS))
-    objects = [json.loads(line) for line in answer.out.splitlines()]
+    options = ("--checkpoint", sample_run.path, "--json", *TEXTS)
+    printed = succeed(programs.inference(*options)).out
+    objects = [json.loads(line) for line in printed.splitlines()]
     assert [[one["label"], f"{one['score']:.4f}", one["text"]] for one in objects] == lines
+    assert programs.inference(*options, "--output", tmp_path / "results.txt").out == ""
+    assert (tmp_path / "results.txt").read_text(encoding="utf-8") == printed
 
 
 def test_every_line_of_a_file_gets_one_line_and_a_blank_one_keeps_its_place(
@@ -106,7 +109,9 @@ def evaluation(programs: Programs, folder: Path, *options: object) -> dict[str, 
     return numbers
 
 
-def test_without_data_the_model_is_evaluated_on_what_it_was_trained_on(programs: Programs, folder: Path) -> None:
+def test_without_data_the_model_is_evaluated_on_what_it_was_trained_on_and_numbers_are_left_in_its_folder(
+    programs: Programs, folder: Path
+) -> None:
     trained = json.loads((folder / "evaluation-validation.json").read_text())
     numbers = evaluation(programs, folder)
     assert (numbers["n"], numbers["checkpoint"], numbers["dataset"]) == (220, str(folder), "sample")
@@ -114,6 +119,13 @@ def test_without_data_the_model_is_evaluated_on_what_it_was_trained_on(programs:
     assert json.loads((folder / "evaluation-validation.json").read_text()) == numbers  # left beside the model
     assert evaluation(programs, folder, "--split", "train")["n"] == 640
     assert json.loads((folder / "evaluation-train.json").read_text())["n"] == 640
+    settings = json.loads((folder / "tokenizer_config.json").read_text()) | {"model_max_length": 10}
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    (folder / "manifest.json").unlink()
+    (folder / "evaluation-train.json").unlink()
+    (folder / "evaluation-train.json").mkdir()
+    said = succeed(programs.inference("--checkpoint", folder, "--split", "train")).err
+    assert "10 tokens" in said and "evaluation-train.json" in said
 
 
 def test_evaluation_for_people_shows_what_the_training_printed_and_examples(
@@ -159,27 +171,7 @@ def test_a_file_that_is_named_is_evaluated_whole_and_its_labels_and_columns_have
         assert (answer.code, answer.out) == (3, "") and all(fact in answer.error for fact in facts)
 
 
-def test_truncated_texts_are_counted_and_numbers_need_not_be_saved(programs: Programs, folder: Path) -> None:
-    tokenizer_config = json.loads((folder / "tokenizer_config.json").read_text())
-    (folder / "tokenizer_config.json").write_text(json.dumps(tokenizer_config | {"model_max_length": 10}))
-    (folder / "manifest.json").unlink()
-    (folder / "evaluation-validation.json").unlink()
-    (folder / "evaluation-validation.json").mkdir()
-    said = succeed(programs.inference("--checkpoint", folder)).err
-    assert "10 tokens" in said and "evaluation-validation.json" in said
-
-
 # Where results go
-
-
-@pytest.mark.parametrize("what", [["--json"], TEXTS])
-def test_output_holds_what_standard_output_would_have(
-    what: list[str], programs: Programs, sample_run: TrainedRun, tmp_path: Path
-) -> None:
-    printed = succeed(programs.inference("--checkpoint", sample_run.path, *what)).out
-    answer = succeed(programs.inference("--checkpoint", sample_run.path, "--output", tmp_path / "results.txt", *what))
-    assert answer.out == ""
-    assert (tmp_path / "results.txt").read_text(encoding="utf-8") == printed
 
 
 def test_an_output_that_cannot_be_written_is_a_storage_error_and_leaves_the_old_file(

@@ -1,7 +1,7 @@
-"""Why this answer: every word's share in it, by integrated gradients (Sundararajan et al. 2017).
+"""Why this prediction: every word's share in it, by integrated gradients (Sundararajan et al. 2017).
 
 What is explained is the margin of the predicted class, its logit less the mean of the others' logits. It does not
-change where all logits rise alike, as the answer does not; of two classes it is the logarithm of the answer's odds.
+change where all logits rise alike, as the prediction does not; of two classes it is the logarithm of the odds.
 The path runs through the outputs of the embedding layer, from a text that says nothing to the text itself.
 """
 

@@ -53,7 +53,7 @@ def build(predictor: Predictor, title: str, folder: Path) -> Any:
     """Builds the page, a `gradio.Blocks`; files to show and to download are written into `folder`."""
     limit = RateLimit()
 
-    def answer(text: str, request: gr.Request) -> tuple[str, str]:
+    def sentences(text: str, request: gr.Request) -> tuple[str, str]:
         limit.count(request.client.host)
         return explain_sentences(predictor, text, folder)
 
@@ -67,14 +67,14 @@ def build(predictor: Predictor, title: str, folder: Path) -> Any:
             label = f"One sentence a line; {SENTENCES} of them, {TEXT_CHARACTERS:,} characters in all"
             text = gr.Textbox(EXAMPLE, label=label, lines=4, elem_id="sentences")
             button = gr.Button("Classify", variant="primary", elem_id="classify")
-            answers = gr.HTML(elem_id="answers", padding=False)
+            explanations = gr.HTML(elem_id="explanations", padding=False)
             gr.HTML(f"<p><small>{escape(LEGEND)}</small></p>", padding=False)
             with gr.Accordion("Attention of the first sentence (not an explanation)", open=False):
                 picture = gr.Image(
                     show_label=False, interactive=False, buttons=["fullscreen", "download"], elem_id="attention"
                 )
             # One at a time, whatever is asked: the model is one, and what explains it hooks into it.
-            button.click(answer, text, [answers, picture], concurrency_id="model", show_progress="minimal")
+            button.click(sentences, text, [explanations, picture], concurrency_id="model", show_progress="minimal")
         with gr.Tab("A table"):
             label = f"A CSV file with a header; at most {CSV_BYTES:,} bytes and {CSV_ROWS:,} rows"
             file = gr.File(label=label, file_types=[".csv"], elem_id="upload")
@@ -104,7 +104,7 @@ def launch(page: Any, host: str, port: int, share: bool) -> None:
 
 
 async def add_policy(request: Request, call_next: RequestResponseEndpoint) -> Response:
-    """Adds the content security policy to an answer of the server."""
+    """Adds the content security policy to a response of the server."""
     response = await call_next(request)
     response.headers["Content-Security-Policy"] = POLICY
     return response

@@ -109,7 +109,9 @@ def test_words_are_the_text(shipped: Predictor) -> None:
         assert spelled(explained(shipped, text)) == [text]
 
 
-def test_steps_are_doubled_until_the_contributions_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_steps_are_doubled_until_the_contributions_add_up_and_a_baseline_is_needed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     of = predictor("bert")
     monkeypatch.setattr(attribution, "FEWEST_STEPS", 1)
     found = explained(of, SHORT)
@@ -117,12 +119,9 @@ def test_steps_are_doubled_until_the_contributions_add_up(monkeypatch: pytest.Mo
     monkeypatch.setattr(attribution, "MOST_STEPS", 1)
     rough = explained(of, SHORT)
     assert rough.steps == 1 and rough.error > TOLERANCE
-
-
-def test_a_tokenizer_without_mask_and_padding_is_a_checkpoint_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(attribution, "special_token_ids", lambda _: {})
     with pytest.raises(CheckpointError, match=r"\[MASK\]"):
-        explained(predictor("bert"), SHORT)
+        explained(of, SHORT)
 
 
 def test_byte_level_tokens_and_both_texts_of_a_pair_find_their_words() -> None:

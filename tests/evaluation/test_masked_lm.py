@@ -62,6 +62,9 @@ def test_the_numbers_are_those_of_all_masked_tokens_and_of_the_training_texts_un
     assert found.loss == pytest.approx(losses.mean(), abs=1e-5)
     assert found.accuracy == pytest.approx((logits[chosen].argmax(-1) == labels[chosen]).mean())
     assert 0 < found.accuracy < 1
+    assert MaskedEvaluation.from_dict(found.as_dict() | {"dataset": "films"}) == found
+    facts = (f"{found.accuracy:.1%}", f"{found.loss:.3f}", f"{found.unigram_loss:.3f}", f"n = {found.n}")
+    assert all(fact in found.as_text().replace(" %", "%") for fact in facts)
 
     true, tokenizer = labels[chosen], large.tokenizer
     words = " ".join(LONG[:-1]).split()  # the last document is held out
@@ -102,12 +105,6 @@ def test_a_held_out_text_too_short_to_mask_anything_gives_zeros(tmp_path: Path) 
     assert large.evaluate(large.model) == MaskedEvaluation(0, 0.0, 0.0, 0.0, 0.0)
 
 
-def test_an_evaluation_survives_being_written_with_more_beside_it() -> None:
-    numbers = MaskedEvaluation(n=400, accuracy=0.25, loss=2.5, unigram_accuracy=0.125, unigram_loss=3.25)
-    assert MaskedEvaluation.from_dict(numbers.as_dict() | {"dataset": "films"}) == numbers
-    assert all(fact in numbers.as_text() for fact in ("25.0 %", "2.500", "400", "12.5 %", "3.250"))
-
-
 # The gaps of a text
 
 GAPS = ["red [MASK] blue", "[MASK]", "Red [MASK], unheard-of [MASK] grey!", "pink pink pink [MASK] [MASK]"]
@@ -138,22 +135,16 @@ def test_tokens_and_probabilities_are_those_of_transformers(pretrained_run: Trai
         assert found[0].probability > found[1].probability + 1e-3
 
 
-def test_either_spelling_of_the_mask_is_understood_and_a_tokenizer_without_one_refused() -> None:
+def test_either_spelling_of_the_mask_is_understood_and_what_cannot_be_filled_refused() -> None:
     for family, special in (("bert", SPECIAL_TOKENS), ("roberta", ROBERTA)):
         model = spelled(family, special)
         one, other = (fill_mask(model, f"w1 {mask} w2 w3 {mask}") for mask in ("[MASK]", "<mask>"))
         assert one == other and [candidate.gap for candidate in one] == [1] * 5 + [2] * 5
+        assert fill_mask(model, "w2 " * (model.seq_len - 1) + "<mask>")
+        with pytest.raises(UsageError, match=rf"\b{model.seq_len + 1} tokens.*\b{model.seq_len}\b"):
+            fill_mask(model, "w2 " * model.seq_len + "<mask>")
     with pytest.raises(CheckpointError, match=r"\[MASK\]"):
         fill_mask(spelled("bert", ("[PAD]", "[CLS]", "[SEP]", "[UNK]", "[GAP]")), "w1 [MASK]")
-
-
-def test_a_text_longer_than_the_model_reads_is_a_usage_error() -> None:
-    model = spelled("roberta", ROBERTA)
-    longest = model.seq_len
-    length = len(model.tokenizer.encode("w2 " * (longest - 1) + "<mask>"))
-    assert fill_mask(model, "w2 " * (2 * longest - length - 1) + "<mask>")
-    with pytest.raises(UsageError, match=rf"\b{longest + 1} tokens.*\b{longest}\b"):
-        fill_mask(model, "w2 " * (2 * longest - length) + "<mask>")
 
 
 def test_the_program_prints_or_writes_a_line_for_each_candidate_of_the_newest_pretrained_run(
@@ -164,8 +155,7 @@ def test_the_program_prints_or_writes_a_line_for_each_candidate_of_the_newest_pr
     answer = programs.inference(*options)
     assert answer.code == 0 and str(pretrained_run.path) in answer.err
     expected = fill_mask(load_masked_lm(pretrained_run.path), "red [MASK] [MASK]")
-    best = {candidate.gap: candidate for candidate in expected[::-1]}
-    assert all(best[gap].token == "red" and best[gap].probability > 0.5 for gap in (1, 2))  # as it has learned
+    assert all(best.token == "red" and best.probability > 0.5 for best in expected[::5])  # as it has learned
     assert Candidate(1, "\x1b[2J", 0.123456).as_line() == "1\t0.1235\t\\x1b[2J"
     assert len(expected) == 10 and answer.out.splitlines() == [candidate.as_line() for candidate in expected]
     assert programs.inference(*options, "--output", tmp_path / "tokens.txt").out == ""

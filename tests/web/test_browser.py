@@ -113,7 +113,7 @@ def one(browser: Any, selector: str) -> Any:
     return wait_for(lambda: all_of(browser, selector), f"{selector} is missing")[0]
 
 
-def test_sentences_are_typed_and_answers_read(server: Server, browser: Any, tmp_path: Path) -> None:
+def test_sentences_are_typed_and_explained(server: Server, browser: Any, tmp_path: Path) -> None:
     browser.get(server.url)
     assert one(browser, "h1").text == "bert-sst2"
     wait_for(lambda: browser.title == "bert-sst2", "the page has no title")
@@ -121,8 +121,8 @@ def test_sentences_are_typed_and_answers_read(server: Server, browser: Any, tmp_
     field.clear()
     field.send_keys("A charming film, from its first scene to its last.\nTwo hours I will never get back.")
     one(browser, "#classify").click()
-    wait_for(lambda: len(all_of(browser, "#answers .explained")) == 2, "answers")
-    first, second = all_of(browser, "#answers .explained")
+    wait_for(lambda: len(all_of(browser, "#explanations .explained")) == 2, "explanations")
+    first, second = all_of(browser, "#explanations .explained")
     assert first.text.startswith("positive ") and second.text.startswith("negative ")
     (charming,) = [word for word in first.find_elements("css selector", ".words span") if word.text == "charming"]
     assert float(charming.get_attribute("title")) > 1
