@@ -2,6 +2,7 @@
 
 import logging
 import os
+import sys
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 from src.utils.cli import parse, run_program
 from src.utils.config import DeviceConfig
 from src.utils.errors import UsageError, require_packages
-from src.utils.files import results, storage_errors
+from src.utils.files import new_file, storage_errors
 
 PROGRAM = "python -m src.explain"
 logger = logging.getLogger("src.explain")
@@ -70,17 +71,16 @@ def main(arguments: list[str]) -> None:
             maps = visualize.attention_maps(predictor, only.text, only.pair)
             visualize.draw_attention(config.attention, *maps, only.text)
         logger.info(f"attention   {config.attention}")
-    page = nullcontext() if config.html is None else results(config.html)
-    with results(None) as stream, page as html:
-        in_color = stream.isatty() and not os.environ.get("NO_COLOR")  # no-color.org
+    with nullcontext() if config.html is None else new_file(config.html) as html:
+        in_color = sys.stdout.isatty() and not os.environ.get("NO_COLOR")  # no-color.org
         elements = []
         for number, prediction in enumerate(predictions):
             blank_line = "\n" if number else ""
             if prediction.label is None:
-                print(f"{blank_line}{prediction.as_line()}", file=stream)
+                print(f"{blank_line}{prediction.as_line()}")
                 continue
             explanation = explain(predictor, prediction)
-            print(f"{blank_line}{visualize.as_text(explanation, in_color)}", file=stream, flush=True)
+            print(f"{blank_line}{visualize.as_text(explanation, in_color)}", flush=True)
             elements.append(visualize.as_html(explanation))
         if html is not None:
             html.write(visualize.html_page(elements))

@@ -4,6 +4,8 @@ import json
 import logging
 import os
 import shutil
+import sys
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
@@ -11,7 +13,7 @@ from typing import TYPE_CHECKING, TextIO
 from src.utils.cli import parse, run_program
 from src.utils.config import NOT_NEGATIVE, DeviceConfig, EvaluatedData, PretrainConfig, require
 from src.utils.errors import StorageError, UsageError
-from src.utils.files import results, write_json
+from src.utils.files import new_file, write_json
 
 if TYPE_CHECKING:
     from src.evaluation.predictor import Predictor
@@ -76,7 +78,8 @@ def main(arguments: list[str]) -> None:
         folder = config.checkpoint or newest_model()
         predictor = Predictor.load(folder, config.device)
         logger.info(f"checkpoint  {folder}")
-        with results(config.output) if is_main_process() else Path(os.devnull).open("w") as stream:
+        output = config.output if is_main_process() else None  # the others have nothing to say
+        with nullcontext(sys.stdout) if output is None else new_file(output) as stream:
             if not config.texts and config.file is None:
                 _evaluate(predictor, folder, config, stream)
                 return
@@ -94,7 +97,7 @@ def _fill_mask(config: InferenceConfig, text: str) -> None:
     device = set_up_device(config.device, config.num_threads)
     folder = config.checkpoint or newest_model(PretrainConfig.task)
     logger.info(f"checkpoint  {folder}")
-    with results(config.output) as stream:
+    with nullcontext(sys.stdout) if config.output is None else new_file(config.output) as stream:
         for candidate in fill_mask(load_masked_lm(folder), text, device=device):
             print(json.dumps(asdict(candidate)) if config.json else candidate.as_line(), file=stream)
 

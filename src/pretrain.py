@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from src.data.documents import absolute_source
 from src.utils.cli import parse_training, run_program
-from src.utils.config import CACHE_DIR, CONTINUED_PRETRAINING, PretrainConfig, with_options
+from src.utils.config import CACHE_DIR, PretrainConfig, with_options
 from src.utils.errors import UsageError
 from src.utils.files import absolute_model_path
 
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from src.data.packing import TokenizedCorpus
 
 PROGRAM = "python -m src.pretrain"
+CONTINUED = {"learning_rate": 1e-4}  # a higher rate would undo what a checkpoint has learned
 
 
 def main(arguments: list[str]) -> None:
@@ -62,7 +63,7 @@ def _corpus(config: PretrainConfig) -> "TokenizedCorpus":
 def _parsed(arguments: list[str], default: PretrainConfig | None = None) -> PretrainConfig:
     config = parse_training(arguments, PROGRAM, default or PretrainConfig())
     if default is None and config.model_name_or_path is not None:
-        config = parse_training(arguments, PROGRAM, with_options(PretrainConfig(), CONTINUED_PRETRAINING))
+        config = parse_training(arguments, PROGRAM, with_options(PretrainConfig(), CONTINUED))
     return replace(
         config,
         corpus=tuple(absolute_source(source) for source in config.corpus),

@@ -1,13 +1,11 @@
 """The program that explains predictions: words and their contributions, its files, its exit codes."""
 
 import io
-from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from src import explain
 from src.utils.config import SHIPPED_CHECKPOINT
 from tests.conftest import Answer, Programs
 
@@ -51,14 +49,16 @@ def test_what_is_too_long_is_unread_with_the_notice_of_inference_and_pairs_share
     assert words(pair.out) == ["a", "fine", "film", "a", "bore"]
 
 
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
 def test_a_terminal_gets_colours_unless_they_are_unwanted(programs: Programs, monkeypatch: pytest.MonkeyPatch) -> None:
-    terminal = io.StringIO()
-    terminal.isatty = lambda: True  # type: ignore[method-assign]
-    monkeypatch.setattr(explain, "results", lambda *_: nullcontext(terminal))
-    for text, value in (("dull", ""), ("fine", "1")):
+    monkeypatch.setattr(io, "StringIO", Terminal)  # where programs print to in tests
+    for value, shown in (("", "mdull\x1b"), ("1", "\tdull\n")):
         monkeypatch.setenv("NO_COLOR", value)
-        succeed(programs.explain(*MODEL, text))
-    assert "mdull\x1b" in terminal.getvalue() and "\tfine\n" in terminal.getvalue()
+        assert shown in succeed(programs.explain(*MODEL, "dull")).out
 
 
 def test_html_and_attention_are_files_of_their_own(programs: Programs, tmp_path: Path) -> None:

@@ -14,9 +14,9 @@ from safetensors.torch import load_file
 
 from src.interop.huggingface import load_masked_lm
 from src.interop.pretrained import pretraining_of
+from src.pretrain import CONTINUED
 from src.training import trainer as loop
 from src.training.trainer import Trainer
-from src.utils.config import CONTINUED_PRETRAINING
 from src.utils.files import verify
 from tests.conftest import Answer, Programs, TrainedRun
 from tests.training.tiny_pretraining import ALL_RANDOMNESS, WORDS, arguments, write_texts
@@ -167,7 +167,7 @@ def test_pre_training_goes_on_from_it(
     assert (path / "tokenizer.json").read_bytes() == (pretrained_run.path / "tokenizer.json").read_bytes()
     run = read(path / "run.json")
     assert run["model"]["pretraining"] == read(pretrained_run.path / "run.json")
-    assert run["config"]["optimization"]["learning_rate"] == CONTINUED_PRETRAINING["learning_rate"]
+    assert run["config"]["optimization"]["learning_rate"] == CONTINUED["learning_rate"]
     assert str(pretrained_run.path) not in (path / "README.md").read_text()
     # Killed after its sixth step, it ends the same.
     expected = model_bytes(path)

@@ -1,5 +1,6 @@
 """Unlabelled text for pre-training: documents of any mixture of sources, read one after the other."""
 
+import logging
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -9,9 +10,10 @@ from typing import Any
 
 from src.data import hub
 from src.data.readers import TEXT_COLUMNS, Row, choose_column, read_rows, text_cell
-from src.utils.errors import DataError, notice
+from src.utils.errors import DataError
 from src.utils.files import local_path
 
+logger = logging.getLogger(__name__)
 ROWS_AT_ONCE = 1000
 WORDS_OF_A_SENTENCE = range(4, 51)
 LINE_BREAK = re.compile(r"<br\s*/?>")
@@ -83,7 +85,7 @@ def _open(source: str, text_column: str | None) -> Documents:
         if split is not None:
             raise DataError(f"{name} has no splits, so {source} names nothing; drop :{split}")
         if path.is_dir():
-            notice(f"text        {len(texts):,} {hub.TEXT_SUFFIX} files of {path}")
+            logger.info(f"text        {len(texts):,} {hub.TEXT_SUFFIX} files of {path}")
         if texts:
             return Documents(path.name, lambda: (document for file in texts for document in _read_text(file)))
         return Documents(path.name, lambda: _read_table(path, text_column))

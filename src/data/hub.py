@@ -1,5 +1,6 @@
 """Corpora in the Hugging Face hub's layout, from the hub or a local folder, through `datasets`."""
 
+import logging
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,9 +8,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from src.data.readers import FORMATS, Row, Table, read_rows
-from src.utils.errors import DataError, notice
+from src.utils.errors import DataError
 from src.utils.files import local_path
 
+logger = logging.getLogger(__name__)
 PROBE_SECONDS = 4.0
 TABLE_SUFFIXES = (*FORMATS, ".parquet", ".arrow")
 TEXT_SUFFIX = ".txt"  # of plain text, which pre-training reads
@@ -56,7 +58,7 @@ def load_hub(dataset_id: str) -> dict[str, Any]:
     with _quiet(f"{dataset_id} from the cache ({silent})" if offline else dataset_id, offline):
         corpus = dict(datasets.load_dataset(dataset_id))
     if offline:
-        notice(f"{silent}; reading the cached copy of {dataset_id}")
+        logger.info(f"{silent}; reading the cached copy of {dataset_id}")
     return corpus
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -18,10 +19,11 @@ from src.data.dataset import Batch
 from src.data.documents import Documents
 from src.data.masking import Masking
 from src.data.tokenizer import SPELLINGS, build_tokenizer, special_token_ids
-from src.utils.config import VocabularyConfig
-from src.utils.errors import DataError, notice
+from src.utils.config import TokenizerConfig
+from src.utils.errors import DataError
 from src.utils.files import is_whole, new_folder
 
+logger = logging.getLogger(__name__)
 TOKENIZER = "tokenizer.json"
 LONGEST_PIECE = 100_000  # characters: tokenizing time grows faster than the text
 DOCUMENTS_AT_ONCE = 100
@@ -44,7 +46,7 @@ class TokenizedCorpus:
 
 
 def tokenized_corpus(
-    documents: Documents, config: VocabularyConfig, vocab_size: int, cache: Path, tokenizer: Tokenizer | None = None
+    documents: Documents, config: TokenizerConfig, vocab_size: int, cache: Path, tokenizer: Tokenizer | None = None
 ) -> TokenizedCorpus:
     """Builds a tokenizer on documents, unless a checkpoint's is given, and tokenizes them, or finds all in the cache.
 
@@ -54,7 +56,7 @@ def tokenized_corpus(
     Raises:
         DataError: there are fewer than two documents, or too few words, or the tokenizer lacks a special token.
     """
-    notice(f"reading     {documents.name}")
+    logger.info(f"reading     {documents.name}")
     how = [asdict(config) | {"seq_len": 0}, vocab_size] if tokenizer is None else [tokenizer.to_str()]
     count, digest = 0, hashlib.sha256(json.dumps([FORMAT, *how]).encode())
     for document in documents.read():
@@ -64,7 +66,7 @@ def tokenized_corpus(
         raise DataError(f"{documents.name} holds {count} documents; give two at least (blank lines divide a .txt file)")
     folder = cache / digest.hexdigest()[:16]
     if not is_whole(folder):
-        notice(f"tokenizing  {count:,} documents into {folder}")
+        logger.info(f"tokenizing  {count:,} documents into {folder}")
         held_out = HELD_OUT if count >= LARGE else min(HELD_OUT_OF_SMALL, count)
         with new_folder(folder) as unfinished:
             if tokenizer is None:

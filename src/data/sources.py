@@ -1,5 +1,6 @@
 """Labelled text: hub ids, folders, files, Python lists and the bundled sample all come out as a `Corpus`."""
 
+import logging
 import os
 import random
 import re
@@ -11,8 +12,9 @@ from src.data import hub
 from src.data.holdout import hold_out
 from src.data.readers import TEXT_COLUMNS, Row, Table, choose_column, read_rows, text_cell
 from src.utils.config import SAMPLE, SAMPLE_DIR, SENTIMENT_LABELS, SST2, DataConfig
-from src.utils.errors import DataError, notice
+from src.utils.errors import DataError
 
+logger = logging.getLogger(__name__)
 LABEL_COLUMNS = ("label", "labels", "sentiment", "class")
 SENTIMENT_SPELLINGS = (("0", "1"), SENTIMENT_LABELS, ("neg", "pos"))
 SENTIMENT = {name: index for spelling in SENTIMENT_SPELLINGS for index, name in enumerate(spelling)}
@@ -111,7 +113,7 @@ def _load(data: DataConfig, wanted: list[str]) -> tuple[str, dict[str, Table], D
             if data.dataset is not None or folder:
                 raise
             banner = "THIS IS NOT SST-2: the small bundled sample replaces it. Its figures say nothing about SST-2."
-            notice(f"{'#' * 80}\n{banner}\nTried: SST2_DIR, which is not set; then the hub: {error}.\n{'#' * 80}")
+            logger.info(f"{'#' * 80}\n{banner}\nTried: SST2_DIR, which is not set; then the hub: {error}.\n{'#' * 80}")
         else:
             source = replace(data, dataset=name if path is None else str(path.resolve()))
             if path is not None:  # SAMPLE is the name of the bundled sample alone

@@ -13,7 +13,7 @@ from tokenizers.normalizers import NFD, Lowercase, Replace, StripAccents
 from tokenizers.processors import BertProcessing
 from tokenizers.trainers import WordLevelTrainer, WordPieceTrainer
 
-from src.utils.config import LongText, VocabularyConfig
+from src.utils.config import LongText, TokenizerConfig
 from src.utils.errors import DataError
 
 PAD, UNK, CLS, SEP, MASK = SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
@@ -52,7 +52,7 @@ CHARACTERS_PER_TOKEN = 100
 CHARACTERS_IN_WINDOWS = 100_000
 
 
-def build_tokenizer(texts: Iterable[str], config: VocabularyConfig, vocab_size: int) -> Tokenizer:
+def build_tokenizer(texts: Iterable[str], config: TokenizerConfig, vocab_size: int) -> Tokenizer:
     """Builds a tokenizer that frames a text as [CLS] ... [SEP]; its vocabulary is learned from the training texts.
 
     Raises:
@@ -80,7 +80,7 @@ def build_tokenizer(texts: Iterable[str], config: VocabularyConfig, vocab_size: 
     return tokenizer
 
 
-def _train(texts: list[str], config: VocabularyConfig, more_tokens: list[str], vocab_size: int) -> Tokenizer:
+def _train(texts: list[str], config: TokenizerConfig, more_tokens: list[str], vocab_size: int) -> Tokenizer:
     if config.tokenizer == "wordlevel":
         tokenizer = Tokenizer(WordLevel(unk_token=UNK))
         tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(WORD_PATTERN), behavior="removed", invert=True)

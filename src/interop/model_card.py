@@ -32,7 +32,7 @@ def classifier_card(run: Mapping[str, Any], evaluation: Mapping[str, Any]) -> st
 learning rate {training["learning_rate"]}, seed {settings["run"]["seed"]}.
 
 Labels: {", ".join(data["label_names"])}. A text is read up to {run["model"]["seq_len"]} tokens
-(`long_text`: {settings["tokenization"]["long_text"]})."""
+(`long_text`: {settings["data"]["long_text"]})."""
     if data["name"] == SAMPLE:
         text += "\n\n> **Trained on the bundled sample, not on SST-2**: good for trying the program only."
     low, high = (100 * bound for bound in evaluation["interval"])

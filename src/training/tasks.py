@@ -276,7 +276,7 @@ def _new_classifier(config: TrainConfig, train: TextSplit, label_names: tuple[st
     pad_token_id = special_token_ids(tokenizer)["pad_token"]
     shape = replace(config.model, vocab_size=tokenizer.get_vocab_size(), pad_token_id=pad_token_id)
     model = BertForSequenceClassification(shape, len(label_names))
-    return Classifier(model, tokenizer, label_names, config.tokenization.seq_len, config.tokenization.long_text)
+    return Classifier(model, tokenizer, label_names, config.tokenization.seq_len, config.data.long_text)
 
 
 def _digest(*splits: TextSplit) -> str:

@@ -8,7 +8,7 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from io import UnsupportedOperation
+from io import TextIOWrapper, UnsupportedOperation
 from typing import TypeVar, cast
 
 from src.utils.config import PretrainConfig, TrainConfig, resolve, with_options
@@ -21,12 +21,7 @@ DISK_IS_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def parse(config_class: type[Config], arguments: Sequence[str], program: str, default: Config | None = None) -> Config:
-    """Parses command-line arguments into a config dataclass, whose fields are the options and their docs the help.
-
-    Raises:
-        SystemExit: 0 after `--help`, 2 for an unknown option (the nearest one is suggested) or an unusable value.
-        UsageError: values that contradict each other.
-    """
+    """Parses command-line arguments into a config dataclass; exits with 0 after `--help`, with 2 on a wrong option."""
     import tyro
 
     markers = (tyro.conf.OmitArgPrefixes, tyro.conf.PositionalRequiredArgs)
@@ -71,6 +66,8 @@ def set_up_logging() -> None:
 def run_program(main: Callable[[list[str]], None]) -> None:
     """Runs an entry point; turns UserErrors, signals and a full disk into one line and an exit code."""
     set_up_logging()
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a console may lack a text's characters
     arguments = sys.argv[1:]
     # As an exception, so that unfinished files are deleted.
     before = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))

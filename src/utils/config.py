@@ -1,7 +1,7 @@
 """Every hyper-parameter and path. The sentence under each is its command-line help, a group is a section of `--help`."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields, is_dataclass, replace
+from dataclasses import dataclass, fields, is_dataclass, replace
 from math import inf
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -124,7 +124,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Where sentences come from and how many of them are used."""
+    """Where sentences come from, how many of them are used, and what becomes of long ones."""
 
     dataset: str | None = None
     """Hub id, folder in the hub's layout, CSV/TSV/JSONL file, or "sample"; unset: SST2_DIR, else the hub's SST-2, else the sample."""
@@ -142,6 +142,8 @@ class DataConfig:
     """Train on this many randomly drawn examples only."""
     holdout: float = 0.0
     """Set this fraction of the maximal training phrases aside and evaluate on them instead of the validation split."""
+    long_text: LongText = "truncate"
+    """Of a text above --seq-len read the beginning, the beginning and the end, or all in windows whose scores are averaged."""
 
     def __post_init__(self) -> None:
         require(self, FRACTION, "holdout")
@@ -155,7 +157,7 @@ class DataConfig:
 
 
 @dataclass(frozen=True)
-class VocabularyConfig:
+class TokenizerConfig:
     """How text becomes token ids; the vocabulary size is --vocab-size."""
 
     tokenizer: Literal["wordlevel", "wordpiece"] = "wordlevel"
@@ -172,14 +174,6 @@ class VocabularyConfig:
     def __post_init__(self) -> None:
         require(self, (lambda tokens: tokens >= 3, "must be at least 3: [CLS], one token, [SEP]"), "seq_len")
         require(self, AT_LEAST_1, "min_frequency")
-
-
-@dataclass(frozen=True)
-class TokenizerConfig(VocabularyConfig):
-    """How a text becomes token ids; the vocabulary size is --vocab-size."""
-
-    long_text: LongText = "truncate"
-    """Of a longer text read the beginning, the beginning and the end, or all in windows whose scores are averaged."""
 
 
 @dataclass(frozen=True)
@@ -404,20 +398,17 @@ class TrainConfig:
     """Size of the model (layers/width): nano 1/128, tiny 2/128, mini 4/256, small 4/512, medium 8/512, base 12/768, large 24/1024."""
     recipe: str | None = None
     """Named set of settings: "finetune" for pre-trained checkpoints, "sample" for the few sentences that are bundled; unset: for SST-2 from random weights."""
-    data: DataConfig = field(default_factory=DataConfig)
-    tokenization: TokenizerConfig = field(default_factory=TokenizerConfig)
-    model: BertConfig = field(
-        default_factory=lambda: replace(
-            BertConfig(),
-            **PRESETS["nano"],
-            hidden_dropout_prob=0.2,
-            attention_probs_dropout_prob=0.0,  # costs the fused kernel on a CPU, and gains nothing here
-            classifier_dropout=0.2,
-        )
+    data: DataConfig = DataConfig()
+    tokenization: TokenizerConfig = TokenizerConfig()
+    model: BertConfig = BertConfig(
+        **PRESETS["nano"],
+        hidden_dropout_prob=0.2,
+        attention_probs_dropout_prob=0.0,  # costs the fused kernel on a CPU, and gains nothing here
+        classifier_dropout=0.2,
     )
-    optimization: OptimizationConfig = field(default_factory=OptimizationConfig)
-    distillation: DistillationConfig = field(default_factory=DistillationConfig)
-    run: RunConfig = field(default_factory=RunConfig)
+    optimization: OptimizationConfig = OptimizationConfig()
+    distillation: DistillationConfig = DistillationConfig()
+    run: RunConfig = RunConfig()
 
     def __post_init__(self) -> None:
         _require_parts_that_fit(self)
@@ -469,39 +460,30 @@ class PretrainConfig:
     """Column that holds the text, in every source that has columns; unset: the one named sentence, text, review or content."""
     preset: str = "mini"
     """Size of the model (layers/width): nano 1/128, tiny 2/128, mini 4/256, small 4/512, medium 8/512, base 12/768, large 24/1024."""
-    tokenization: VocabularyConfig = field(default_factory=lambda: VocabularyConfig(tokenizer="wordpiece", seq_len=64))
-    model: BertConfig = field(
-        default_factory=lambda: replace(
-            BertConfig(),
-            **PRESETS["mini"],
-            vocab_size=8192,
-            hidden_dropout_prob=0.0,
-            attention_probs_dropout_prob=0.0,
-            classifier_dropout=0.0,
-            initializer_range=0.05,
-        )
+    tokenization: TokenizerConfig = TokenizerConfig(tokenizer="wordpiece")
+    model: BertConfig = BertConfig(
+        **PRESETS["mini"],
+        vocab_size=8192,
+        hidden_dropout_prob=0.0,
+        attention_probs_dropout_prob=0.0,
+        classifier_dropout=0.0,
+        initializer_range=0.05,
     )
-    optimization: PretrainingConfig = field(
-        default_factory=lambda: PretrainingConfig(
-            batch_size=32,
-            mask_rate=0.3,
-            mask_replacement="mask",
-            weight_decay=0.01,
-            adam_beta2=0.98,
-            adam_epsilon=1e-6,
-            ema_decay=0.0,
-        )
+    optimization: PretrainingConfig = PretrainingConfig(
+        batch_size=32,
+        mask_rate=0.3,
+        mask_replacement="mask",
+        weight_decay=0.01,
+        adam_beta2=0.98,
+        adam_epsilon=1e-6,
+        ema_decay=0.0,
     )
-    run: RunConfig = field(default_factory=lambda: RunConfig(save_every=1000))
+    run: RunConfig = RunConfig(save_every=1000)
 
     def __post_init__(self) -> None:
         if not self.corpus:
             raise UsageError("--corpus names no text; give at least one source")
         _require_parts_that_fit(self)
-
-
-# Of a model that has learned much already a high rate would undo it.
-CONTINUED_PRETRAINING: dict[str, Any] = {"learning_rate": 1e-4}
 
 
 def _require_parts_that_fit(config: TrainConfig | PretrainConfig) -> None:

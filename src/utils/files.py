@@ -11,7 +11,6 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from io import TextIOWrapper
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -121,18 +120,6 @@ def new_file(target: Path) -> Iterator[TextIO]:
             _flush(target.parent)
         finally:
             unfinished.unlink(missing_ok=True)
-
-
-@contextmanager
-def results(path: Path | None) -> Iterator[TextIO]:
-    """Opens a file as `new_file` does, or standard output if there is none."""
-    if path is not None:
-        with new_file(path) as stream:
-            yield stream
-        return
-    if isinstance(sys.stdout, TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # a console may lack a text's characters
-    yield sys.stdout
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:

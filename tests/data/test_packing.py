@@ -13,11 +13,11 @@ from src.data import packing
 from src.data.documents import Documents
 from src.data.packing import TokenizedCorpus, pieces, tokenized_corpus
 from src.data.tokenizer import SEP, SPECIAL_TOKENS, UNK
-from src.utils.config import VocabularyConfig
+from src.utils.config import TokenizerConfig
 from src.utils.errors import DataError
 from tests.training.tiny_pretraining import Counted, generator, leaves_global_random_numbers_alone, rows_of
 
-CONFIG = VocabularyConfig(tokenizer="wordlevel", min_frequency=1, seq_len=8)
+CONFIG = TokenizerConfig(tokenizer="wordlevel", min_frequency=1, seq_len=8)
 WIDTH = 7  # of the rows of `rows_of`
 
 
@@ -27,7 +27,7 @@ def numbered(count: int) -> list[str]:
 
 
 def tokenized(cache: Path, texts: list[str], vocab_size: int = 5000, **options: Any) -> TokenizedCorpus:
-    config = VocabularyConfig(**{**vars(CONFIG), **options})
+    config = TokenizerConfig(**{**vars(CONFIG), **options})
     return tokenized_corpus(Documents("made up", lambda: iter(texts)), config, vocab_size, cache)
 
 
