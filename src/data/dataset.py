@@ -1,8 +1,8 @@
-"""`DSCreator`: a split of texts and labels as a PyTorch dataset of token ids, in batches without padding.
+"""`DSCreator`: a split of texts and labels as a PyTorch dataset of token ids, in batches of equal length.
 
-Sentences of equal length go together, cut by a budget of tokens. SST-2's phrases have few distinct lengths, so nearly
-every batch holds one, needs no padding and no mask. Only where one length runs out and the next begins does a batch
-hold both, padded to the longer.
+Batches are grouped by length under a budget of tokens. SST-2's phrases have few distinct lengths, so nearly every
+batch has a single one and needs neither padding nor mask. Only where one length runs out and the next begins does a
+batch have both, padded to the longer.
 """
 
 from collections.abc import Mapping, Sequence

@@ -22,7 +22,7 @@ SENTIMENT = {name: index for spelling in SENTIMENT_SPELLINGS for index, name in 
 
 @dataclass(frozen=True)
 class TextSplit:
-    """Texts with their labels as indices into the corpus's `label_names`; -1 throughout where there are none."""
+    """Texts with their labels as indices into the corpus's `label_names`; -1 where a text has none."""
 
     texts: list[str]
     labels: list[int]
@@ -73,7 +73,7 @@ def open_corpus(
         raise DataError(f"{name} has no split {missing[0]}; it has {', '.join(found)}: ask for one of these")
     if "train" in splits and len(set(found["train"].labels) - {-1}) == 1:
         raise DataError(f"{found['train'].origin}: all labels are the same; give rows of at least two classes")
-    is_fallback = source.dataset == SAMPLE != data.dataset
+    is_fallback = source.dataset == SAMPLE and data.dataset != SAMPLE
     return Corpus(name, names, {split: found[split] for split in splits}, source, is_fallback)
 
 

@@ -46,8 +46,8 @@ PLAIN_TEXT = [
 # so fewer words are unknown.
 WORD_PATTERN = r"(?i)\w+?(?=n't\b)|n't\b|'(?:s|m|d|re|ve|ll)\b|\w+|[^\w\s]"
 
-# Tokenizing time grows with the text, whatever is kept of it. No language has words as long as this on average, and a
-# text that is read in windows, hence whole, has 15,000 words or so before it reaches its limit.
+# Tokenizing takes time for every character, also for those that are cut off afterwards, so texts are cut first: 100
+# characters a token are more than any language needs; texts read in windows have room for about 15,000 words.
 CHARACTERS_PER_TOKEN = 100
 CHARACTERS_IN_WINDOWS = 100_000
 
@@ -80,25 +80,25 @@ def build_tokenizer(texts: Iterable[str], config: TokenizerConfig, vocab_size: i
     return tokenizer
 
 
-def _train(texts: list[str], config: TokenizerConfig, more_tokens: list[str], vocab_size: int) -> Tokenizer:
+def _train(texts: list[str], config: TokenizerConfig, alphabet: list[str], vocab_size: int) -> Tokenizer:
     if config.tokenizer == "wordlevel":
         tokenizer = Tokenizer(WordLevel(unk_token=UNK))
         tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(WORD_PATTERN), behavior="removed", invert=True)
-        trainer: type[WordLevelTrainer] | type[WordPieceTrainer] = WordLevelTrainer
+        trainer_class: type[WordLevelTrainer] | type[WordPieceTrainer] = WordLevelTrainer
     else:
         tokenizer = Tokenizer(WordPiece(unk_token=UNK, max_input_chars_per_word=100))
         tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-        trainer = WordPieceTrainer
+        trainer_class = WordPieceTrainer
     plain_text = PLAIN_TEXT if config.plain_text else []
     lowercase = [NFD(), StripAccents(), Lowercase()] if config.lowercase else []
     tokenizer.normalizer = normalizers.Sequence([*STRAIGHT_QUOTES, *plain_text, *lowercase])
-    settings = trainer(
+    trainer = trainer_class(
         vocab_size=vocab_size,
         min_frequency=config.min_frequency,
-        special_tokens=[*SPECIAL_TOKENS, *more_tokens],
+        special_tokens=[*SPECIAL_TOKENS, *alphabet],
         show_progress=False,
     )
-    tokenizer.train_from_iterator(texts, settings)
+    tokenizer.train_from_iterator(texts, trainer)
     return tokenizer
 
 

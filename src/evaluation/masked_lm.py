@@ -73,7 +73,7 @@ def evaluate_masked_lm(
         batch = to_device(batch, device)
         masked = batch["labels"] != NOT_MASKED  # (B, T)
         true = batch["labels"][masked]  # (N,)
-        logits = model(batch["input_ids"], positions=masked)  # (N, V)
+        logits = model(batch["input_ids"], target_mask=masked)  # (N, V)
         hits, unigram_hits = (true == logits.argmax(-1)).sum(), (true == unigram.argmax()).sum()
         loss, unigram_loss = F.cross_entropy(logits, true, reduction="sum"), -unigram[true].sum()
         sums += torch.stack([torch.tensor(len(true)).to(device), hits, loss, unigram_hits, unigram_loss]).cpu()
@@ -118,7 +118,7 @@ def fill_mask(masked_lm: MaskedLanguageModel, text: str, count: int = 5, device:
         raise UsageError(f"--fill-mask {text!r:.60} holds no [MASK] to fill; write [MASK] where a word is missing")
     if (length := input_ids.shape[1]) > masked_lm.seq_len:
         raise UsageError(f"--fill-mask: {length} tokens, but the model reads {masked_lm.seq_len}; shorten the text")
-    logits = model.to(device)(input_ids, positions=gaps)[:, : tokenizer.get_vocab_size()]  # (gaps, V)
+    logits = model.to(device)(input_ids, target_mask=gaps)[:, : tokenizer.get_vocab_size()]  # (gaps, V)
     probabilities, ids = logits.softmax(-1).topk(min(count, logits.shape[-1]))  # (gaps, count) each
     return [
         Candidate(gap, str(tokenizer.id_to_token(index)), probability)

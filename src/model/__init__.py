@@ -6,9 +6,11 @@ One legend for every shape comment:
 
     B   sentences in the batch             H    attention heads
     T   tokens in a sentence               D_h  width of one head, D = H * D_h
-    D   hidden size                        F_   width of the feed-forward layer
+    T_q tokens with a query: T, or 1 where only [CLS] is computed
+    D   hidden size                        D_ff width of the feed-forward layer
     V   vocabulary size                    C    classes
     N   masked tokens in the batch         L    encoder layers
 
-One mask: bool, True = may be attended, shape (B, 1, 1, T), or None when nothing is padded.
+`attention_mask` (B, T), True at real tokens, becomes `mask` (B, 1, 1, T): True = may be attended to. Both are None when
+nothing is padded.
 """

@@ -1,7 +1,7 @@
 """How tokens read each other.
 
-The meaning of a word depends on the words around it. Every token asks with a query, and is found by a key; how well the
-two fit, as softmax over all tokens, says how much of each token's value it receives (Vaswani et al. 2017, equation 1):
+The meaning of a word depends on the words around it. Every token has a query, a key and a value. The dot products of a
+token's query with all keys, after softmax, weight the values that it receives (Vaswani et al. 2017, equation 1):
 
     Attention(Q, K, V) = softmax(Q K^T / sqrt(d_k)) V
 
@@ -9,7 +9,7 @@ d_k is the width of a head; without the division, scores would grow with it and 
 Several heads do this side by side, each in its own subspace, so that a token can follow several relations at once.
 
 Attention is written twice, on purpose: as the equation, to read, and by PyTorch's own fused function, to run. A test
-holds them equal.
+checks that both give the same, but for a token that may attend to nothing.
 """
 
 import torch
@@ -25,20 +25,20 @@ def scaled_dot_product_attention(
     """Computes the equation above.
 
     Args:
-        query: float, shape (B, H, T, D_h).
+        query: float, shape (B, H, T_q, D_h).
         key: float, shape (B, H, T, D_h).
         value: float, shape (B, H, T, D_h).
-        mask: bool, True = may be attended, shape broadcastable to (B, H, T, T), or None.
+        mask: bool, True = may be attended to, shape broadcastable to (B, H, T_q, T), or None.
         dropout: probability that a weight is dropped.
 
     Returns:
-        The weighted values, shape (B, H, T, D_h), and the weights, shape (B, H, T, T), before dropout.
+        The weighted values, shape (B, H, T_q, D_h), and the weights, shape (B, H, T_q, T), before dropout.
     """
-    scores = query @ key.transpose(-2, -1) / query.shape[-1] ** 0.5  # (B, H, T, T)
+    scores = query @ key.transpose(-2, -1) / query.shape[-1] ** 0.5  # (B, H, T_q, T)
     if mask is not None:
-        # Not -inf: a row with nothing to attend to would become NaN; not -1e9: it overflows float16.
+        # -inf would turn a row with nothing to attend to into NaN, and -1e9 overflows float16.
         scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
-    weights = scores.softmax(dim=-1)  # (B, H, T, T)
+    weights = scores.softmax(dim=-1)  # (B, H, T_q, T)
     return F.dropout(weights, dropout) @ value, weights
 
 
@@ -60,20 +60,20 @@ class MultiHeadAttention(nn.Module):
         self.dropout = config.attention_probs_dropout_prob
 
     def forward(
-        self, x: Tensor, mask: Tensor | None = None, return_weights: bool = False, only_cls: bool = False
+        self, x: Tensor, mask: Tensor | None = None, return_weights: bool = False, num_queries: int | None = None
     ) -> tuple[Tensor, Tensor | None]:
         """Lets every token of `x` attend to every token of `x`.
 
         Args:
             x: float, shape (B, T, D).
-            mask: bool, True = may be attended, shape (B, 1, 1, T), or None.
-            return_weights: compute by the equation and return its weights as well.
-            only_cls: let the first token alone attend; then T_q below is 1, else T.
+            mask: bool, True = may be attended to, shape (B, 1, 1, T), or None.
+            return_weights: also return the attention weights, which takes the slower equation.
+            num_queries: T_q, if only so many tokens, the first ones, are to attend; None: all.
 
         Returns:
             float, shape (B, T_q, D), and the weights, shape (B, H, T_q, T), if asked for.
         """
-        query = self._split(self.query(x[:, :1] if only_cls else x))  # (B, H, T_q, D_h)
+        query = self._split(self.query(x[:, :num_queries]))  # (B, H, T_q, D_h)
         key, value = self._split(self.key(x)), self._split(self.value(x))  # 2 of (B, H, T, D_h)
         dropout = self.dropout if self.training else 0.0
         if return_weights:

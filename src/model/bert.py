@@ -1,7 +1,7 @@
 """BERT, and what is put on top of it.
 
 BERT is the encoder alone: each of its vectors has seen the words on both sides. Pre-training hides some tokens and
-lets the masked-language-model head name them, which needs no labels. Fine-tuning replaces that head by a classifier
+lets the masked-language-model head predict them, which needs no labels. Fine-tuning replaces that head by a classifier
 that reads the vector of the first token, [CLS] (Devlin et al. 2019, sections 3 and 4.1).
 """
 
@@ -20,7 +20,7 @@ from src.utils.config import BertConfig
 class BertOutput:
     """What BERT computed: hidden states of all layers, and attention weights if they were asked for.
 
-    With `only_cls`, the last ones are of one token: (B, 1, D) and (B, H, 1, T).
+    With `last_layer_cls_only` those of the last layer are (B, 1, D) and (B, H, 1, T).
     """
 
     hidden_states: list[Tensor]  # L + 1 of (B, T, D), embeddings first
@@ -33,11 +33,7 @@ class BertOutput:
 
 
 class Bert(nn.Module):
-    """Embeddings and encoder (Devlin et al. 2019, section 3).
-
-    Args:
-        config: the model's shape.
-    """
+    """Embeddings and encoder (Devlin et al. 2019, section 3)."""
 
     def __init__(self, config: BertConfig):
         super().__init__()
@@ -51,7 +47,7 @@ class Bert(nn.Module):
         attention_mask: Tensor | None = None,
         token_type_ids: Tensor | None = None,
         return_attentions: bool = False,
-        only_cls: bool = False,
+        last_layer_cls_only: bool = False,
     ) -> BertOutput:
         """Encodes a batch of token ids.
 
@@ -60,21 +56,18 @@ class Bert(nn.Module):
             attention_mask: 1 or True at real tokens, 0 or False at padding, shape (B, T); None: nothing is padded.
             token_type_ids: segment of every token, int64, shape (B, T); None: one segment.
             return_attentions: also return every layer's attention weights.
-            only_cls: let the last layer compute [CLS] alone: the same vector, for a fraction of that layer's work.
-
-        Returns:
-            The hidden states and, if asked for, the attention weights; the last ones of one token with `only_cls`.
+            last_layer_cls_only: compute only [CLS] in the last layer: the same vector, for a fraction of the work.
 
         Raises:
-            IndexError: T exceeds the position table, or (on a CPU) an id the vocabulary.
+            IndexError: there are more tokens than positions, or, on a CPU, a token id is outside the vocabulary.
         """
         mask = None if attention_mask is None else attention_mask.bool()[:, None, None, :]  # (B, 1, 1, T)
         x = self.embedding(input_ids, token_type_ids)  # (B, T, D)
-        return BertOutput(*self.encoder(x, mask, return_attentions, only_cls))
+        return BertOutput(*self.encoder(x, mask, return_attentions, last_layer_cls_only))
 
 
 class Pooler(nn.Module):
-    """Reads the sentence off its first token: tanh(W h_[CLS] + b), which is in BERT's code though not in its paper.
+    """Maps the vector of [CLS] to one of the sentence: tanh(W h_[CLS] + b), in BERT's code though not in its paper.
 
     Args:
         config: DistilBERT has relu in place of tanh.
@@ -94,7 +87,7 @@ class BertForSequenceClassification(nn.Module):
     """BERT, pooler, dropout and one linear layer to the classes (Devlin et al. 2019, section 4.1).
 
     Args:
-        config: the model's shape.
+        config: of the model.
         num_labels: C.
     """
 
@@ -112,18 +105,17 @@ class BertForSequenceClassification(nn.Module):
     def forward(
         self, input_ids: Tensor, attention_mask: Tensor | None = None, token_type_ids: Tensor | None = None
     ) -> Tensor:
-        """Maps token ids, int64 (B, T), to logits, float (B, C); the masks are those of `Bert.forward`."""
-        x = self.bert(input_ids, attention_mask, token_type_ids, only_cls=True).last_hidden_state  # (B, 1, D)
-        return self.classifier(self.dropout(self.pooler(x)))  # (B, D) -> (B, C)
+        """Maps token ids, int64 (B, T), to logits, float (B, C); the arguments are those of `Bert.forward`."""
+        output = self.bert(input_ids, attention_mask, token_type_ids, last_layer_cls_only=True)
+        x = self.pooler(output.last_hidden_state)  # (B, 1, D) -> (B, D)
+        return self.classifier(self.dropout(x))  # (B, D) -> (B, C)
 
 
 class MaskedLMHead(nn.Module):
-    """Scores every token of the vocabulary: softmax(u E^T + b), u = LayerNorm(GELU(h W + b')).
+    """Scores every token of the vocabulary: logits u E^T + b, with u = LayerNorm(GELU(h W + b')).
 
-    E is the token embedding itself, used for input and output alike (Vaswani et al. 2017, section 3.4).
-
-    Args:
-        config: the model's shape.
+    E is the token embedding itself, used for input and output alike (Vaswani et al. 2017, section 3.4). The layer that
+    makes u of h is in BERT's code, not in its paper.
     """
 
     def __init__(self, config: BertConfig):
@@ -140,11 +132,7 @@ class MaskedLMHead(nn.Module):
 
 
 class BertForMaskedLM(nn.Module):
-    """BERT that names masked tokens (Devlin et al. 2019, section 3.1, task 1).
-
-    Args:
-        config: the model's shape.
-    """
+    """BERT that predicts masked tokens (Devlin et al. 2019, section 3.1, task 1)."""
 
     def __init__(self, config: BertConfig):
         super().__init__()
@@ -158,7 +146,7 @@ class BertForMaskedLM(nn.Module):
         input_ids: Tensor,
         attention_mask: Tensor | None = None,
         token_type_ids: Tensor | None = None,
-        positions: Tensor | None = None,
+        target_mask: Tensor | None = None,
     ) -> Tensor:
         """Predicts tokens.
 
@@ -166,15 +154,15 @@ class BertForMaskedLM(nn.Module):
             input_ids: int64, shape (B, T).
             attention_mask: as in `Bert.forward`.
             token_type_ids: as in `Bert.forward`.
-            positions: bool, shape (B, T), the tokens to predict, N in all; None: every token. The product with the
-                whole vocabulary is the costliest step of a small model, so training asks for the masked tokens only.
+            target_mask: bool, shape (B, T), True at the N tokens to predict; None: predict every token. The product
+                with the whole vocabulary is the costliest step of a small model, so training predicts these only.
 
         Returns:
-            Logits over the vocabulary, float, shape (N, V), or (B, T, V) without `positions`.
+            Logits over the vocabulary, float, shape (N, V), or (B, T, V) without `target_mask`.
         """
         x = self.bert(input_ids, attention_mask, token_type_ids).last_hidden_state  # (B, T, D)
-        if positions is not None:
-            x = x[positions]  # (N, D)
+        if target_mask is not None:
+            x = x[target_mask]  # (N, D)
         return self.masked_lm(x, self.bert.embedding.token.weight)
 
 

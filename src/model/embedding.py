@@ -5,6 +5,8 @@ sentences a token belongs to, so a vector for the position and one for the segme
 token's vector the same scale (Devlin et al. 2019, figure 2):
 
     x = LayerNorm(e_token + e_position + e_segment)
+
+The paper has the sum alone; LayerNorm and dropout are in BERT's published code.
 """
 
 from torch import Tensor, nn
@@ -41,7 +43,7 @@ class BertEmbedding(nn.Module):
             float, shape (B, T, D).
 
         Raises:
-            IndexError: T exceeds the position table, or (on a CPU) an id the vocabulary.
+            IndexError: there are more tokens than positions, or, on a CPU, a token id is outside the vocabulary.
         """
         _, T = input_ids.shape
         x = self._look_up(input_ids) + self.position(T)  # (B, T, D) + (T, D)

@@ -5,8 +5,8 @@ a layer's parameters are (Vaswani et al. 2017, section 3.3, with GELU in place o
 
     FFN(x) = GELU(x W_1 + b_1) W_2 + b_2
 
-GELU(z) = z Phi(z) is the exact one, with the normal distribution's Phi (Hendrycks & Gimpel 2016), as in `transformers`;
-Google's original code approximates it by tanh.
+GELU(z) = z Phi(z), with Phi the cumulative distribution function of the standard normal distribution (Hendrycks &
+Gimpel 2016), is computed exactly, as in `transformers`; Google's BERT code of today has the tanh approximation.
 """
 
 import torch.nn.functional as F
@@ -16,11 +16,7 @@ from src.utils.config import BertConfig
 
 
 class FeedForward(nn.Module):
-    """The position-wise feed-forward network.
-
-    Args:
-        config: the model's shape.
-    """
+    """The position-wise feed-forward network."""
 
     def __init__(self, config: BertConfig):
         super().__init__()
@@ -29,4 +25,4 @@ class FeedForward(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps float (B, T, D) to (B, T, D)."""
-        return self.contract(F.gelu(self.expand(x)))  # (B, T, D) -> (B, T, F_) -> (B, T, D)
+        return self.contract(F.gelu(self.expand(x)))  # (B, T, D) -> (B, T, D_ff) -> (B, T, D)

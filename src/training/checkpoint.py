@@ -48,11 +48,11 @@ if TYPE_CHECKING:
 
 TENSORS, PROGRESS = "training_state.safetensors", "training_state.json"
 EVALUATION = "evaluation-validation.json"
-# The second is of an epoch's last step, whose evaluation is still to come.
+# "-before-evaluation": saved after an epoch's last step, before that epoch was evaluated.
 CHECKPOINT = re.compile(r"step-(\d+)(-before-evaluation)?")
-MOMENTS = ("step", "exp_avg", "exp_avg_sq")
-# A resumed run may change these: where it runs and what it reports. On another device or number of threads it goes on
-# just as well, but no longer bit for bit.
+ADAM_STATE = ("step", "exp_avg", "exp_avg_sq")
+# A resumed run may change these: they do not change what is learned. Another device or number of threads, or --compile,
+# changes rounding, so that the result is no longer equal to the bit.
 FREE_TO_CHANGE = {
     "output_dir", "overwrite", "resume", "allow_config_change", "save_every", "keep_last", "evaluate_every", "device",
     "num_threads", "wandb", "wandb_project", "debug", "compile",
@@ -82,7 +82,7 @@ class Progress:
 def save_state(folder: Path, trainer: "Trainer", random_states: Mapping[str, Tensor]) -> None:
     """Writes what a training needs to resume, as safetensors and JSON: nothing in it can execute.
 
-    The numbers of processes and threads decide over the last bits of a sum, so they are noted as well.
+    The numbers of processes and threads change how sums are rounded, so they are recorded, too.
     """
     tensors = dict(random_states)
     for name, parameter in trainer.model.named_parameters():
@@ -114,7 +114,7 @@ def load_state(folder: Path, trainer: "Trainer") -> None:
         for name, parameter in parameters.items():
             parameter.copy_(tensors[f"model.{name}"])
             if f"optimizer.step.{name}" in tensors:
-                moments = {kind: tensors[f"optimizer.{kind}.{name}"].to(parameter.device) for kind in MOMENTS}
+                moments = {kind: tensors[f"optimizer.{kind}.{name}"].to(parameter.device) for kind in ADAM_STATE}
                 trainer.optimizer.state[parameter] = moments
         if trainer.ema is not None:
             for name, average in trainer.ema.module.named_parameters():
@@ -124,7 +124,7 @@ def load_state(folder: Path, trainer: "Trainer") -> None:
     progress = read_json(folder / PROGRESS)
     for kind, now in _computed_by().items():
         if (before := progress.pop(kind, now)) != now:
-            logger.info(f"{kind:<12}{before} began this, {now} go on: just as well, but no longer bit for bit")
+            logger.info(f"{kind:<12}resumed with {now}, were {before}: as good, but no longer equal bit for bit")
     trainer.progress.__dict__.update(progress)
     _set_random_state(tensors, trainer.progress.step)
 
@@ -134,7 +134,7 @@ def _computed_by() -> dict[str, int]:
 
 
 def gather_random_states() -> dict[str, Tensor]:
-    """Gives the states of PyTorch's random numbers in every process, which must all call it."""
+    """Returns the states of PyTorch's random number generators in every process; all processes must call it."""
     own = {"cpu": torch.get_rng_state()}
     if torch.cuda.is_available():
         own["cuda"] = torch.cuda.get_rng_state()
@@ -145,7 +145,7 @@ def gather_random_states() -> dict[str, Tensor]:
 def _set_random_state(tensors: Mapping[str, Tensor], step: int) -> None:
     cpu, cuda = (tensors.get(f"random.{kind}.{rank()}") for kind in ("cpu", "cuda"))
     if cpu is None:
-        torch.manual_seed(torch.initial_seed() + step)  # a process that is new
+        torch.manual_seed(torch.initial_seed() + step)  # no state was saved for this process
     else:
         torch.set_rng_state(cpu)
     if cuda is not None and torch.cuda.is_available():
@@ -191,7 +191,8 @@ class RunFolder:
         """
         if not is_main_process():
             return
-        if (self.path / RUN).exists() and task.data["name"] == SAMPLE != self.read_run()["data"]["name"]:
+        is_sample = task.data["name"] == SAMPLE
+        if is_sample and (self.path / RUN).exists() and self.read_run()["data"]["name"] != SAMPLE:
             raise UsageError(f"{self.path} holds a run on other data, which one on the sample never overwrites")
         with storage_errors(self.path):
             # run.json is deleted last: after a crash the folder still counts as a run and may be overwritten.
@@ -367,7 +368,7 @@ def open_run(config: TrainConfig | PretrainConfig) -> Iterator[RunFolder]:
             folder.checkpoint = folder.newest_checkpoint()
         if folder.checkpoint is None:
             if run.resume == "auto":
-                logger.info("resuming    nothing: there is no unfinished run with a checkpoint; a new run begins")
+                logger.info("resuming    nothing: no unfinished run with a checkpoint was found; starting a new one")
             folder.refuse_taken(run)
         elif (found := folder.read_run().get("task")) != config.task:
             raise UsageError(f"{path} is a run of {found}, not of {config.task}; resume it with its own program")
@@ -397,10 +398,10 @@ def _new_name(config: TrainConfig | PretrainConfig) -> Path:
     return WEIGHTS_DIR / (f"{name}-{taken + 1}" if taken else name)
 
 
-def _is_before(row: Mapping[str, Any], step: int, without_evaluation: bool) -> bool:
+def _is_before(row: Mapping[str, Any], step: int, evaluation_pending: bool) -> bool:
     is_evaluation = any(name.startswith("validation/") for name in row)
     at: int = row["step"]
-    return at < step or (at == step and not (is_evaluation and without_evaluation))
+    return at < step or (at == step and not (is_evaluation and evaluation_pending))
 
 
 def _now() -> str:

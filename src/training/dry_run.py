@@ -26,7 +26,7 @@ def seconds_per_step(trainer: Trainer) -> float:
     times = []
     for batches in trainer.remaining_steps()[: STEPS_TO_WARM_UP + STEPS_TO_MEASURE]:
         before = trainer.progress.training_seconds
-        trainer.step(batches)
+        trainer.step_with_retry(batches)
         times.append(trainer.progress.training_seconds - before)
     return max(all_gather_object(statistics.median(times[STEPS_TO_WARM_UP:] or times[-1:])))
 

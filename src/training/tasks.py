@@ -67,9 +67,9 @@ class ClassificationTask:
             labelled_dataset(self.classifier, split.texts, split.labels, split.pairs)
             for split in (train, corpus.splits["validation"])
         )
-        teacher = None
+        teacher_digest = None
         if config.distillation.teacher is not None:
-            self.train.teacher_logits, teacher = teacher_logits(
+            self.train.teacher_logits, teacher_digest = teacher_logits(
                 config.distillation.teacher, train, corpus.label_names, CACHE_DIR, self.device, self.bf16
             )
         freeze(self.model, config.optimization.freeze_layers)
@@ -86,9 +86,9 @@ class ClassificationTask:
             "validation_origin": corpus.splits["validation"].origin,
             "validation": len(self.validation.text_labels),
             "sha256": _digest(train, corpus.splits["validation"]),
-            "teacher": teacher,  # a sum of its weights and of how it reads
+            "teacher": teacher_digest,  # SHA-256 of its weights and settings
         }
-        self.seconds = time.perf_counter() - started  # of making all this
+        self.setup_seconds = time.perf_counter() - started
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """Computes the cross-entropy summed over a batch's sentences, in nats.
@@ -123,7 +123,7 @@ class ClassificationTask:
         save_classifier(folder, replace(self.classifier, model=model))
 
     def describe(self) -> dict[str, Any]:
-        """Gives the model's shape and past, and how it reads, for run.json."""
+        """Returns the model's config, size, pre-training and sequence length, for run.json."""
         more = {"parameters": count_parameters(self.model), "pretraining": self.pretraining}
         return asdict(self.model.config) | more | {"seq_len": self.classifier.seq_len}
 
@@ -145,9 +145,12 @@ class ClassificationTask:
 
 
 class MaskedLMTask:
-    """Pre-training: naming masked tokens of unlabelled text (Devlin et al. 2019, section 3.1, task 1).
+    """Pre-training: predicting masked tokens of unlabelled text (Devlin et al. 2019, section 3.1, task 1).
 
-    Without `initialize`, --begin-with is ignored, as where the weights of a checkpoint follow.
+    Args:
+        config: all settings.
+        corpus: the text.
+        initialize: False skips --begin-with and the report on what was loaded, where a checkpoint follows.
     """
 
     evaluation_class = MaskedEvaluation
@@ -172,7 +175,7 @@ class MaskedLMTask:
         self.train = self._rows("training text", corpus.train, settings.mask_rate, settings.mask_replacement == "mask")
         self.validation = self._rows("held-out text", corpus.validation, EVALUATED_MASK_RATE, True)
         if initialize and base is None and settings.begin_with == "counts":
-            logger.info("counting    which tokens keep company with which, for the start (--begin-with)")
+            logger.info("counting    token co-occurrences for the initial embeddings (--begin-with)")
             start_from_counts(self.model, corpus.train, self.train.counts, config.run.seed)
         _prepare(self.model, config.optimization)
         self.pretraining = None if base is None else pretraining_of(base)
@@ -183,12 +186,12 @@ class MaskedLMTask:
             "validation": len(corpus.validation),
             "sha256": corpus.sha256,
         }
-        self.seconds = 0.0
+        self.setup_seconds = 0.0
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """Computes the cross-entropy summed over a batch's masked tokens, in nats."""
         masked = batch["labels"] != NOT_MASKED  # (B, T)
-        logits = model(batch["input_ids"], batch["attention_mask"], positions=masked)  # (N, V)
+        logits = model(batch["input_ids"], batch["attention_mask"], target_mask=masked)  # (N, V)
         return F.cross_entropy(logits.float(), batch["labels"][masked], reduction="sum")
 
     def num_targets(self, batch: Batch) -> int:
@@ -206,7 +209,7 @@ class MaskedLMTask:
         save_masked_lm(folder, MaskedLanguageModel(model, self.tokenizer, self.config.tokenization.seq_len))
 
     def describe(self) -> dict[str, Any]:
-        """Gives the model's shape, number of parameters and past, for run.json."""
+        """Returns the model's config, size and pre-training, for run.json."""
         more = {"parameters": count_parameters(self.model), "pretraining": self.pretraining}
         return asdict(self.model.config) | more
 
@@ -241,7 +244,7 @@ def _log_sizes(task: Task, steps: str) -> None:
 
 
 def draw(split: TextSplit, count: int | None, seed: int) -> TextSplit:
-    """Draws `count` examples at random, in their old order; None: all of them."""
+    """Draws `count` examples at random, in their original order; None: all of them."""
     if count is None or count >= len(split.texts):
         return split
     kept = np.sort(np.random.default_rng(seed).choice(len(split.texts), size=count, replace=False)).tolist()
@@ -280,6 +283,6 @@ def _new_classifier(config: TrainConfig, train: TextSplit, label_names: tuple[st
 
 
 def _digest(*splits: TextSplit) -> str:
-    """Sums up texts and labels, to tell whether a resumed run finds those it began with."""
+    """Hashes texts, labels and pairs, so that a resumed run notices other data."""
     content = [(split.texts, split.labels, split.pairs) for split in splits]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()

@@ -1,8 +1,8 @@
 """The training loop: one optimizer step, and around it epochs, evaluation, checkpoints, logging and signals.
 
-The loss of a step is the mean over its targets: sentences, or masked tokens. A classifier's batches hold equal lengths
-under a token budget, so a batch of long sentences holds fewer of them, and each of these weighs more. This favours
-SST-2's whole sentences, the kind in validation, over its phrases.
+The loss of a step is the mean over its targets: sentences, or masked tokens. A classifier's batches are limited by
+tokens and hold sentences of equal length (src/data/dataset.py), so a batch of long sentences has fewer, and each counts
+more in the mean. Most of SST-2's training split are short phrases, its validation split has only whole sentences.
 """
 
 import itertools
@@ -71,15 +71,15 @@ class Trainer:
         self.steps_per_epoch = len(self._steps_of_epoch(0))
         self.total_steps = self.config.total_steps(self.steps_per_epoch)
         self.is_updating = False  # whether the step under way has begun to change the model
-        self.signal = 0  # number of the signal that asked this process to stop
-        self.stop_signal = 0  # number of the signal that asked any process to stop, as of the step just done
+        self.received_signal = 0  # number of the signal that asked this process to stop
+        self._agreed_signal = 0  # the same for any process, as of the step just done
         self.ddp: DistributedDataParallel | None = None
         if world_size() > 1:
             self.ddp = DistributedDataParallel(self.model)
             self._fix_bucket_order()
 
     def training_step(self, batches: Sequence[Batch]) -> StepReport:
-        """Does one optimizer step on one or more batches (gradient accumulation) and those of all other processes.
+        """Accumulates gradients over `batches`, on all processes, and updates the weights once.
 
         Gradients are averaged over all targets of all these batches.
 
@@ -107,7 +107,7 @@ class Trainer:
             losses += loss.detach()
         norm = clip_grad_norm_(self.model.parameters(), config.max_grad_norm)
         total_loss, interrupts, terminations = all_reduce(
-            losses.item(), self.signal == signal.SIGINT, self.signal == signal.SIGTERM
+            losses.item(), self.received_signal == signal.SIGINT, self.received_signal == signal.SIGTERM
         )
         mean_loss = total_loss / max(1, num_targets)
         if math.isfinite(mean_loss) and norm.isfinite():
@@ -120,13 +120,13 @@ class Trainer:
             self._skip(step, mean_loss, norm.item())
         self.progress.step = step
         self.progress.step_in_epoch += 1
-        self.stop_signal = signal.SIGINT if interrupts else signal.SIGTERM if terminations else 0
+        self._agreed_signal = signal.SIGINT if interrupts else signal.SIGTERM if terminations else 0
         return StepReport(mean_loss, learning_rate, norm.item(), num_tokens, num_targets)
 
-    def step(self, batches: Sequence[Sequence[int]]) -> StepReport:
-        """Does a `training_step` on batches of examples, given by their indices, of which each process takes its part.
+    def step_with_retry(self, batches: Sequence[Sequence[int]]) -> StepReport:
+        """Does a `training_step` on this process's part of batches, which are lists of indices of examples.
 
-        If a GPU's memory runs out before the update, it cuts the batches in half and retries.
+        If a GPU runs out of memory before the update, the batches are cut in half and the step is done again.
         """
         started = time.perf_counter()
         own = [self._own_part(indices) for indices in batches]
@@ -145,10 +145,15 @@ class Trainer:
         return report
 
     def remaining_steps(self) -> list[list[list[int]]]:
-        """Returns the batches of every step that remains of the current epoch."""
+        """Returns the steps that remain of the epoch; each is a list of batches, each a list of indices of examples."""
         progress = self.progress
         end = progress.step_in_epoch + max(0, self.total_steps - progress.step)
         return self._steps_of_epoch(progress.epoch)[progress.step_in_epoch : end]
+
+    @property
+    def stop_signal(self) -> int:
+        """Number of the signal on which all processes stop after the same step; 0: none."""
+        return self.received_signal if world_size() == 1 else self._agreed_signal
 
     @property
     def ends_epoch(self) -> bool:
@@ -197,8 +202,8 @@ class Trainer:
     def _fix_bucket_order(self) -> None:
         """Does a backward pass whose gradients are thrown away.
 
-        DistributedDataParallel orders the parameters again after its first one, and with more than two processes the
-        order decides over the last bits of the sums. So a resumed training would differ from one that never stopped.
+        DistributedDataParallel regroups the gradients after its first one, which changes how sums are rounded. Because
+        it is done now, a resumed run stays equal to the bit to one that never stopped.
         """
         batch = to_device(self.task.train.collate(self._steps_of_epoch(0)[0][0][:1]), self.task.device)
         with torch.random.fork_rng():
@@ -215,11 +220,11 @@ def train(task: Task, folder: RunFolder, show: bool = True) -> None:
         StorageError: the disk refused; the checkpoints that are there stay.
     """
     config = task.config.run
-    # The number of threads too, for the bits of a sum depend on it.
+    # The number of threads, too: it changes how sums are rounded.
     refuse_differences((options_of(task.config), task.data, folder.checkpoint, torch.get_num_threads()))
     trainer = Trainer(task)
     progress = trainer.progress
-    progress.training_seconds = progress.logged_until = task.seconds
+    progress.training_seconds = progress.logged_until = task.setup_seconds  # counts as training time
     task.log_start(trainer.total_steps, trainer.steps_per_epoch)
     seed_per_rank(config.seed)
     if folder.checkpoint is None:
@@ -244,7 +249,7 @@ def train(task: Task, folder: RunFolder, show: bool = True) -> None:
 
 
 def run_epochs(trainer: Trainer, folder: RunFolder, wandb: WandbLogger) -> None:
-    """Does all remaining steps, each with what is due after it."""
+    """Runs the remaining steps, and logs, evaluates and saves when due."""
     progress, config = trainer.progress, trainer.task.config.run
 
     def is_due(every: int) -> bool:
@@ -261,15 +266,16 @@ def run_epochs(trainer: Trainer, folder: RunFolder, wandb: WandbLogger) -> None:
         )
         with bar:
             for batches in trainer.remaining_steps():
-                report = trainer.step(batches)
+                report = trainer.step_with_retry(batches)
                 bar.update()
                 _count(progress, report)
                 if progress.step % STEPS_PER_LOG == 0 or trainer.ends_epoch:
-                    bar.set_postfix_str(f"loss {_log(trainer, report, folder, wandb):.3f}")
+                    loss = _log(trainer, report, folder, wandb)
+                    bar.set_postfix_str(f"loss {loss:.3f}")
                 if is_due(config.evaluate_every) and not trainer.ends_epoch:
                     bar.clear()
                     _evaluate(trainer, folder, wandb)
-                stop = trainer.signal if world_size() == 1 else trainer.stop_signal
+                stop = trainer.stop_signal
                 if stop or (is_due(config.save_every) and not trainer.ends_epoch):
                     folder.save_checkpoint(trainer, config.keep_last)
                 if stop:
@@ -277,15 +283,17 @@ def run_epochs(trainer: Trainer, folder: RunFolder, wandb: WandbLogger) -> None:
         evaluation = _evaluate(trainer, folder, wandb)
         progress.epoch += 1
         progress.step_in_epoch = 0
-        if is_best := evaluation.accuracy > progress.best_accuracy:
+        is_best = evaluation.accuracy > progress.best_accuracy
+        if is_best:
             progress.best_accuracy, progress.best_epoch = evaluation.accuracy, progress.epoch
-        if is_best if config.keep == "best" else trainer.is_finished:
+        should_save = is_best if config.keep == "best" else trainer.is_finished
+        if should_save:
             folder.save_model(trainer.task, trainer.trained_model, evaluation.as_dict())
         folder.save_checkpoint(trainer, config.keep_last)
 
 
 def _count(progress: Progress, report: StepReport) -> None:
-    if math.isfinite(report.loss):  # one skipped step does not hide the losses of fifty
+    if math.isfinite(report.loss):  # a single NaN would make the logged mean NaN
         progress.logged_loss += report.loss * report.num_targets
         progress.logged_targets += report.num_targets
     progress.logged_tokens += report.num_tokens
@@ -314,7 +322,7 @@ def _evaluate(trainer: Trainer, folder: RunFolder, wandb: WandbLogger) -> Evalua
     progress = trainer.progress
     try:
         evaluation = trainer.task.evaluate(trainer.trained_model)
-    except CheckpointError as error:  # the weights are of this training, not of a folder
+    except CheckpointError as error:  # the logits are not finite; here it means that training diverged
         raise DivergedError(f"{error}; lower --learning-rate or raise --warmup-ratio") from None
     values = {f"validation/{name}": value for name, value in evaluation.curves().items()}
     values |= {"epoch": trainer.epochs_done}
@@ -354,10 +362,10 @@ def stop_on_signals(trainer: Trainer) -> Iterator[None]:
     """Lets SIGINT and SIGTERM end the training after the step under way; a second one ends it at once."""
 
     def handler(number: int, frame: FrameType | None) -> None:
-        # torchrun passes on the Ctrl-C that each process got from the terminal, too.
-        if trainer.signal and world_size() == 1:
+        # Under torchrun one Ctrl-C arrives twice: from the terminal and from torchrun.
+        if trainer.received_signal and world_size() == 1:
             raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
-        trainer.signal = number
+        trainer.received_signal = number
         logger.info("stopping after this step" + ("; once more stops at once" if world_size() == 1 else ""))
 
     if threading.current_thread() is not threading.main_thread():  # which alone can handle signals

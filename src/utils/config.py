@@ -131,7 +131,7 @@ class DataConfig:
     train_file: Path | None = None
     """CSV, TSV or JSONL file to train on, in place of --dataset."""
     validation_file: Path | None = None
-    """File to evaluate on beside --train-file; without it a seeded, stratified tenth of the training rows."""
+    """File to evaluate on, with --train-file; without it a seeded, stratified tenth of the training rows."""
     text_column: str | None = None
     """Column that holds the text; unset: the one named sentence, text, review or content."""
     label_column: str | None = None
@@ -141,7 +141,7 @@ class DataConfig:
     max_train_samples: int | None = None
     """Train on this many randomly drawn examples only."""
     holdout: float = 0.0
-    """Set this fraction of the maximal training phrases aside and evaluate on them instead of the validation split."""
+    """Hold out this fraction of the training phrases that no other contains, with all phrases in them, and evaluate on these."""
     long_text: LongText = "truncate"
     """Of a text above --seq-len read the beginning, the beginning and the end, or all in windows whose scores are averaged."""
 
@@ -151,7 +151,7 @@ class DataConfig:
         if self.dataset is not None and self.train_file is not None:
             raise UsageError("--dataset and --train-file name two sources; give one of them")
         if self.validation_file is not None and self.train_file is None:
-            raise UsageError("--validation-file needs --train-file beside it")
+            raise UsageError("--validation-file requires --train-file")
         if self.holdout and self.validation_file is not None:
             raise UsageError("--holdout evaluates on training phrases, --validation-file on a file; give one of them")
 
@@ -167,9 +167,9 @@ class TokenizerConfig:
     lowercase: bool = True
     """Lower-case the text and strip accents."""
     plain_text: bool = True
-    """Undo what corpora do to text, so that all look alike: Treebank's "ca n't" and "-lrb-" (SST-2), "<br />" (IMDB)."""
+    """Detokenize: undo Treebank's "ca n't" and "-lrb-" (SST-2) and HTML line breaks (IMDB)."""
     seq_len: int = 64
-    """Most tokens that are read at once, [CLS] and [SEP] included: of a text, or in a row of pre-training."""
+    """Maximum sequence length in tokens, with [CLS] and [SEP]: of a text, or of a row in pre-training."""
 
     def __post_init__(self) -> None:
         require(self, (lambda tokens: tokens >= 3, "must be at least 3: [CLS], one token, [SEP]"), "seq_len")
@@ -181,11 +181,11 @@ class OptimizerConfig:
     """The training loop: AdamW with warm-up and linear decay."""
 
     batch_size: int = 64
-    """Sentences of mean length in a batch, which holds about this many times the mean length in tokens; or rows in one of pre-training."""
+    """Batch size: a classifier's batches hold batch_size x mean length tokens, so long sentences form smaller ones; in pre-training, rows."""
     gradient_accumulation_steps: int = 1
-    """Batches whose gradients are averaged before one optimiser step."""
+    """Batches whose gradients are averaged before one optimizer step."""
     gradient_checkpointing: bool = False
-    """Compute each layer again on the way back instead of keeping its activations: less memory, a third more time."""
+    """Recompute the activations of each layer in the backward pass: less memory, a third more time."""
     compile: bool = False
     """Compile the layers with torch.compile, for GPUs; the first steps take longer."""
     learning_rate: float = 1e-3
@@ -235,7 +235,7 @@ class OptimizationConfig(OptimizerConfig):
         require(self, FRACTION, "label_smoothing", "word_dropout")
 
     def total_steps(self, steps_per_epoch: int) -> int:
-        """Counts the optimiser steps of all epochs."""
+        """Counts the optimizer steps of all epochs."""
         return self.epochs * steps_per_epoch
 
 
@@ -244,11 +244,11 @@ class PretrainingConfig(OptimizerConfig):
     """The pre-training loop: how long, and which tokens are masked (Devlin et al. 2019, section 3.1)."""
 
     max_steps: int | None = None
-    """Optimiser steps; unset: as many as --minutes allow."""
+    """Optimizer steps; unset: as many as --minutes allow."""
     minutes: float = 150.0
-    """Time for the optimiser steps alone; a few rehearsed and timed ones turn it into --max-steps, once."""
+    """Time for the optimizer steps; turned into --max-steps once, by timing a few trial steps."""
     begin_with: Literal["counts", "random"] = "counts"
-    """Begin with embeddings, positions and decoder bias that counts and sine waves suggest, or from random ones; the rest is random. Ignored with --model-name-or-path."""
+    """Initialise token embeddings from PMI/SVD, positions from sinusoids and the decoder bias from log-frequencies; or all at random. Ignored with --model-name-or-path."""
     mask_rate: float = 0.15
     """Chance that a token is to be predicted."""
     mask_replacement: Literal["80-10-10", "mask"] = "80-10-10"
@@ -261,14 +261,14 @@ class PretrainingConfig(OptimizerConfig):
         require(self, (lambda rate: 0 < rate < 1, "must lie in (0, 1)"), "mask_rate")
 
     def total_steps(self, steps_per_epoch: int) -> int:
-        """Counts the optimiser steps: --max-steps, which --minutes have become by then."""
+        """Counts the optimizer steps: --max-steps, which --minutes have become by then."""
         assert self.max_steps is not None
         return self.max_steps
 
 
 @dataclass(frozen=True)
 class DistillationConfig:
-    """A trained classifier as teacher, whose probabilities the student learns beside the labels (Hinton et al. 2015)."""
+    """A trained classifier as teacher, whose probabilities the student learns in addition to the labels (Hinton et al. 2015)."""
 
     teacher: str | None = None
     """Classifier to learn from, of the same classes: a folder or hub id of the BERT, DistilBERT or RoBERTa family."""
@@ -351,21 +351,21 @@ class RunConfig(DeviceConfig):
     overwrite: bool = False
     """Delete what --output-dir holds before training."""
     dry_run: bool = False
-    """Train a few steps, say what the run would be and take, and write no run."""
+    """Train a few steps, report the run's configuration and cost, and write nothing."""
     resume: str = "never"
-    """never, auto (go on in --output-dir, or in the newest unfinished run), or the path of a run or checkpoint."""
+    """never, auto (in --output-dir, or the newest unfinished run), or the path of a run or checkpoint."""
     allow_config_change: bool = False
-    """Resume under other settings than the run began with; its data and the shape of its model stay."""
+    """Resume with other settings than the run began with; its data and the sizes of its model stay."""
     keep: Literal["last", "best"] = "last"
-    """Deliver the last model, or the one with the best validation accuracy of all epochs."""
+    """Save the last model, or the one with the best validation accuracy of all epochs."""
     patience: int = 0
     """Stop after this many epochs without a better validation accuracy; 0: train to the end."""
     save_every: int = 0
-    """Write a resumable checkpoint every so many steps, besides the one at each epoch's end; 0: epochs only."""
+    """Write a resumable checkpoint every N steps, besides the one at each epoch's end; 0: epochs only."""
     keep_last: int = 2
     """Keep this many of the newest checkpoints to resume from."""
     evaluate_every: int = 0
-    """Evaluate every so many steps, besides each epoch's end; 0: epochs only."""
+    """Evaluate every N steps, besides each epoch's end; 0: epochs only."""
     seed: int = 0
     """Seed of initialisation, order of examples, dropout and every random draw."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
@@ -383,7 +383,7 @@ class RunConfig(DeviceConfig):
         if self.overwrite and self.resume != "never":
             raise UsageError("--overwrite deletes what --resume would continue; give one of them")
         if self.dry_run and self.resume != "never":
-            raise UsageError("--dry-run says what a new run would be, --resume goes on with one; give one of them")
+            raise UsageError("--dry-run reports on a new run, --resume continues one; give one of them")
 
 
 @dataclass(frozen=True)
@@ -448,12 +448,12 @@ def resolve(recipe: str | None, preset: str | None) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class PretrainConfig:
-    """Pre-train a hand-written BERT on unlabelled text by predicting masked tokens, from random weights or going on with a checkpoint."""
+    """Pre-train a hand-written BERT on unlabelled text by predicting masked tokens, from random weights or continuing from a checkpoint."""
 
     task = "masked-language-modelling"
 
     model_name_or_path: str | None = None
-    """Pre-trained BERT, DistilBERT or RoBERTa to go on with, in its own vocabulary and at a lower learning rate, 1e-4: a folder, or a hub id such as google-bert/bert-base-uncased."""
+    """Pre-trained BERT, DistilBERT or RoBERTa to continue from, with its own vocabulary and a lower learning rate, 1e-4: a folder, or a hub id such as google-bert/bert-base-uncased."""
     corpus: tuple[str, ...] = (f"{IMDB}:train", f"{IMDB}:unsupervised")
     """Texts, read one after the other: SOURCE or SOURCE:SPLIT, where SOURCE is a hub id, a folder in the hub's layout or of .txt files, or a .txt (blank lines divide documents), .jsonl, .csv or .tsv file."""
     text_column: str | None = None

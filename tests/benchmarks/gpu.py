@@ -179,8 +179,8 @@ class Run:
         trainer = Trainer(MaskedLMTask(config, TokenizedCorpus("random tokens", tokenizer, stream, stream, 2, "")))
         steps = trainer.remaining_steps()
         for step in steps[:WARM_UP]:
-            trainer.step(step)
-        seconds = self.timed(lambda: [trainer.step(step) for step in steps[WARM_UP : WARM_UP + STEPS]])
+            trainer.step_with_retry(step)
+        seconds = self.timed(lambda: [trainer.step_with_retry(step) for step in steps[WARM_UP : WARM_UP + STEPS]])
         D, shape = config.model.hidden_size, config.model
         layer = 8 * D * D + 4 * D * shape.intermediate_size + 4 * D * T
         head = 2 * D * (D + V) * config.optimization.mask_rate

@@ -59,7 +59,7 @@ class Walk:
         config = self.model.config
         B, T = self.input_ids.shape
         D, H = config.hidden_size, config.num_attention_heads
-        sizes = {"B": B, "T": T, "D": D, "H": H, "D_h": D // H, "F_": config.intermediate_size}
+        sizes = {"B": B, "T": T, "D": D, "H": H, "D_h": D // H, "D_ff": config.intermediate_size}
         return sizes | {"V": config.vocab_size, "C": self.model.num_labels}
 
 
@@ -69,7 +69,7 @@ def walk() -> Walk:
     classifier = load_classifier(SHIPPED_CHECKPOINT)
     model = classifier.model.eval()
     input_ids = torch.tensor(encode(classifier.tokenizer, [SENTENCE], classifier.seq_len).input_ids)
-    output = model.bert(input_ids, return_attentions=True, only_cls=True)
+    output = model.bert(input_ids, return_attentions=True, last_layer_cls_only=True)
     return Walk(
         model,
         classifier.label_names,

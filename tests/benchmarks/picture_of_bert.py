@@ -27,7 +27,7 @@ VECTOR = 32  # height of a vector, drawn as 8 rows of 32 numbers
 FIRST = 340  # upper edge of the embeddings
 STEPS = (
     ("attention: the darker a", "line, the larger the mean", "weight of the {H} heads"),
-    ("then + x, LayerNorm,", "feed-forward, (B, T, F_),", "+ x, LayerNorm"),
+    ("then + x, LayerNorm,", "feed-forward, (B, T, D_ff),", "+ x, LayerNorm"),
 )
 TITLE, TEXT, SMALL = 20, 14, 12.5
 

@@ -134,7 +134,7 @@ def test_gradients_and_the_losses_of_twenty_steps_equal_theirs(family: str, head
     optimizers = [torch.optim.AdamW(model.parameters(), lr=1e-3) for model in (ours, theirs)]
     history = []
     for step in range(20):
-        logits = ours(**inputs, positions=chosen) if head == "masked_lm" else ours(**inputs)
+        logits = ours(**inputs, target_mask=chosen) if head == "masked_lm" else ours(**inputs)
         losses = F.cross_entropy(logits, labels[labels != -100]), theirs(**inputs, labels=labels).loss
         for loss, optimizer in zip(losses, optimizers, strict=True):
             optimizer.zero_grad()

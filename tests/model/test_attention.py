@@ -77,8 +77,8 @@ def test_dropout_acts_in_training_only_and_not_on_the_weights_returned(return_we
 def test_attention_of_the_first_token_alone_is_the_first_row_of_all(mask: Tensor | None) -> None:
     module, x = attention(), random_states()
     together, all_weights = module(x, mask, return_weights=True)
-    alone, weights = module(x, mask, return_weights=True, only_cls=True)
-    fused, no_weights = module(x, mask, only_cls=True)
+    alone, weights = module(x, mask, return_weights=True, num_queries=1)
+    fused, no_weights = module(x, mask, num_queries=1)
     assert no_weights is None
     for found in (alone, fused):
         torch.testing.assert_close(found, together[:, :1], rtol=1e-5, atol=1e-5)  # products of other shapes

@@ -129,7 +129,7 @@ def test_masked_lm_decodes_with_the_token_embedding() -> None:
 def test_logits_at_positions_equal_all_logits_indexed() -> None:
     model, ids, mask = randomized(BertForMaskedLM(tiny_config())), token_ids(), padding_mask()
     positions = (torch.rand(B, T, generator=torch.Generator().manual_seed(0)) < 0.3) & mask
-    found = model(ids, mask, positions=positions)
+    found = model(ids, mask, target_mask=positions)
     assert found.shape == (int(positions.sum()), V)
     torch.testing.assert_close(found, model(ids, mask)[positions], rtol=0, atol=1e-5)
 
@@ -172,7 +172,7 @@ def test_the_last_layer_of_cls_alone_has_the_same_vector_and_the_same_gradients(
     for only_cls in (False, True):
         model = classifier()
         model.train(checkpointing).bert.encoder.gradient_checkpointing = checkpointing
-        x = model.bert(token_ids(), padding_mask(), segments(), only_cls=only_cls).last_hidden_state
+        x = model.bert(token_ids(), padding_mask(), segments(), last_layer_cls_only=only_cls).last_hidden_state
         assert x.shape == (B, 1 if only_cls else T, D)
         model.pooler(x).square().sum().backward()
         found.append([x[:, 0].detach(), *(weight.grad for weight in model.bert.parameters())])

@@ -105,7 +105,7 @@ def test_gradient_checkpointing_computes_each_layer_again_on_the_way_back(masked
         calls: list[nn.Module] = []
         for one in ours.layers:
             one.register_forward_pre_hook(lambda module, _, calls=calls: calls.append(module))
-        states, _ = ours(x, mask, only_cls=True)
+        states, _ = ours(x, mask, last_layer_cls_only=True)
         assert [len(state[0]) for state in states] == [T] * LAYERS + [1]
         states[-1].square().sum().backward()
         assert sorted(map(calls.count, ours.layers)) == [times] * LAYERS

@@ -5,6 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from src.interop.huggingface import load_classifier
+from src.model.positional_encoding import LearnedPositionalEncoding
 from src.training.checkpoint import EVALUATION
 from src.training.optimizer import build_ema, build_optimizer, learning_rate_at
 from src.utils.config import OptimizationConfig
@@ -21,8 +22,9 @@ def by_name(model: nn.Module, optimizer: torch.optim.Optimizer, option: str) -> 
 
 def test_matrices_and_embeddings_decay_and_nothing_else() -> None:
     model = task().model
+    decayed = nn.Linear | nn.Embedding | LearnedPositionalEncoding
     expected = {
-        f"{path}.{name}": 0.3 if name == "weight" and isinstance(part, nn.Linear | nn.Embedding) else 0.0
+        f"{path}.{name}": 0.3 if name == "weight" and isinstance(part, decayed) else 0.0
         for path, part in model.named_modules()
         for name, _ in part.named_parameters(recurse=False)
     }

@@ -158,7 +158,7 @@ def test_the_training_ends_after_so_many_steps_within_an_epoch_or_in_a_later_one
     for epoch in range(4):
         trainer.progress.epoch, trainer.progress.step_in_epoch = epoch, 0
         for batches in trainer.remaining_steps():
-            trainer.step(batches)
+            trainer.step_with_retry(batches)
             done.append(trainer.ends_epoch)
     assert [step for step, ends_epoch in enumerate(done, start=1) if ends_epoch] == [*range(6, steps, 6), steps]
     assert len(done) == steps

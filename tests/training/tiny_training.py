@@ -95,7 +95,7 @@ def trainer(examples: int = 36, **options: Any) -> Trainer:
 
 def train_epoch(trainer: Trainer) -> list[StepReport]:
     """Does the steps of one epoch."""
-    reports = [trainer.step(batches) for batches in trainer.remaining_steps()]
+    reports = [trainer.step_with_retry(batches) for batches in trainer.remaining_steps()]
     trainer.progress.epoch, trainer.progress.step_in_epoch = trainer.progress.epoch + 1, 0
     return reports
 
