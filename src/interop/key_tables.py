@@ -50,7 +50,7 @@ TABLES = {
         "classifier": "classifier",
         "masked_lm.transform": "cls.predictions.transform.dense",
         "masked_lm.norm": "cls.predictions.transform.LayerNorm",
-        "masked_lm.decoder": "cls.predictions",  # its .bias; the decoder's matrix is the token embedding
+        "masked_lm": "cls.predictions",  # its .bias; the matrix is the token embedding
     },
     "distilbert": {
         **_encoder("distilbert", "transformer.layer", _DISTILBERT_LAYER),
@@ -58,7 +58,7 @@ TABLES = {
         "classifier": "classifier",
         "masked_lm.transform": "vocab_transform",
         "masked_lm.norm": "vocab_layer_norm",
-        "masked_lm.decoder": "vocab_projector",
+        "masked_lm": "vocab_projector",
     },
     "roberta": {
         **_encoder("roberta", "encoder.layer", _BERT_LAYER),
@@ -66,7 +66,7 @@ TABLES = {
         "classifier": "classifier.out_proj",
         "masked_lm.transform": "lm_head.dense",
         "masked_lm.norm": "lm_head.layer_norm",
-        "masked_lm.decoder": "lm_head",
+        "masked_lm": "lm_head",
     },
 }
 

@@ -122,13 +122,12 @@ class MaskedLMHead(nn.Module):
         super().__init__()
         self.transform = nn.Linear(config.hidden_size, config.hidden_size)
         self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-        # The decoder is a bias alone, but has a name of its own, as in checkpoints; its matrix comes with `forward`.
-        self.decoder = nn.ParameterDict({"bias": torch.zeros(config.vocab_size)})
+        self.bias = nn.Parameter(torch.zeros(config.vocab_size))  # b; the matrix comes with `forward`
 
     def forward(self, x: Tensor, token_embedding: Tensor) -> Tensor:
         """Maps float (..., D) to logits (..., V), given the token embedding (V, D)."""
         x = self.norm(F.gelu(self.transform(x)))
-        return F.linear(x, token_embedding, self.decoder["bias"])
+        return F.linear(x, token_embedding, self.bias)
 
 
 class BertForMaskedLM(nn.Module):

@@ -46,7 +46,7 @@ def start_from_counts(model: BertForMaskedLM, stream: NDArray[np.integer], count
         if isinstance(position, LearnedPositionalEncoding) and shape.hidden_size % 2 == 0:
             sines = sinusoidal_table(*position.weight.shape)  # (positions, D), mean square 1/2
             position.weight.copy_(sines * shape.initializer_range * 2**0.5)
-        model.masked_lm.decoder["bias"].copy_(log_frequencies(counts))
+        model.masked_lm.bias.copy_(log_frequencies(counts))
 
 
 def token_vectors(stream: NDArray[np.integer], counts: Tensor, size: int, seed: int) -> Tensor:

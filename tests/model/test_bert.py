@@ -114,7 +114,7 @@ def test_masked_lm_decodes_with_the_token_embedding() -> None:
     x = model.bert(ids).last_hidden_state
     head = model.masked_lm
     transformed = head.norm(F.gelu(x @ head.transform.weight.T + head.transform.bias))
-    expected = transformed @ model.bert.embedding.token.weight.T + head.decoder["bias"]
+    expected = transformed @ model.bert.embedding.token.weight.T + head.bias
     before = model(ids)
     torch.testing.assert_close(before, expected, rtol=0, atol=1e-5)
     model.bert.embedding.token.weight[V - 1] += 1  # a word that no sentence holds

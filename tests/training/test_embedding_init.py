@@ -97,9 +97,9 @@ def test_a_model_starts_with_vectors_sines_and_frequencies(stream: Any) -> None:
     assert not token[bert.config.pad_token_id].any()
     torch.testing.assert_close(position, sinusoidal_table(24, D) * 0.05 * 2**0.5)
     assert position.square().mean().sqrt() == pytest.approx(0.05)
-    torch.testing.assert_close(after["masked_lm.decoder.bias"], log_frequencies(counts_of(stream)))
+    torch.testing.assert_close(after["masked_lm.bias"], log_frequencies(counts_of(stream)))
     changed = {name for name, tensor in after.items() if not torch.equal(tensor, before[name])}
-    assert changed == {"bert.embedding.token.weight", "bert.embedding.position.weight", "masked_lm.decoder.bias"}
+    assert changed == {"bert.embedding.token.weight", "bert.embedding.position.weight", "masked_lm.bias"}
 
 
 @pytest.mark.parametrize(
@@ -119,6 +119,6 @@ def test_a_task_begins_as_it_is_told_and_not_at_all_where_a_checkpoint_follows(t
         "random": MaskedLMTask(settings(begin_with="random"), found),
         "resumed": MaskedLMTask(settings(begin_with="counts"), found, initialize=False),
     }
-    biases = {name: task.model.state_dict()["masked_lm.decoder.bias"] for name, task in tasks.items()}
+    biases = {name: task.model.state_dict()["masked_lm.bias"] for name, task in tasks.items()}
     torch.testing.assert_close(biases["counts"], log_frequencies(counts_of(found.train, len(biases["counts"]))))
     assert not biases["random"].any() and not biases["resumed"].any()
