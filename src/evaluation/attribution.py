@@ -131,7 +131,7 @@ def share_among_words(text: str, tokens: Sequence[tuple[int, int, float]]) -> li
     Returns:
         The words, which together are the text but for blanks at its end.
     """
-    cuts = {place for word in _WORD.finditer(text) for place in word.span()}
+    cuts = {0, len(text)} | {place for word in _WORD.finditer(text) for place in word.span()}
     cuts -= {place for start, end, _ in tokens for place in range(start + 1, end)}
     spans = [(start, end) for start, end in pairwise(sorted(cuts)) if not text[start:end].isspace()]
     shares: dict[int, float] = {}

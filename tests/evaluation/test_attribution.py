@@ -146,6 +146,10 @@ def test_words_are_what_a_reader_takes_for_words_and_sum_their_tokens() -> None:
     found = shared("a gripping film \U0001f600", (0, 1, 0.5), (2, 6, 1.0), (6, 10, -0.25), (16, 17, 2.0), (16, 17, 3.0))
     assert found == [("a", 0.5), ("gripping", 0.75), ("film", None), ("\U0001f600", 5.0)]
     assert shared("I ca n't", (0, 1, 1.0), (2, 6, 2.0), (6, 7, 3.0), (7, 8, 4.0)) == [("I", 1.0), ("ca n't", 9.0)]
+    assert shared("a film ", (0, 1, 1.0), (2, 7, 2.0)) == [
+        ("a", 1.0),
+        ("film ", 2.0),
+    ]  # a token with the blank after it
     # A token of no width belongs to the word it precedes, or else to the last one.
     assert shared("one two ", (0, 3, 1.0), (4, 4, 2.0), (4, 7, 4.0), (8, 8, 8.0)) == [("one", 1.0), ("two", 14.0)]
 
