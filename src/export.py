@@ -80,11 +80,8 @@ def export(folder: Path, output: Path, config: ExportConfig) -> None:
     from src.utils.files import new_folder
 
     require_packages("ONNX export", "onnx", "onnxscript", "onnxruntime")
-    if output.exists() and not (output.is_dir() and not any(output.iterdir())):
-        if not is_export(output):
-            raise UsageError(f"{output} holds more than an export, so it is never replaced; choose another --output")
-        if not config.overwrite:
-            raise UsageError(f"{output} exists; choose another --output, or --overwrite")
+    if output.exists() and not (config.overwrite and is_export(output)):
+        raise UsageError(f"{output} exists; choose another --output, or --overwrite it if it holds an export alone")
     set_up_device("cpu", config.num_threads)
     classifier = load_classifier(folder)
     if classifier.long_text != "truncate":
@@ -99,13 +96,13 @@ def export(folder: Path, output: Path, config: ExportConfig) -> None:
         if config.quantize is not None:
             save_quantized(temporary)
             lines.append(f"{split.origin}:")
-            predictions = []
-            for kind, name in (("float32", GRAPH), ("int8", QUANTIZED)):
-                logits = classify(OnnxModel(temporary / name), dataset, torch.device("cpu"))
-                evaluation = evaluate(logits, dataset.text_labels, classifier.label_names)
+            logits = [
+                classify(OnnxModel(temporary / name), dataset, torch.device("cpu")) for name in (GRAPH, QUANTIZED)
+            ]
+            for kind, found in zip(("float32", "int8"), logits, strict=True):
+                evaluation = evaluate(found, dataset.text_labels, classifier.label_names)
                 lines.append(f"{kind:<7}  {evaluation.as_text().splitlines()[0]}")
-                predictions.append(logits.argmax(-1))
-            same = int((predictions[0] == predictions[1]).sum())
+            same = int((logits[0].argmax(-1) == logits[1].argmax(-1)).sum())
             lines.append(f"both predict the same class for {same:,} of {len(dataset.text_labels):,} texts")
     for path in sorted(output.glob("*.onnx")):
         print(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
@@ -127,9 +124,10 @@ def upload(folder: Path, repository: str, config: ExportConfig) -> str:
     if huggingface_hub.get_token() is None:
         raise UsageError("no token of the hub is configured; run hf auth login, or set HF_TOKEN")
     api = huggingface_hub.HfApi()
-    files: dict[str, Path | bytes] = {name: folder / name for name in FILES if (folder / name).exists()}
-    files[CARD] = card.encode()
-    additions = [huggingface_hub.CommitOperationAdd(name, content) for name, content in files.items()]
+    additions = [
+        huggingface_hub.CommitOperationAdd(CARD, card.encode()),
+        *(huggingface_hub.CommitOperationAdd(name, folder / name) for name in FILES if (folder / name).exists()),
+    ]
     try:
         address = api.create_repo(repository, private=config.private or None, exist_ok=True)
         api.create_commit(repository, additions, commit_message="Upload the model")

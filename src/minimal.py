@@ -17,20 +17,21 @@ import torch.nn.functional as F
 from datasets import DatasetDict, load_dataset
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from src.model.bert import BertForMaskedLM, BertForSequenceClassification
 from src.utils.config import BertConfig
 
-PAD, UNK, CLS, SEP, MASK = range(5)
-Model = BertForSequenceClassification | BertForMaskedLM
+SPLITS = ("train", "validation")
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-IGNORE = -100  # the label of a token that is not to be predicted
+PAD, UNK, CLS, SEP, MASK = range(len(SPECIAL))
 TINY = BertConfig(hidden_size=128, num_hidden_layers=2, num_attention_heads=2, intermediate_size=512)
+Model = BertForSequenceClassification | BertForMaskedLM
 
 
 def load_data(source: str) -> DatasetDict:
     """Loads the splits "train" and "validation" with the columns "sentence" and "label" (0: negative, 1: positive)."""
-    files = {split: f"{source}/{split}.jsonl" for split in ("train", "validation")}
+    files = {split: f"{source}/{split}.jsonl" for split in SPLITS}
     return load_dataset("json", data_files=files) if Path(files["train"]).exists() else load_dataset(source)
 
 
@@ -45,33 +46,29 @@ def build_tokenizer(sentences: list[str]) -> Tokenizer:
     return tokenizer
 
 
-def batches(ids: list[list[int]], labels: list[int], batch_size: int, shuffle: bool) -> Iterator[tuple[Tensor, Tensor]]:
+def batches(examples: list[tuple[list[int], int]], batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
     """Yields token ids (B, T), padded to the longest of the batch, and labels (B,)."""
-    order = random.sample(range(len(ids)), len(ids)) if shuffle else list(range(len(ids)))
-    for start in range(0, len(order), batch_size):
-        rows = order[start : start + batch_size]
-        tensors = [torch.tensor(ids[row]) for row in rows]
-        padded = torch.nn.utils.rnn.pad_sequence(tensors, batch_first=True, padding_value=PAD)
-        yield padded, torch.tensor([labels[row] for row in rows])
+    for start in range(0, len(examples), batch_size):
+        ids, labels = zip(*examples[start : start + batch_size], strict=True)
+        rows = [torch.tensor(row) for row in ids]
+        yield pad_sequence(rows, batch_first=True, padding_value=PAD), torch.tensor(labels)
 
 
 def mask_tokens(input_ids: Tensor, vocab_size: int) -> tuple[Tensor, Tensor]:
-    """Chooses 15 % of the tokens to predict; of these 80 % become [MASK], 10 % a random token (Devlin et al., 3.1)."""
-    draw = torch.rand(input_ids.shape)  # (B, T): chosen where below 0.15
-    chosen = (draw < 0.15) & (input_ids >= len(SPECIAL))
-    labels = input_ids.where(chosen, IGNORE)
-    masked = input_ids.masked_fill(chosen & (draw < 0.12), MASK)
+    """Masks 15 % of tokens, 80 % by [MASK], 10 % by a random one (Devlin et al., 3.1): ids and which, both (B, T)."""
+    draw = torch.rand(input_ids.shape).masked_fill(input_ids < len(SPECIAL), 1.0)  # (B, T)
     random_ids = torch.randint(len(SPECIAL), vocab_size, input_ids.shape)
-    return random_ids.where(chosen & (draw >= 0.12) & (draw < 0.135), masked), labels
+    masked = random_ids.where(draw < 0.135, input_ids).masked_fill(draw < 0.12, MASK)
+    return masked, draw < 0.15
 
 
 def forward(model: Model, input_ids: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Runs the model: logits (B, C) and labels (B,); for masked tokens (B * T, V) and (B * T,)."""
+    """Runs the model: logits (B, C) and labels (B,); for N chosen tokens, logits (N, V) and their ids (N,)."""
     attention_mask = input_ids != PAD  # (B, T)
     if isinstance(model, BertForSequenceClassification):
         return model(input_ids, attention_mask), labels
-    masked, targets = mask_tokens(input_ids, model.config.vocab_size)
-    return model(masked, attention_mask).flatten(0, 1), targets.flatten()
+    masked, chosen = mask_tokens(input_ids, model.config.vocab_size)
+    return model(masked, attention_mask, positions=chosen), input_ids[chosen]
 
 
 def main() -> None:
@@ -87,33 +84,30 @@ def main() -> None:
     torch.manual_seed(0)
     data = load_data(options.data)
     tokenizer = build_tokenizer(list(data["train"]["sentence"]))
-    ids = {split: [e.ids for e in tokenizer.encode_batch(list(data[split]["sentence"]))] for split in data}
-    labels = {split: list(data[split]["label"]) for split in data}
+    train, validation = (
+        [(tokenizer.encode(row["sentence"]).ids, row["label"]) for row in data[split]] for split in SPLITS
+    )
     config = replace(TINY, vocab_size=tokenizer.get_vocab_size())
     model = BertForMaskedLM(config) if options.mlm else BertForSequenceClassification(config, num_labels=2)
 
-    steps = options.epochs * -(-len(ids["train"]) // options.batch_size)
+    steps = options.epochs * -(-len(train) // options.batch_size)
     optimizer = torch.optim.AdamW(model.parameters(), lr=options.learning_rate, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, total_iters=steps)
     for epoch in range(1, options.epochs + 1):
         model.train()
-        for batch in batches(ids["train"], labels["train"], options.batch_size, shuffle=True):
-            logits, targets = forward(model, *batch)
-            loss = F.cross_entropy(logits, targets, ignore_index=IGNORE)
+        for batch in batches(random.sample(train, len(train)), options.batch_size):
+            loss = F.cross_entropy(*forward(model, *batch))
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
             schedule.step()
         model.eval()
-        loss_sum, hits, count = 0.0, 0, 0
         with torch.inference_mode():
-            for batch in batches(ids["validation"], labels["validation"], options.batch_size, shuffle=False):
-                logits, targets = forward(model, *batch)
-                loss_sum += F.cross_entropy(logits, targets, ignore_index=IGNORE, reduction="sum").item()
-                hits += int((logits.argmax(-1) == targets).sum())
-                count += int((targets != IGNORE).sum())
-        print(f"epoch {epoch}: validation loss {loss_sum / count:.3f}, accuracy {100 * hits / count:.1f} % of {count}")
+            outputs = [forward(model, *batch) for batch in batches(validation, options.batch_size)]
+            logits, targets = (torch.cat(tensors) for tensors in zip(*outputs, strict=True))
+            loss, accuracy = F.cross_entropy(logits, targets), (logits.argmax(-1) == targets).float().mean()
+        print(f"epoch {epoch}: validation loss {loss:.3f}, accuracy {100 * accuracy:.1f} % of {len(targets)}")
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ from src.utils.files import absolute_model_path
 logger = logging.getLogger("src.train")
 
 if TYPE_CHECKING:
-    from src.data.sources import Corpus
     from src.evaluation.predictor import Predictor
 
 PROGRAM = "python -m src.train"
@@ -42,7 +41,7 @@ def main(arguments: list[str]) -> None:
         if saved is None and config.recipe is None and recipe is not None:
             logger.info(f"settings    --recipe {recipe}, which suits this; options given on the command line stay")
             config = parse_training(arguments, PROGRAM, TrainConfig(), recipe)
-        config = _with_absolute_paths(config, corpus)
+        config = _with_absolute_paths(replace(config, data=corpus.source))
         if saved is not None:
             refuse_changes(saved, config)
         task = ClassificationTask(config, corpus)
@@ -62,34 +61,24 @@ def _parse_on_top(arguments: list[str], saved: TrainConfig) -> TrainConfig:
     return config
 
 
-def _with_absolute_paths(config: TrainConfig, corpus: "Corpus") -> TrainConfig:
-    """Names data and models so that a later run finds them from any folder and under any environment."""
+def _with_absolute_paths(config: TrainConfig) -> TrainConfig:
+    """Names models and texts so that a later run finds them from any folder."""
     from src.data.documents import absolute_source
 
-    distillation = replace(
-        config.distillation,
-        teacher=absolute_model_path(config.distillation.teacher),
-        unlabelled=tuple(absolute_source(source) for source in config.distillation.unlabelled),
-    )
-    base = absolute_model_path(config.model_name_or_path)
-    return replace(config, data=corpus.source, model_name_or_path=base, distillation=distillation)
+    paths = {
+        "model_name_or_path": absolute_model_path(config.model_name_or_path),
+        "teacher": absolute_model_path(config.distillation.teacher),
+        "unlabelled": tuple(absolute_source(source) for source in config.distillation.unlabelled),
+    }
+    return with_options(config, paths)
 
 
 def fit(texts: Sequence[str], labels: Sequence[str | int], output_dir: str | Path, **options: Any) -> "Predictor":
     """Trains a classifier on Python lists, however few, and evaluates it on those same texts.
 
-    Args:
-        texts: the training texts.
-        labels: one for each text; their sorted names become the classes, 0 and 1 become negative and positive.
-        output_dir: folder of the run.
-        options: any settings of `TrainConfig` and its groups by name, e.g. epochs=30; the rest is the recipe "sample",
-            or "finetune" with model_name_or_path.
-
-    Returns:
-        The trained classifier, ready to predict. The whole process computes from here on as `set_up_device` says.
-
-    Raises:
-        UserError: as on the command line.
+    The sorted names of `labels` become the classes; 0 and 1 become negative and positive. `options` are settings of
+    `TrainConfig` and its groups by name, e.g. epochs=30; the rest is the recipe "sample", or "finetune" with
+    model_name_or_path. From here on, the whole process computes as `set_up_device` says.
     """
     from src.data.sources import corpus_of_lists
     from src.evaluation.predictor import Predictor

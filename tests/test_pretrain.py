@@ -12,8 +12,7 @@ import torch
 import transformers
 from safetensors.torch import load_file
 
-from src.interop.huggingface import load_masked_lm
-from src.interop.pretrained import pretraining_of
+from src.interop.huggingface import load_masked_lm, pretraining_of
 from src.pretrain import CONTINUED
 from src.training import trainer as loop
 from src.training.trainer import Trainer

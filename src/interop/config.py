@@ -33,10 +33,10 @@ DEFAULTS: dict[str, dict[str, Any]] = {
 # Settings that must be absent or have one of these values, because this encoder computes nothing else.
 SUPPORTED: dict[str, tuple[Any, ...]] = {
     "hidden_act": ("gelu",),
-    "position_embedding_type": ("absolute", None),
+    "position_embedding_type": ("absolute",),
     "positional_encoding": ("learned", "sinusoidal"),
-    "is_decoder": (False, None),
-    "add_cross_attention": (False, None),
+    "is_decoder": (False,),
+    "add_cross_attention": (False,),
 }
 
 
@@ -57,36 +57,23 @@ def to_hugging_face_config(config: BertConfig, head: str, label_names: Sequence[
 
 
 def from_hugging_face_config(values: dict[str, Any], path: Path) -> tuple[BertConfig, tuple[str, ...]]:
-    """Reads the shape of a model and the names of its classes, () if there are none, from the content of config.json.
-
-    Raises:
-        CheckpointError: another family, activation or kind of positions, or a value that is missing or contradictory.
-    """
-    family = values.get("model_type")
-    if family not in [*FAMILIES]:
+    """Reads a model's shape, and the names of its classes or (), from the content of config.json."""
+    family = values.get("model_type", "")
+    if family not in FAMILIES:
         raise CheckpointError(f"{path}: model_type {family!r} is none of {', '.join(FAMILIES)}, which can be read")
     if family == "distilbert":
         values = values | {ours: values[theirs] for ours, theirs in DISTILBERT_NAMES.items() if theirs in values}
         values["type_vocab_size"] = 0
-    values = DEFAULTS.get(family, {}) | values
+    values = DEFAULTS.get(family, {}) | {name: value for name, value in values.items() if value is not None}
     for name, supported in SUPPORTED.items():
         if name in values and values[name] not in supported:
             raise CheckpointError(f"{path}: {name} {values[name]!r} is not supported; this encoder has {supported[0]}")
-    if values.get("classifier_dropout") is None:
-        values = values | {"classifier_dropout": values.get("hidden_dropout_prob", 0.1)}
-    shape = {field.name: values.get(field.name, field.default) for field in fields(BertConfig)}
-    for field in fields(BertConfig):
-        kind, value = type(field.default), shape[field.name]
-        if not isinstance(value, (int, float) if kind is float else kind) or isinstance(value, bool):
-            raise CheckpointError(f"{path}: {field.name} is {value!r:.40}, no {kind.__name__}; restore the file")
+    values.setdefault("classifier_dropout", values.get("hidden_dropout_prob", 0.1))
+    label_names = {int(index): str(name) for index, name in values.get("id2label", {}).items()}
+    if sorted(label_names) != list(range(len(label_names))):
+        raise CheckpointError(f"{path}: id2label does not number its classes 0, 1, 2, ...; restore the file")
     try:
-        return BertConfig(**shape), _label_names(values)
-    except (UsageError, ValueError, AttributeError) as error:
+        shape = BertConfig(**{field.name: values[field.name] for field in fields(BertConfig) if field.name in values})
+    except (UsageError, TypeError) as error:
         raise CheckpointError(f"{path}: {error}; restore the file") from None
-
-
-def _label_names(values: dict[str, Any]) -> tuple[str, ...]:
-    names = {int(index): str(name) for index, name in (values.get("id2label") or {}).items()}
-    if sorted(names) != list(range(len(names))):
-        raise ValueError("id2label must number its classes 0, 1, 2, ...")
-    return tuple(names[index] for index in range(len(names)))
+    return shape, tuple(label_names[index] for index in range(len(label_names)))

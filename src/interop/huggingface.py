@@ -1,9 +1,9 @@
 """Model folders in Hugging Face's layout: what this project writes, `transformers` reads, and the other way round."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -11,19 +11,24 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from torch import Tensor
 
+from src.data import hub
 from src.interop.config import from_hugging_face_config, to_hugging_face_config
-from src.interop.key_tables import canonical_names, their_name, to_hugging_face
+from src.interop.key_tables import canonical_name, their_name
 from src.interop.tokenizer import TOKENIZER, TOKENIZER_CONFIG, VOCABULARY, load_lengths, load_tokenizer, save_tokenizer
 from src.model.bert import BertForMaskedLM, BertForSequenceClassification
-from src.utils.config import SENTIMENT_LABELS, BertConfig, LongText
-from src.utils.errors import CheckpointError, notice
-from src.utils.files import check_regular_file, read_json, verify, write_json
+from src.utils.config import SENTIMENT_LABELS, BertConfig, LongText, PretrainConfig, TrainConfig, options_of
+from src.utils.errors import CheckpointError, UsageError, notice
+from src.utils.files import check_regular_file, local_path, read_json, verify, write_json
+from src.utils.runs import CHECKPOINTS, RUN, stages, whole_run
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 FILES = [CONFIG, WEIGHTS, TOKENIZER, TOKENIZER_CONFIG, VOCABULARY]  # all that is read of a model
-LARGEST_WEIGHTS = 2**35  # bytes, 32 GiB; BERT large has 1.3
 
-Model = TypeVar("Model", BertForSequenceClassification, BertForMaskedLM)
+# What a checkpoint leaves open: regularisation, and how texts are read.
+RATES = ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout")
+FREE = {*RATES, "plain_text", "seq_len", "long_text"}
+
+Model = BertForSequenceClassification | BertForMaskedLM
 
 
 @dataclass(frozen=True)
@@ -78,42 +83,27 @@ def save_masked_lm(folder: Path, masked_lm: MaskedLanguageModel) -> None:
 
 
 def load_classifier(folder: Path) -> Classifier:
-    """Reads a classifier from a folder that this project or `transformers` wrote, in evaluation mode on the CPU.
-
-    Raises:
-        CheckpointError: a file is missing, damaged or of another kind of model, or files do not fit each other.
-    """
+    """Reads a classifier from a folder that this project or `transformers` wrote, in evaluation mode on the CPU."""
     config, label_names = load_config(folder)
+    label_names = label_names or SENTIMENT_LABELS  # transformers writes no names of two classes that have none
     tokenizer = load_tokenizer(folder, config.vocab_size)
-    tensors = load_tensors(folder, config)
-    classifier = tensors.get(their_name("classifier.weight", config.model_type))
-    if classifier is None:
-        raise CheckpointError(f"{folder / WEIGHTS} holds no classifier; fine-tune it first with python -m src.train")
-    num_labels = len(label_names) or len(classifier)
-    if not label_names:
-        label_names = SENTIMENT_LABELS if num_labels == 2 else tuple(map(str, range(num_labels)))
-    model, _ = load_weights(lambda: BertForSequenceClassification(config, num_labels), tensors, folder / WEIGHTS)
+    model = BertForSequenceClassification(config, len(label_names))
+    load_weights(model, folder)
     seq_len, long_text = load_lengths(folder)
     return Classifier(model.eval(), tokenizer, label_names, min(seq_len, config.longest_sequence), long_text)
 
 
 def load_masked_lm(folder: Path) -> MaskedLanguageModel:
-    """Reads a masked language model from a folder that this project or `transformers` wrote, as `load_classifier`."""
+    """Reads a masked language model as `load_classifier` reads a classifier."""
     config, _ = load_config(folder)
     tokenizer = load_tokenizer(folder, config.vocab_size)
-    tensors = load_tensors(folder, config)
-    if their_name("masked_lm.transform.weight", config.model_type) not in tensors:
-        raise CheckpointError(f"{folder / WEIGHTS} holds no masked-language-model head; name a pre-trained checkpoint")
-    model, _ = load_weights(lambda: BertForMaskedLM(config), tensors, folder / WEIGHTS)
+    model = BertForMaskedLM(config)
+    load_weights(model, folder)
     return MaskedLanguageModel(model.eval(), tokenizer, min(load_lengths(folder)[0], config.longest_sequence))
 
 
 def load_config(folder: Path) -> tuple[BertConfig, tuple[str, ...]]:
-    """Reads a model's shape and the names of its classes from a folder whose manifest, if there is one, is right.
-
-    Raises:
-        CheckpointError: there is no such folder or file, a file is damaged, or it is another kind of model.
-    """
+    """Reads a model's shape and the names of its classes from a folder whose manifest, if there is one, is right."""
     if not folder.is_dir():
         raise CheckpointError(f"{folder} is not a folder; name one that training or transformers wrote")
     found = from_hugging_face_config(read_json(folder / CONFIG), folder / CONFIG)
@@ -121,48 +111,19 @@ def load_config(folder: Path) -> tuple[BertConfig, tuple[str, ...]]:
     return found
 
 
-def load_tensors(folder: Path, config: BertConfig) -> dict[str, Tensor]:
-    """Maps model.safetensors into memory, under canonical Hugging Face names; what is not used is never read.
-
-    Raises:
-        CheckpointError: the file is missing or damaged, or only a pickle is there.
-    """
-    path = folder / WEIGHTS
-    if not path.exists() and (folder / "pytorch_model.bin").exists():
-        raise CheckpointError(
-            f"{folder} holds pytorch_model.bin, a pickle that could run code; convert it: load it with "
-            "transformers and call save_pretrained(folder), which writes model.safetensors"
-        )
-    check_regular_file(path, LARGEST_WEIGHTS)
-    try:
-        tensors = canonical_names(load_file(path), config.model_type)
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path} cannot be read ({error}); restore or download it again") from None
-    if config.num_hidden_layers > len(tensors):  # before so many layers are built
-        raise CheckpointError(f"{path} has {len(tensors)} tensors, config.json says {config.num_hidden_layers} layers")
-    return tensors
-
-
-def load_weights(
-    build: Callable[[], Model], tensors: dict[str, Tensor], path: Path, required: str = "", drawn: tuple[str, ...] = ()
-) -> tuple[Model, LoadReport]:
-    """Builds a model with a checkpoint's weights.
+def load_weights(model: Model, folder: Path, required: str = "", drawn: tuple[str, ...] = ()) -> LoadReport:
+    """Puts the weights of a folder into a model that has random ones.
 
     Args:
-        build: makes the model, with random weights.
-        tensors: the checkpoint's, under canonical Hugging Face names.
-        path: the file they come from, for messages.
+        model: changed in place.
+        folder: of the checkpoint.
         required: how the names of parameters begin that the checkpoint must have; others stay random without it.
         drawn: how the names of parameters begin that stay random in any case.
-
-    Raises:
-        CheckpointError: a required parameter is missing or has another shape, or one holds no finite numbers.
     """
-    with torch.device("meta"):  # shapes alone, in case they are beyond any memory
-        empty = build()
-    names = {key: their_name(key, empty.config.model_type) for key in empty.state_dict()}
+    tensors, path = _read_tensors(folder, model.config.model_type), folder / WEIGHTS
+    names = {key: their_name(key, model.config.model_type) for key in model.state_dict()}
     found: dict[str, Tensor] = {}
-    for key, parameter in empty.state_dict().items():
+    for key, parameter in model.state_dict().items():
         tensor, name, shape = tensors.get(names[key]), names[key], tuple(parameter.shape)
         if tensor is not None and tensor.shape == shape and not key.startswith(drawn):
             if not tensor.is_floating_point() or not tensor.float().isfinite().all():
@@ -170,15 +131,122 @@ def load_weights(
             found[key] = tensor
         elif key.startswith(required):
             there = "is missing" if tensor is None else f"has shape {tuple(tensor.shape)}"
-            raise CheckpointError(f"{path}: {name} {there}, config.json makes it {shape}; restore both files")
-    model = build()
+            raise CheckpointError(
+                f"{path}: {name} {there}, not {shape}; restore it, or train a model that has it first"
+            )
     model.load_state_dict(found, strict=False)
     mapped = {names[key] for key in found}
     initialised = [names[key] for key in names if key not in found]
-    return model, LoadReport(sorted(mapped), initialised, sorted(tensors.keys() - mapped))
+    return LoadReport(sorted(mapped), initialised, sorted(tensors.keys() - mapped))
+
+
+def _read_tensors(folder: Path, model_type: str) -> dict[str, Tensor]:
+    """Maps model.safetensors into memory, under canonical Hugging Face names; what is not used is never read."""
+    path = folder / WEIGHTS
+    if not path.exists() and (folder / "pytorch_model.bin").exists():
+        what = f"{folder} holds pytorch_model.bin, a pickle that could run code"
+        raise CheckpointError(f"{what}; load it in transformers, whose save_pretrained(folder) writes {WEIGHTS}")
+    check_regular_file(path)
+    try:
+        return {canonical_name(name, model_type): tensor for name, tensor in load_file(path).items()}
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path} cannot be read ({error}); restore or download it again") from None
 
 
 def _save(folder: Path, model: Model, config: dict[str, Any], dtype: torch.dtype = torch.float32) -> None:
     write_json(folder / CONFIG, config)
-    tensors = to_hugging_face(model.state_dict(), model.config.model_type)
-    save_file({name: tensor.to("cpu", dtype) for name, tensor in tensors.items()}, folder / WEIGHTS, {"format": "pt"})
+    tensors = {
+        their_name(key, model.config.model_type): tensor.to("cpu", dtype).contiguous()
+        for key, tensor in model.state_dict().items()
+    }
+    save_file(tensors, folder / WEIGHTS, {"format": "pt"})
+
+
+def fetch(name_or_path: str) -> Path:
+    """Finds a model folder, or downloads it from the hub by an id such as "google-bert/bert-base-uncased"."""
+    path = local_path(name_or_path)
+    if path is not None and path.is_dir():
+        return path
+    if not hub.HUB_ID.fullmatch(name_or_path):
+        raise CheckpointError(f"{name_or_path} is no folder, and no hub id like google-bert/bert-base-uncased")
+    from huggingface_hub import snapshot_download
+
+    try:
+        offline = not hub.hub_answers(name_or_path, "model")
+        return Path(snapshot_download(name_or_path, allow_patterns=FILES, local_files_only=offline))
+    except Exception as error:  # the library's errors have no common base
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise CheckpointError(
+            f"cannot get {name_or_path} from the hub ({reason}); check name and network, or name a folder"
+        ) from None
+
+
+def load_pretrained(folder: Path, label_names: Sequence[str], config: TrainConfig) -> tuple[Classifier, LoadReport]:
+    """Loads an encoder, with its pooler if it has one and its classifier if it knows the same classes, to fine-tune it.
+
+    The dropout rates of `config` replace the checkpoint's.
+    """
+    shape, known = _load_config(folder, config)
+    tokenizer = load_tokenizer(folder, shape.vocab_size, config.tokenization.plain_text)
+    # transformers calls classes LABEL_0, ... whose names it was not told; these may be any.
+    nameless = tuple(f"LABEL_{number}" for number in range(len(label_names)))
+    drawn = () if known in ((), nameless, tuple(label_names)) else ("classifier.",)
+    model = BertForSequenceClassification(shape, len(label_names))
+    report = load_weights(model, folder, required="bert.", drawn=drawn)
+    seq_len = min(config.tokenization.seq_len, _trained_length(folder, shape))
+    if seq_len < config.tokenization.seq_len:
+        notice(f"positions   {folder} knows {seq_len} of them; longer texts are cut there, not at --seq-len")
+    return Classifier(model, tokenizer, tuple(label_names), seq_len, config.tokenization.long_text), report
+
+
+def load_pretrained_masked_lm(folder: Path, config: PretrainConfig) -> tuple[BertForMaskedLM, LoadReport]:
+    """Loads an encoder, with its masked-language-model head if there is one, to pre-train it further."""
+    (shape, _), seq_len = _load_config(folder, config), config.tokenization.seq_len
+    if seq_len > shape.longest_sequence:
+        raise UsageError(f"--seq-len {seq_len} exceeds the {shape.longest_sequence} positions of {folder}; lower it")
+    model = BertForMaskedLM(shape)
+    return model, load_weights(model, folder, required="bert.")
+
+
+def pretrained_tokenizer(folder: Path, config: PretrainConfig) -> Tokenizer:
+    """Reads a checkpoint's tokenizer, and lets it undo what corpora do to text if the settings say so."""
+    return load_tokenizer(folder, _load_config(folder, config)[0].vocab_size, config.tokenization.plain_text)
+
+
+def pretraining_of(folder: Path) -> dict[str, Any] | None:
+    """Returns the run.json of the pre-training here that a model, or a checkpoint of a run, goes back to, or None."""
+    run_folder = folder.parent.parent if folder.parent.name == CHECKPOINTS else folder
+    if not (run_folder / RUN).exists():
+        return None
+    run = read_json(run_folder / RUN)
+    if run.get("task") == PretrainConfig.task:
+        return run
+    with whole_run(run_folder):
+        return run["model"].get("pretraining")
+
+
+def _load_config(folder: Path, config: TrainConfig | PretrainConfig) -> tuple[BertConfig, tuple[str, ...]]:
+    """Reads a checkpoint's shape, with the dropout rates of the settings, and the names of its classes.
+
+    Settings of model and vocabulary come with the checkpoint: those that differ from the defaults are refused.
+    """
+    usual = type(config)()
+    given = options_of(config.model) | options_of(config.tokenization)
+    expected = options_of(usual.model) | options_of(usual.tokenization)
+    if fixed := [name for name in given if name not in FREE and given[name] != expected[name]]:
+        raise UsageError(f"{', '.join(fixed)} come with {config.model_name_or_path}; drop those options or --preset")
+    shape, label_names = load_config(folder)
+    return replace(shape, **{rate: getattr(config.model, rate) for rate in RATES}), label_names
+
+
+def _trained_length(folder: Path, shape: BertConfig) -> int:
+    """Counts the positions a checkpoint was trained on: those of the longest rows of its pre-trainings here."""
+    last = pretraining_of(folder)
+    if last is None:
+        return shape.longest_sequence
+    with whole_run(folder):
+        settings = [stage["config"] for stage in stages(last)]
+        # What began elsewhere knows its whole table; the tokenizer's own limit is often set far below that.
+        if settings[-1].get("model_name_or_path") is not None:
+            return shape.longest_sequence
+        return max(int(setting["tokenization"]["seq_len"]) for setting in settings)

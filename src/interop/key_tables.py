@@ -7,10 +7,6 @@ encoder layer.
 import re
 from collections.abc import Mapping
 
-from torch import Tensor
-
-from src.utils.errors import CheckpointError
-
 _BERT_LAYER = {
     "attention.query": "attention.self.query",
     "attention.key": "attention.self.key",
@@ -78,27 +74,11 @@ def their_name(ours: str, model_type: str) -> str:
     return TABLES[model_type][row].format(*layer) + f".{kind}"
 
 
-def to_hugging_face(state: Mapping[str, Tensor], model_type: str) -> dict[str, Tensor]:
-    """Renames our parameters to Hugging Face's; tensors become contiguous."""
-    return {their_name(key, model_type): tensor.contiguous() for key, tensor in state.items()}
+def canonical_name(theirs: str, model_type: str) -> str:
+    """Gives the name that current Hugging Face models use for a tensor of a checkpoint.
 
-
-def canonical_names(checkpoint: Mapping[str, Tensor], model_type: str) -> dict[str, Tensor]:
-    """Gives a checkpoint's tensors the names that current Hugging Face models use.
-
-    Old files say gamma and beta for LayerNorm, wrappers prepend `module.` or `_orig_mod.`, and bare encoders lack the
-    family's prefix.
-
-    Raises:
-        CheckpointError: two tensors have the same canonical name.
+    Old files say gamma and beta for LayerNorm, and bare encoders lack the family's prefix.
     """
-    renamed: dict[str, Tensor] = {}
-    for name, tensor in checkpoint.items():
-        name = re.sub(r"^(module\.|_orig_mod\.)+", "", name)
-        name = re.sub(r"\bgamma$", "weight", re.sub(r"\bbeta$", "bias", name))
-        if re.match(r"(embeddings|encoder|transformer|pooler)\.", name):
-            name = f"{model_type}.{name}"
-        if name in renamed:
-            raise CheckpointError(f"{name} stands twice in the checkpoint, under two spellings; remove one of them")
-        renamed[name] = tensor
-    return renamed
+    name = re.sub(r"\bgamma$", "weight", re.sub(r"\bbeta$", "bias", theirs))
+    is_bare = re.match(r"(embeddings|encoder|transformer|pooler)\.", name)
+    return f"{model_type}.{name}" if is_bare else name

@@ -62,13 +62,9 @@ learning rate {training["learning_rate"]}, seed {settings["run"]["seed"]}. No la
 
 
 def completed_card(folder: Path, repository: str, license: str | None, language: str | None) -> str:
-    """Completes a model's card for its upload to "owner/name", once the model has been loaded.
-
-    Raises:
-        CheckpointError: the model cannot be loaded, or its card is missing or no card.
-    """
-    is_masked_lm = str(read_json(folder / CONFIG).get("architectures")).endswith("MaskedLM']")
-    (load_masked_lm if is_masked_lm else load_classifier)(folder)  # no broken one is uploaded
+    """Loads a model, as no broken one is uploaded, and completes its card for its place "owner/name" on the hub."""
+    is_masked_lm = "MaskedLM" in str(read_json(folder / CONFIG).get("architectures"))
+    (load_masked_lm if is_masked_lm else load_classifier)(folder)
     try:
         card: Any = ModelCard((folder / CARD).read_text(encoding="utf-8"))
     except Exception as error:  # OSError, YAML's own errors, ValueError
@@ -134,9 +130,7 @@ def _corpora(stage: Mapping[str, Any]) -> list[str]:
 
 def _base(run: Mapping[str, Any]) -> str:
     """Names what the weights were before a training; of a folder the last part, for its place is private."""
-    name = run["config"].get("model_name_or_path")
-    if name is None:
-        return "random weights"
+    name = run["config"].get("model_name_or_path") or "random weights"
     return str(name) if HUB_ID.fullmatch(name) else Path(name).name
 
 
@@ -147,8 +141,11 @@ def _history(run: Mapping[str, Any]) -> str:
         return ""
     text = f"\nPre-trained before, without labels, to predict masked tokens, from {_base(earlier[0])}:\n\n"
     for number, stage in enumerate(earlier, start=1):
-        data, training = stage["data"], stage["config"]["optimization"]
-        rows = f"{training['batch_size']} rows of {stage['config']['tokenization']['seq_len']} tokens"
-        text += f"{number}. {training['max_steps']:,} steps of {rows} of {data['name']} "
-        text += f"({data['documents']:,} documents, {data['train']:,} tokens)\n"
+        data, training, seq_len = (
+            stage["data"],
+            stage["config"]["optimization"],
+            stage["config"]["tokenization"]["seq_len"],
+        )
+        text += f"""{number}. {training["max_steps"]:,} steps of {training["batch_size"]} rows of {seq_len} tokens
+   of {data["name"]} ({data["documents"]:,} documents, {data["train"]:,} tokens)\n"""
     return text

@@ -18,8 +18,7 @@ from torch import Tensor
 from src.data.documents import open_documents, sentences
 from src.data.sources import TextSplit
 from src.evaluation.predictor import classify, labelled_dataset
-from src.interop.huggingface import load_classifier
-from src.interop.pretrained import fetch
+from src.interop.huggingface import fetch, load_classifier
 from src.utils.distributed import main_process_first
 from src.utils.errors import CheckpointError, UsageError
 from src.utils.files import is_whole, new_folder
@@ -41,14 +40,7 @@ def distillation_loss(logits: Tensor, teacher_logits: Tensor, temperature: float
 
 
 def with_unlabelled(train: TextSplit, validation: TextSplit, sources: Sequence[str]) -> TextSplit:
-    """Appends the sentences of unlabelled sources to labelled texts; their label is -1.
-
-    Sentences that are among the labelled texts or the validation texts are left out.
-
-    Raises:
-        DataError: a source cannot be read.
-        UsageError: the labelled texts are pairs.
-    """
+    """Appends those sentences of unlabelled sources that no split has to labelled texts; their label is -1."""
     if train.pairs is not None:
         raise UsageError("--unlabelled holds single texts, --text-pair-column asks for pairs; give one of them")
     documents = open_documents(sources)
@@ -61,14 +53,9 @@ def with_unlabelled(train: TextSplit, validation: TextSplit, sources: Sequence[s
 def teacher_logits(
     teacher: str, split: TextSplit, label_names: Sequence[str], cache: Path, device: torch.device, bf16: bool
 ) -> tuple[Tensor, str]:
-    """Computes a teacher's logits of texts, or finds them in the cache.
+    """Computes a teacher's logits of texts, float16 (N, C) on the CPU, or finds them in the cache.
 
-    Returns:
-        The logits, float16 on the CPU, shape (N, C), and a sum of the texts, the teacher and how it reads and computes.
-
-    Raises:
-        CheckpointError: the teacher cannot be used, or its logits are not finite.
-        UsageError: it has other classes.
+    Also returns a sum of the texts, the teacher and how it reads and computes.
     """
     folder = fetch(teacher)
     classifier = load_classifier(folder)
@@ -89,8 +76,6 @@ def teacher_logits(
             with new_folder(place) as unfinished, torch.autocast(device.type, torch.bfloat16, enabled=bf16):
                 logits = classify(classifier.model.to(device), dataset, device).half()
                 if not logits.isfinite().all():
-                    raise CheckpointError(
-                        f"--teacher {teacher}: its logits are not all finite in float16; name another"
-                    )
+                    raise CheckpointError(f"--teacher {teacher} gives logits beyond float16; name another")
                 save_file({"logits": logits}, unfinished / LOGITS)
     return load_file(place / LOGITS)["logits"], digest.hexdigest()

@@ -3,10 +3,8 @@
 import logging
 import statistics
 import sys
-from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
-from typing import Any
 
 import torch
 
@@ -40,9 +38,10 @@ def dry_run(task: Task) -> None:
     defaults = options_of(type(task.config)()) | {"dry_run": True}
     settings = {name: value for name, value in options_of(task.config).items() if value != defaults[name]}
     duration = timedelta(seconds=round(trainer.total_steps * seconds))
+    listed = [", ".join(f"{name} {value}" for name, value in values.items()) for values in (settings, task.data)]
     rows = {
-        "settings": _listed(settings) or "the defaults",
-        "data": _listed(task.data),
+        "settings": listed[0] or "the defaults",
+        "data": listed[1],
         "parameters": f"{task.describe()['parameters']:,}, of which {trained:,} are trained",
         "memory": f"{_peak_memory_of(task.device) / 2**20:,.0f} MB at the peak so far",
         "step": f"{1000 * seconds:,.1f} ms (median)",
@@ -62,10 +61,6 @@ def with_steps(config: PretrainConfig, corpus: TokenizedCorpus) -> PretrainConfi
     steps = max(1, round(60 * optimization.minutes / seconds))
     logger.info(f"steps       {steps:,} in {optimization.minutes:g} minutes, at {1000 * seconds:.0f} ms a step")
     return replace(config, optimization=replace(optimization, max_steps=steps))
-
-
-def _listed(values: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name} {value}" for name, value in values.items())
 
 
 def _peak_memory_of(device: torch.device) -> int:

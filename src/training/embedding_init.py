@@ -16,9 +16,7 @@ from src.model.positional_encoding import LearnedPositionalEncoding, sinusoidal_
 
 WINDOW = 5
 CONTEXT_SMOOTHING = 0.75
-SVD_ITERATIONS = 3
 TOKENS_AT_ONCE = 4_000_000
-LARGEST_SEED = 2**32  # that scikit-learn takes
 
 
 def start_from_counts(model: BertForMaskedLM, stream: NDArray[np.integer], counts: Tensor, seed: int) -> None:
@@ -27,12 +25,7 @@ def start_from_counts(model: BertForMaskedLM, stream: NDArray[np.integer], count
     Token embeddings become `token_vectors`, as long as random ones are on average; tokens that the text lacks, such as
     [MASK], stay random, and [PAD] zero. Learned positions begin as the sine table, in which equal distances are equal
     rotations (Vaswani et al. 2017, section 3.5). The bias begins as the logarithm of the frequencies.
-
-    Args:
-        model: changed in place, on any device.
-        stream: ids of the training text, shape (tokens,).
-        counts: how often each id occurs in it, int64, shape (V,).
-        seed: of the decomposition and the rotation.
+    `stream` holds the ids of the training text, shape (tokens,), and `counts` how often each occurs, int64 (V,).
     """
     shape = model.config
     with torch.no_grad():
@@ -59,9 +52,8 @@ def token_vectors(stream: NDArray[np.integer], counts: Tensor, size: int, seed: 
     from sklearn.utils.extmath import randomized_svd
 
     V = len(counts)
-    left, values, _ = randomized_svd(
-        positive_pmi(stream, V), n_components=min(size, V), n_iter=SVD_ITERATIONS, random_state=seed % LARGEST_SEED
-    )
+    # scikit-learn takes seeds below 2^32.
+    left, values, _ = randomized_svd(positive_pmi(stream, V), min(size, V), n_iter=3, random_state=seed % 2**32)
     vectors = torch.zeros(V, size)  # (V, D)
     vectors[:, : len(values)] = torch.from_numpy(left * np.sqrt(values))
     seen = counts > 0  # (V,)

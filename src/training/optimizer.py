@@ -26,10 +26,7 @@ def build_optimizer(
             scale = config.layer_decay ** (num_layers + 1 - _depth(name, num_layers))
             groups.setdefault((decay, scale), []).append(parameter)
     return torch.optim.AdamW(
-        [
-            {"params": members, "weight_decay": decay, "layer_scale": scale}
-            for (decay, scale), members in groups.items()
-        ],
+        [{"params": group, "weight_decay": decay, "layer_scale": scale} for (decay, scale), group in groups.items()],
         lr=config.learning_rate,
         betas=(config.adam_beta1, config.adam_beta2),
         eps=config.adam_epsilon,
@@ -59,10 +56,8 @@ def learning_rate_at(step: int, total_steps: int, peak: float, warmup_ratio: flo
 def build_ema(model: nn.Module, decay: float) -> AveragedModel | None:
     """Builds a moving average of a model, which generalises better than its last step (Polyak & Juditsky 1992).
 
-    The decay is min(decay, (1 + n) / (10 + n)) after n updates, so that the average forgets the random start.
-
-    Returns:
-        The average; None for decay 0.
+    The decay is min(decay, (1 + n) / (10 + n)) after n updates, so that the average forgets the random start. For
+    decay 0 there is no average.
     """
     if decay == 0:
         return None

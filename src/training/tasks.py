@@ -26,9 +26,17 @@ from src.data.tokenizer import build_tokenizer, special_token_ids
 from src.evaluation.masked_lm import MaskedEvaluation, evaluate_masked_lm
 from src.evaluation.metrics import Evaluation, evaluate
 from src.evaluation.predictor import classify, labelled_dataset
-from src.interop.huggingface import Classifier, MaskedLanguageModel, save_classifier, save_masked_lm
+from src.interop.huggingface import (
+    Classifier,
+    MaskedLanguageModel,
+    fetch,
+    load_pretrained,
+    load_pretrained_masked_lm,
+    pretraining_of,
+    save_classifier,
+    save_masked_lm,
+)
 from src.interop.model_card import classifier_card, masked_lm_card
-from src.interop.pretrained import fetch, load_pretrained, load_pretrained_masked_lm, pretraining_of
 from src.model.bert import BertForMaskedLM, BertForSequenceClassification
 from src.training.distillation import distillation_loss, teacher_logits, with_unlabelled
 from src.training.embedding_init import start_from_counts

@@ -13,11 +13,7 @@ TIMEOUT = 10.0  # seconds to wait for the server when a run begins and when it e
 
 
 class WandbLogger:
-    """Logs to a Weights & Biases run, until that fails.
-
-    Args:
-        run: what `wandb.init` returned; None: log nothing.
-    """
+    """Logs to what `wandb.init` returned, until that fails; to None it logs nothing."""
 
     def __init__(self, run: Any = None):
         self._run = run
@@ -45,13 +41,9 @@ class WandbLogger:
 
 
 def open_wandb(config: RunConfig, settings: Mapping[str, Any], folder: Path, run_id: str | None = None) -> WandbLogger:
-    """Opens a Weights & Biases run, offline where the server cannot be reached.
+    """Opens a Weights & Biases run named after `folder`, or continues `run_id`; offline without a server.
 
-    Args:
-        config: --wandb and --wandb-project; auto is WANDB_MODE if set, else online when a key is configured.
-        settings: all hyper-parameters by name.
-        folder: of the run, which it is named after; its files go into the sub-folder `wandb`.
-        run_id: of the run to continue.
+    --wandb auto is WANDB_MODE if set, else online when a key is configured.
     """
     mode = os.environ.get("WANDB_MODE", "auto") if config.wandb == "auto" else config.wandb
     if mode == "disabled":
@@ -60,23 +52,17 @@ def open_wandb(config: RunConfig, settings: Mapping[str, Any], folder: Path, run
     import wandb
 
     quiet = wandb.Settings(
-        silent=True,
-        console="off",
-        disable_git=True,
-        disable_code=True,
-        x_disable_stats=True,
-        init_timeout=TIMEOUT,
-        finish_timeout=TIMEOUT,
-        finish_timeout_raises=True,
-    )
+        silent=True, console="off", disable_git=True, disable_code=True, x_disable_stats=True,
+        init_timeout=TIMEOUT, finish_timeout=TIMEOUT, finish_timeout_raises=True,
+    )  # fmt: skip
     options: dict[str, Any] = {"project": config.wandb_project, "name": folder.name, "dir": str(folder)}
     options |= {"id": run_id, "resume": "allow", "config": dict(settings), "settings": quiet}
+    reason = ""
     try:
         wandb.setup(quiet)  # so that logging in is silent, too
         if mode == "auto" and not wandb.login(prompt=False):
             return WandbLogger()
         folder.mkdir(parents=True, exist_ok=True)
-        reason = ""
         if mode != "offline":
             try:
                 return WandbLogger(wandb.init(mode="online", **options))

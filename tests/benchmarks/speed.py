@@ -26,8 +26,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from src.interop.huggingface import Classifier, load_classifier, save_classifier
-from src.interop.pretrained import load_pretrained
+from src.interop.huggingface import Classifier, load_classifier, load_pretrained, save_classifier
 from src.model.bert import BertForSequenceClassification
 from src.utils.config import PRESETS, SENTIMENT_LABELS, SHIPPED_CHECKPOINT, SST2, TrainConfig, with_options
 from src.utils.device import multiplies_by_onednn
