@@ -30,14 +30,8 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "roberta": {"vocab_size": 50_265, "pad_token_id": 1},
 }
 
-# Settings that must be absent or have one of these values, because this encoder computes nothing else.
-SUPPORTED: dict[str, tuple[Any, ...]] = {
-    "hidden_act": ("gelu",),
-    "position_embedding_type": ("absolute",),
-    "positional_encoding": ("learned", "sinusoidal"),
-    "is_decoder": (False,),
-    "add_cross_attention": (False,),
-}
+# All that this encoder computes, where config.json says anything.
+SUPPORTED = {"hidden_act": "gelu", "position_embedding_type": "absolute", "is_decoder": False}
 
 
 def to_hugging_face_config(config: BertConfig, head: str, label_names: Sequence[str] = ()) -> dict[str, Any]:
@@ -66,8 +60,8 @@ def from_hugging_face_config(values: dict[str, Any], path: Path) -> tuple[BertCo
         values["type_vocab_size"] = 0
     values = DEFAULTS.get(family, {}) | {name: value for name, value in values.items() if value is not None}
     for name, supported in SUPPORTED.items():
-        if name in values and values[name] not in supported:
-            raise CheckpointError(f"{path}: {name} {values[name]!r} is not supported; this encoder has {supported[0]}")
+        if values.get(name, supported) != supported:
+            raise CheckpointError(f"{path}: {name} {values[name]!r} is not supported; this encoder has {supported}")
     values.setdefault("classifier_dropout", values.get("hidden_dropout_prob", 0.1))
     label_names = {int(index): str(name) for index, name in values.get("id2label", {}).items()}
     if sorted(label_names) != list(range(len(label_names))):

@@ -82,6 +82,15 @@ def save_masked_lm(folder: Path, masked_lm: MaskedLanguageModel) -> None:
     save_tokenizer(folder, masked_lm.tokenizer, config, masked_lm.seq_len)
 
 
+def _save(folder: Path, model: Model, config: dict[str, Any], dtype: torch.dtype = torch.float32) -> None:
+    write_json(folder / CONFIG, config)
+    tensors = {
+        their_name(key, model.config.model_type): tensor.to("cpu", dtype).contiguous()
+        for key, tensor in model.state_dict().items()
+    }
+    save_file(tensors, folder / WEIGHTS, {"format": "pt"})
+
+
 def load_classifier(folder: Path) -> Classifier:
     """Reads a classifier from a folder that this project or `transformers` wrote, in evaluation mode on the CPU."""
     config, label_names = load_config(folder)
@@ -153,15 +162,6 @@ def _read_tensors(folder: Path, model_type: str) -> dict[str, Tensor]:
         raise CheckpointError(f"{path} cannot be read ({error}); restore or download it again") from None
 
 
-def _save(folder: Path, model: Model, config: dict[str, Any], dtype: torch.dtype = torch.float32) -> None:
-    write_json(folder / CONFIG, config)
-    tensors = {
-        their_name(key, model.config.model_type): tensor.to("cpu", dtype).contiguous()
-        for key, tensor in model.state_dict().items()
-    }
-    save_file(tensors, folder / WEIGHTS, {"format": "pt"})
-
-
 def fetch(name_or_path: str) -> Path:
     """Finds a model folder, or downloads it from the hub by an id such as "google-bert/bert-base-uncased"."""
     path = local_path(name_or_path)
@@ -176,9 +176,8 @@ def fetch(name_or_path: str) -> Path:
         return Path(snapshot_download(name_or_path, allow_patterns=FILES, local_files_only=offline))
     except Exception as error:  # the library's errors have no common base
         reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise CheckpointError(
-            f"cannot get {name_or_path} from the hub ({reason}); check name and network, or name a folder"
-        ) from None
+        what = f"cannot get {name_or_path} from the hub ({reason})"
+        raise CheckpointError(f"{what}; check name and network, or name a folder") from None
 
 
 def load_pretrained(folder: Path, label_names: Sequence[str], config: TrainConfig) -> tuple[Classifier, LoadReport]:
@@ -230,10 +229,8 @@ def _load_config(folder: Path, config: TrainConfig | PretrainConfig) -> tuple[Be
 
     Settings of model and vocabulary come with the checkpoint: those that differ from the defaults are refused.
     """
-    usual = type(config)()
-    given = options_of(config.model) | options_of(config.tokenization)
-    expected = options_of(usual.model) | options_of(usual.tokenization)
-    if fixed := [name for name in given if name not in FREE and given[name] != expected[name]]:
+    usual, given = options_of(type(config)()), options_of(config.model) | options_of(config.tokenization)
+    if fixed := [name for name in given if name not in FREE and given[name] != usual[name]]:
         raise UsageError(f"{', '.join(fixed)} come with {config.model_name_or_path}; drop those options or --preset")
     shape, label_names = load_config(folder)
     return replace(shape, **{rate: getattr(config.model, rate) for rate in RATES}), label_names

@@ -111,8 +111,7 @@ def random_strings(words: list[str], count: int, seed: int = 0) -> list[str]:
         pieces = []
         for _ in range(draw.randint(0, 25)):
             word, block = draw.choice(words), range(*draw.choice(blocks))
-            pieces.append(
-                draw.choice([word, word.upper(), f"{word} ", f" {word}", *map(chr, draw.choices(block, k=5))])
-            )
+            characters = map(chr, draw.choices(block, k=5))
+            pieces.append(draw.choice([word, word.upper(), f"{word} ", f" {word}", *characters]))
         strings.append("".join(pieces))
     return strings

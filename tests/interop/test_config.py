@@ -42,7 +42,6 @@ def test_value_left_out_is_the_default_of_transformers(family: str) -> None:
         ("bert", {"hidden_act": "gelu_new"}, "gelu_new"),
         ("distilbert", {"activation": "relu"}, "relu"),
         ("bert", {"position_embedding_type": "relative_key"}, "relative_key"),
-        ("bert", {"positional_encoding": "rotary"}, "rotary"),
         ("bert", {"is_decoder": True}, "is_decoder"),
         ("bert", {"num_attention_heads": 3}, "num_attention_heads"),
         ("bert", {"hidden_size": "32"}, "str"),

@@ -31,7 +31,6 @@ from tests.interop.peers import (
     FAMILIES,
     HEADS,
     LABELS,
-    LAYERS,
     POSITIONS,
     SENTENCES,
     SEQ_LEN,
@@ -73,6 +72,7 @@ def pair(family: str, head: str, direction: str, folder: Path) -> tuple[Any, Any
         config = our_config(family)
         masked_lm = MaskedLanguageModel(randomized(BertForMaskedLM(config)), tokenizer(), SEQ_LEN)
         ours = classifier(config) if head == "classifier" else masked_lm
+        folder.mkdir(exist_ok=True)
         save(folder, ours)
     class_ = getattr(transformers, CLASSES[family] + HEADS[head])
     theirs, report = class_.from_pretrained(folder, output_loading_info=True, attn_implementation="eager")
@@ -94,10 +94,8 @@ def test_states_attentions_pooled_output_and_logits_equal_theirs(family: str, di
     expected = theirs.base_model(**inputs, output_hidden_states=True, output_attentions=True)
     found = ours.bert(**inputs, return_attentions=True)
     for output in (found, ours.bert(**inputs)):  # the second one by the fused attention
-        assert len(output.hidden_states) == LAYERS + 1
         for state, wanted in zip(output.hidden_states, expected.hidden_states, strict=True):
             assert_near(state[real], wanted[real])
-    assert len(found.attentions) == LAYERS
     for weights, wanted in zip(found.attentions, expected.attentions, strict=True):
         assert_near(weights.transpose(1, 2)[real], wanted.transpose(1, 2)[real])  # (N, H, T)
     first = expected.last_hidden_state[:, 0]
@@ -108,18 +106,9 @@ def test_states_attentions_pooled_output_and_logits_equal_theirs(family: str, di
     }[family]()
     assert_near(ours.pooler(found.last_hidden_state), pooled)
     logits = ours(**inputs)
-    assert logits.shape == (B, C)
     assert_near(logits, theirs(**inputs).logits)
     assert logits.std(0).min() > 1e-3  # the sentences do differ
-
-
-@torch.no_grad()
-@every_family
-@both_directions
-def test_masked_lm_logits_equal_theirs(family: str, direction: str, tmp_path: Path) -> None:
-    inputs = batch(family)
-    real = inputs["attention_mask"].bool()
-    ours, theirs = pair(family, "masked_lm", direction, tmp_path)
+    ours, theirs = pair(family, "masked_lm", direction, tmp_path / "masked_lm")
     assert_near(ours(**inputs)[real], theirs(**inputs).logits[real])
 
 
@@ -233,11 +222,8 @@ def test_a_pipeline_of_transformers_gives_our_labels_and_scores(family: str, tmp
 def test_half_precision_on_disk_is_float32_in_both_readers(tmp_path: Path) -> None:
     save_classifier(tmp_path, classifier(), torch.bfloat16)
     assert {tensor.dtype for tensor in load_file(tmp_path / "model.safetensors").values()} == {torch.bfloat16}
-    read = load_classifier(tmp_path)
-    assert {tensor.dtype for tensor in read.model.state_dict().values()} == {torch.float32}
-    logits, their_logits = read_by_ours(read, SENTENCES[0])[1], read_by_theirs(tmp_path, SENTENCES[0])
-    assert their_logits.dtype == torch.float32
-    assert_near(their_logits, logits)
+    logits = read_by_ours(load_classifier(tmp_path), SENTENCES[0])[1]
+    assert_near(read_by_theirs(tmp_path, SENTENCES[0]), logits)  # of one type
     assert (logits - read_by_ours(classifier(), SENTENCES[0])[1]).abs().max() > 1e-4  # it was rounded
 
 
