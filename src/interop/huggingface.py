@@ -26,7 +26,7 @@ FILES = [CONFIG, WEIGHTS, TOKENIZER, TOKENIZER_CONFIG, VOCABULARY]  # all that i
 
 # What a checkpoint leaves open: regularisation, and how texts are read.
 RATES = ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout")
-FREE = {*RATES, "plain_text", "seq_len", "long_text"}
+FREE = {*RATES, "plain_text", "seq_len"}
 
 Model = BertForSequenceClassification | BertForMaskedLM
 
@@ -195,7 +195,7 @@ def load_pretrained(folder: Path, label_names: Sequence[str], config: TrainConfi
     seq_len = min(config.tokenization.seq_len, _trained_length(folder, shape))
     if seq_len < config.tokenization.seq_len:
         notice(f"positions   {folder} knows {seq_len} of them; longer texts are cut there, not at --seq-len")
-    return Classifier(model, tokenizer, tuple(label_names), seq_len, config.tokenization.long_text), report
+    return Classifier(model, tokenizer, tuple(label_names), seq_len, config.data.long_text), report
 
 
 def load_pretrained_masked_lm(folder: Path, config: PretrainConfig) -> tuple[BertForMaskedLM, LoadReport]:
