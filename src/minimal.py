@@ -68,7 +68,7 @@ def forward(model: Model, input_ids: Tensor, labels: Tensor) -> tuple[Tensor, Te
     if isinstance(model, BertForSequenceClassification):
         return model(input_ids, attention_mask), labels
     masked, chosen = mask_tokens(input_ids, model.config.vocab_size)
-    return model(masked, attention_mask, positions=chosen), input_ids[chosen]
+    return model(masked, attention_mask, target_mask=chosen), input_ids[chosen]
 
 
 def main() -> None:
