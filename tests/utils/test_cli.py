@@ -1,12 +1,9 @@
-import json
 import logging
 import os
 import re
 import signal
 import subprocess
 import sys
-import textwrap
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -30,51 +27,42 @@ def inference(*arguments: str) -> InferenceConfig:
     return parse(InferenceConfig, arguments, "python -m src.inference")
 
 
-@pytest.fixture
-def recipe(monkeypatch: pytest.MonkeyPatch) -> str:
-    monkeypatch.setitem(RECIPES, "test", {"preset": "small", "hidden_size": 192, "epochs": 9, "batch_size": 5})
-    monkeypatch.setitem(RECIPES, "plain", {"hidden_dropout_prob": 0.3})
-    return "test"
-
-
 def test_texts_are_taken_as_they_are() -> None:
     for texts in ((), ("one", "two"), ("",), ("it's -- fine",)):
         assert inference(*texts).texts == inference(*texts, "--json").texts == texts
 
 
-def test_a_preset_sets_the_shape_and_leaves_the_rest_of_the_default_given() -> None:
-    assert training() == TrainConfig() and pretraining() == PretrainConfig()
-    mini = {"preset": "mini"} | PRESETS["mini"]
-    default = with_options(TrainConfig(), {"epochs": 4, "seed": 8})
-    assert training("--preset=mini") == with_options(TrainConfig(), mini) and training(default=default) == default
-    assert training("--preset", "mini", default=default) == with_options(default, mini)
+@pytest.mark.parametrize(
+    ("parsed", "default"),
+    [
+        (training, with_options(TrainConfig(), {"epochs": 4, "seed": 8})),
+        (pretraining, with_options(PretrainConfig(), {"corpus": ("a.txt",), "max_steps": 7} | PRESETS["nano"])),
+    ],
+)
+def test_options_and_presets_change_the_default_given_and_leave_the_rest(parsed: Any, default: Any) -> None:
+    assert parsed() == type(default)() and parsed(default=default) == default
+    small = {"preset": "small"} | PRESETS["small"]
+    assert parsed("--preset=small", default=default) == with_options(default, small)
+    assert parsed("--seed", "9", default=default) == with_options(default, {"seed": 9})
 
 
-def test_an_option_wins_over_a_preset_given_that_over_a_recipe_and_that_over_its_preset(recipe: str) -> None:
+def test_an_option_wins_over_a_preset_that_over_a_recipe_given_and_that_over_the_program_s(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(RECIPES, "given", {"preset": "small", "hidden_size": 192, "epochs": 9})
+    monkeypatch.setitem(RECIPES, "program's", {"epochs": 7, "batch_size": 5})
+
     def shape(*arguments: str) -> tuple[Any, ...]:
-        config = training("--recipe", recipe, *arguments)
-        model, optimization = config.model, config.optimization
-        return config.preset, model.num_hidden_layers, model.hidden_size, optimization.epochs, optimization.batch_size
+        config = training(*arguments, recipe="program's")
+        assert config.optimization.batch_size == (64 if "--recipe" in arguments else 5)
+        return config.preset, config.model.num_hidden_layers, config.model.hidden_size, config.optimization.epochs
 
-    small, medium = (PRESETS[name]["num_hidden_layers"] for name in ("small", "medium"))
-    assert shape() == ("small", small, 192, 9, 5)
-    assert shape("--preset", "medium") == ("medium", medium, 192, 9, 5)  # the recipe's other settings stay
-    options = ("--hidden-size", "320", "--epochs", "2", "--num-hidden-layers", "3", "--num-attention-heads", "5")
-    assert shape(*options) == ("small", 3, 320, 2, 5)
-
-
-def test_a_recipe_of_the_program_yields_to_one_given(recipe: str) -> None:
-    assert training(recipe="test").optimization.epochs == 9
-    config = training("--recipe", "plain", recipe="test")
-    assert config.recipe == "plain" and config.model.hidden_dropout_prob == 0.3
-    assert config.optimization.epochs == TrainConfig().optimization.epochs
-
-
-def test_a_pretraining_has_presets_and_defaults_too() -> None:
-    wide = pretraining("--hidden-size", "320", "--preset", "tiny", "--num-attention-heads", "5")
-    assert (wide.model.hidden_size, wide.model.num_hidden_layers, wide.model.num_attention_heads) == (320, 2, 5)
-    default = with_options(PretrainConfig(), {"corpus": ("a.txt",), "max_steps": 7, "seed": 8} | PRESETS["nano"])
-    assert pretraining("--seed", "9", default=default) == with_options(default, {"seed": 9})
+    nano, small, medium = (PRESETS[name]["num_hidden_layers"] for name in ("nano", "small", "medium"))
+    given = ("--recipe", "given")
+    assert shape() == ("nano", nano, PRESETS["nano"]["hidden_size"], 7)
+    assert shape(*given) == ("small", small, 192, 9)
+    assert shape(*given, "--preset", "medium") == ("medium", medium, 192, 9)  # the recipe's other settings stay
+    assert shape(*given, "--hidden-size", "320", "--num-attention-heads", "5") == ("small", small, 320, 9)
 
 
 @pytest.mark.parametrize("parsed", [training, pretraining])
@@ -93,7 +81,6 @@ def test_an_unknown_preset_or_recipe_is_refused_and_the_known_ones_are_listed(pa
         (inference, ("--checkpont", "x"), "--checkpoint"),
         (pretraining, ("--recipe", "sample"), "--recipe"),  # which a training alone has
         (training, ("--epochs", "many"), "--epochs"),
-        (training, ("--epochs",), "--epochs"),
         (training, ("--tokenizer", "bytes"), "--tokenizer"),
         (training, ("--preset",), "--preset"),
     ],
@@ -108,99 +95,83 @@ def test_a_mistyped_option_or_an_unusable_value_exits_2_and_names_the_right_opti
     assert named in re.findall(r"--[\w-]+", shown.err) and shown.out == ""
 
 
-HELP = """
-import contextlib, importlib, io, json, sys
-
-helped = {}
-for program in sys.argv[1:]:
-    with contextlib.redirect_stdout(io.StringIO()) as shown:
-        try:
-            importlib.import_module(program).main(["--help"])
-        except SystemExit as ended:
-            helped[program] = [ended.code, shown.getvalue(), list(sys.modules)]
-print(json.dumps(helped))
-"""
 HEAVY = {"torch", "numpy", "tokenizers", "datasets", "wandb", "matplotlib", "sklearn", "transformers"}
 
 
-def test_help_needs_no_library_that_takes_long_to_import() -> None:
-    command = [sys.executable, "-c", HELP, *PROGRAMS]
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_help_needs_no_library_that_takes_long_to_import(name: str) -> None:
+    command = [sys.executable, "-X", "importtime", "-m", name, "--help"]
     ended = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True)
-    helped = json.loads(ended.stdout)
-    assert helped.keys() == PROGRAMS.keys() and ended.stderr == ""
-    for program, (code, shown, modules) in helped.items():
-        assert code == 0 and f"python -m {program}" in shown and "--num-threads" in shown
-        assert "tyro" in modules and HEAVY.isdisjoint(modules), program
+    imported = set(re.findall(r"\| +(\w+)$", ended.stderr, flags=re.MULTILINE))
+    assert f"python -m {name}" in ended.stdout and "--num-threads" in ended.stdout
+    assert "tyro" in imported and HEAVY.isdisjoint(imported)
 
 
 # Ends of a program
 
 CODES = {UsageError: 2, DataError: 3, CheckpointError: 4, DivergedError: 5, StorageError: 6}
+ENDS: list[tuple[UserError, int, str]] = [(kind("what; do this"), code, "error: ") for kind, code in CODES.items()]
+# What was asked for is no error.
+ENDS += [(Interrupted("what; do this", number), 128 + number, "") for number in (signal.SIGINT, signal.SIGTERM)]
 
 
-def failing(error: BaseException) -> Callable[[list[str]], None]:
+def end_with(error: BaseException) -> None:
     def main(_: list[str]) -> None:
         raise error
 
-    return main
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["program"])
+        run_program(main)
 
 
-@pytest.fixture
-def no_arguments(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "argv", ["program"])
-
-
-@pytest.mark.usefixtures("no_arguments")
 def test_an_error_ends_the_program_with_its_code_and_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    ends: list[tuple[UserError, int, str]] = [(kind("this"), code, "error: this\n") for kind, code in CODES.items()]
-    for number in (signal.SIGINT, signal.SIGTERM):  # what was asked for is no error
-        ends.append((Interrupted("stopped", number), 128 + number, "stopped\n"))
-    for error, code, shown in ends:
+    for error, code, prefix in ENDS:
         with pytest.raises(SystemExit) as caught:
-            run_program(failing(error))
-        assert (caught.value.code, *capsys.readouterr()) == (code, "", shown)
+            end_with(error)
+        assert (caught.value.code, *capsys.readouterr()) == (code, "", f"{prefix}what; do this\n")
 
 
-@pytest.mark.usefixtures("no_arguments")
 def test_a_mistake_of_the_program_is_not_hidden() -> None:
     before = signal.getsignal(signal.SIGTERM)
     for error in (ZeroDivisionError(), FileNotFoundError(2, "No such file or directory")):
         with pytest.raises(type(error)):
-            run_program(failing(error))
+            end_with(error)
     assert signal.getsignal(signal.SIGTERM) is before
 
 
-PROGRAM = """
-import os, signal, sys, time
-from src.utils.cli import run_program
-from src.utils.errors import *
-
-def main(arguments):
-{body}
-
-run_program(main)
-"""
-
-
 def program(body: str, *arguments: str, stdout: int = subprocess.PIPE) -> "subprocess.CompletedProcess[str]":
-    code = PROGRAM.format(body=textwrap.indent(body, "    "))
+    imports = "import logging, os, signal, sys, time; from src.utils.cli import *; from src.utils.errors import *"
+    code = f"{imports}; run_program(lambda _: exec({body!r}))"
     # Buffered, as users' Python is: what is printed may meet the pipe's end only when the program does.
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     command = [sys.executable, "-c", code, *arguments]
     return subprocess.run(command, cwd=REPOSITORY, env=environment, stdout=stdout, stderr=subprocess.PIPE, text=True)
 
 
-def test_a_user_sees_one_line_and_with_debug_the_traceback() -> None:
-    body = "raise DataError('reviews.csv:3: blank line; remove it')"
-    plain, debug = program(body), program(body, "--debug")
-    assert (plain.returncode, plain.stdout, plain.stderr) == (3, "", "error: reviews.csv:3: blank line; remove it\n")
-    assert debug.returncode != 0 and "Traceback" in debug.stderr and "reviews.csv:3" in debug.stderr
+KILL = "try: os.kill(os.getpid(), signal.{}); time.sleep(600)\nfinally: print('done')"
+WARN = "{}; logging.getLogger('src').warning('odd'); print('done')"
 
 
-@pytest.mark.parametrize(("name", "code", "said"), [("SIGINT", 130, "interrupted\n"), ("SIGTERM", 143, "")])
-def test_a_signal_ends_the_program_with_its_code_and_lets_it_clean_up(name: str, code: int, said: str) -> None:
-    ended = program(f"try: os.kill(os.getpid(), signal.{name}); time.sleep(600)\nfinally: print('cleaned')")
-    assert (ended.returncode, ended.stdout, ended.stderr) == (code, "cleaned\n", said)
+@pytest.mark.parametrize(
+    ("body", "code", "said"),
+    [
+        (KILL.format("SIGINT"), 130, "interrupted\n"),
+        (KILL.format("SIGTERM"), 143, ""),
+        (WARN.format("sys.stderr.close()"), 0, ""),
+        (WARN.format("sys.stderr = None"), 0, ""),
+        (WARN.format("os.dup2(os.open('/dev/full', os.O_WRONLY), 2)"), 0, ""),
+    ],
+)
+def test_a_signal_lets_a_program_clean_up_and_a_standard_error_that_is_gone_ends_none(
+    body: str, code: int, said: str
+) -> None:
+    ended = program(body)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (code, "done\n", said)
+
+
+def test_with_debug_an_error_shows_its_traceback() -> None:
+    ended = program("raise DataError('reviews.csv:3: blank line; remove it')", "--debug")
+    assert ended.returncode != 0 and "Traceback" in ended.stderr and "reviews.csv:3" in ended.stderr
 
 
 @pytest.mark.parametrize("lines", [1, 100_000], ids=["met at the end", "met midway"])
@@ -229,9 +200,3 @@ def test_messages_are_escaped_and_those_of_other_processes_than_the_first_are_wa
     assert capsys.readouterr() == ("", f"{info}{prefix}warning: odd\n")
     monkeypatch.undo()
     set_up_logging()
-
-
-def test_a_standard_error_that_is_gone_ends_nothing() -> None:
-    for closed in ("sys.stderr.close()", "sys.stderr = None", "os.dup2(os.open('/dev/full', os.O_WRONLY), 2)"):
-        ended = program(f"{closed}; import logging; logging.getLogger('src').warning('odd'); print('done')")
-        assert (ended.returncode, ended.stdout) == (0, "done\n"), closed

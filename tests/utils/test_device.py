@@ -10,36 +10,29 @@ from src.utils.device import FastDropout, multiplies_by_onednn, resolve_device, 
 from src.utils.errors import UsageError
 
 
-def cuda_devices(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
+@pytest.mark.parametrize(
+    ("count", "local_rank", "devices"),
+    [
+        (0, None, {"auto": "cpu", "cuda": None}),
+        (2, None, {"auto": "cuda", "cpu": "cpu", "cuda": "cuda", "cuda:1": "cuda:1", "cuda:2": None}),
+        (2, None, dict.fromkeys(("", "gpu", "cuda:x", "cuda:-1", "meta"))),
+        (2, "1", {"auto": "cuda:1", "cpu": "cpu", "cuda": "cuda:1", "cuda:0": "cuda:0"}),  # under torchrun
+        (2, "2", {"auto": None}),
+    ],
+)
+def test_each_name_is_a_device_that_is_there_or_none(
+    count: int, local_rank: str | None, devices: dict[str, str | None], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: count > 0)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
-
-
-def test_auto_is_cuda_when_there_and_else_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    cuda_devices(monkeypatch, 0)
-    assert resolve_device("auto") == torch.device("cpu")
-    cuda_devices(monkeypatch, 2)
-    assert resolve_device("auto") == torch.device("cuda")
-    for name in ("cpu", "cuda", "cuda:0", "cuda:1"):
-        assert resolve_device(name) == torch.device(name)
-
-
-def test_each_process_of_a_group_has_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    cuda_devices(monkeypatch, 2)
-    monkeypatch.setenv("LOCAL_RANK", "1")
-    for name in ("auto", "cuda"):
-        assert resolve_device(name) == torch.device("cuda:1")
-    assert [resolve_device(name) for name in ("cpu", "cuda:0")] == [torch.device("cpu"), torch.device("cuda:0")]
-    monkeypatch.setenv("LOCAL_RANK", "2")
-    with pytest.raises(UsageError, match="2 CUDA devices"):
-        resolve_device("auto")
-
-
-@pytest.mark.parametrize("name", ["", "gpu", "cuda:x", "cuda:-1", "meta", "cuda:2"])
-def test_what_is_no_usable_device_is_refused(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    cuda_devices(monkeypatch, 2)
-    with pytest.raises(UsageError, match=f"--device {name}"):
-        resolve_device(name)
+    if local_rank is not None:
+        monkeypatch.setenv("LOCAL_RANK", local_rank)
+    for name, device in devices.items():
+        if device is not None:
+            assert str(resolve_device(name)) == device
+        else:
+            with pytest.raises(UsageError, match="--device"):
+                resolve_device(name)
 
 
 ZEN_5 = {"architecture": "x86_64", "cpu_name": "AMD EPYC", "avx512_vp2intersect": True, "amx_tile": False}

@@ -62,24 +62,27 @@ def test_many_processes_do_what_one_does(options: dict[str, Any], count: int) ->
     assert options is not UNEVEN or min(report.num_targets for report in reports) < count
 
 
-def masked_losses(cache: Path) -> tuple[list[int], dict[str, Any]]:
+def evaluations(cache: Path) -> tuple[list[int], dict[str, Any], Any]:
+    """Masked tokens of the steps of a pre-training, its evaluation, and logits of texts in several windows."""
     trainer = tiny_pretraining.trainer(cache, max_steps=4)
     distributed.seed_per_rank(0)
     targets = [report.num_targets for report in tiny_training.train_epoch(trainer)]
-    evaluated = tiny_pretraining.task(cache, begin_with="random")
-    return targets, evaluated.evaluate(evaluated.model).as_dict()
+    masked = tiny_pretraining.task(cache, begin_with="random")
+    task = tiny_training.task(seq_len=6, long_text="windows", num_threads=1)
+    logits = classify(task.model, task.train, task.device, together=True)
+    return targets, masked.evaluate(masked.model).as_dict(), logits.numpy()
 
 
-def test_masked_tokens_of_all_are_counted_and_evaluated_alike(tmp_path: Path) -> None:
-    _, expected = masked_losses(tmp_path)  # which fills the cache, too
-    (targets, found), (others, same) = together(2, masked_losses, tmp_path)
-    assert targets == others and min(targets) > 0
-    for numbers in (found, same):
-        assert numbers == pytest.approx(expected, abs=1e-6)
-    assert expected["n"] > 5
+def test_many_processes_evaluate_as_one_does_and_count_the_masked_tokens_of_all(tmp_path: Path) -> None:
+    _, expected, logits = evaluations(tmp_path)  # which fills the cache, too
+    ends = together(2, evaluations, tmp_path)
+    for targets, found, their_logits in ends:
+        assert targets == ends[0][0] and min(targets) > 0
+        assert found == pytest.approx(expected, abs=1e-6) and found["n"] > 5
+        np.testing.assert_allclose(their_logits, logits, rtol=0, atol=1e-6)
 
 
-def spoil(where: str) -> tuple[list[str], bool]:
+def spoil(where: str) -> list[str]:
     """The names of tensors that steps changed in which the second process alone meets a number that is not finite."""
     trainer, broken = tiny_training.trainer(**NO_DROPOUT, num_threads=1, ema_decay=0.9), [False]
     original = trainer.task.loss
@@ -97,43 +100,41 @@ def spoil(where: str) -> tuple[list[str], bool]:
     for _ in range(2):
         trainer.training_step(batches)
     after = tiny_training.all_tensors(trainer, with_random_states=False)
-    try:
+    with pytest.raises(DivergedError):
         trainer.training_step(batches)
-        diverged = False
-    except DivergedError:
-        diverged = True
-    return [name for name, tensor in after.items() if not torch.equal(tensor, before[name])], diverged
+    return [name for name, tensor in after.items() if not torch.equal(tensor, before[name])]
 
 
 @pytest.mark.parametrize("where", ["loss", "gradient"])
 def test_a_number_that_is_not_finite_in_one_process_changes_nothing_in_any(where: str) -> None:
-    assert together(2, spoil, where) == [([], True)] * 2
+    assert together(2, spoil, where) == [[], []]
 
 
 def straight_and_resumed(folder: Path) -> tuple[list[str], dict[str, Any], dict[str, Any]]:
-    """Checkpoints of a run in which the last process alone gets a signal; weights after a straight run and after it."""
-    options: dict[str, Any] = {**ALL_RANDOMNESS, "epochs": 3, "num_threads": 1}
-    found: list[dict[str, Any]] = []
+    """Checkpoints of a run in which the last process alone gets a signal; weights of a straight run and of this one."""
+
+    def begin(name: str) -> tiny_training.Run:
+        run = tiny_training.begin(folder / name, **options)
+        distributed.seed_per_rank(0)
+        return run
+
+    def weights(run: tiny_training.Run) -> dict[str, Any]:
+        run.train()
+        return arrays(run.trainer.model.state_dict())
 
     def stop(step: int) -> None:
         if step == 4 and distributed.rank() == distributed.world_size() - 1:
             signal.raise_signal(signal.SIGTERM)
 
-    names: list[str] = []
-    for path in (folder / "straight", folder / "resumed"):
-        run = tiny_training.begin(path, **options)
-        distributed.seed_per_rank(0)
-        if path.name == "resumed":
-            tiny_training.after_each_step(run, stop)
-            with pytest.raises(Interrupted):
-                run.train()
-            distributed.barrier()
-            names += [checkpoint.name for checkpoint in run.folder.checkpoints()]
-            distributed.barrier()
-            run = tiny_training.resume(path, **options)
+    options: dict[str, Any] = {**ALL_RANDOMNESS, "epochs": 3, "num_threads": 1}
+    straight, run = weights(begin("straight")), begin("resumed")
+    tiny_training.after_each_step(run, stop)
+    with pytest.raises(Interrupted):
         run.train()
-        found.append(arrays(run.trainer.model.state_dict()))
-    return names, found[0], found[1]
+    distributed.barrier()
+    names = [checkpoint.name for checkpoint in run.folder.checkpoints()]
+    distributed.barrier()
+    return names, straight, weights(tiny_training.resume(folder / "resumed", **options))
 
 
 @pytest.mark.parametrize("count", [2, 3])
@@ -158,19 +159,8 @@ def test_an_error_too_leaves_no_thread_of_the_group(tmp_path: Path) -> None:
     assert "threads are left" not in str(caught.value)
 
 
-def windows() -> tuple[Any, Any]:
-    task = tiny_training.task(seq_len=6, long_text="windows", num_threads=1)
-    found = [classify(task.model, task.train, task.device, together=flag).numpy() for flag in (True, False)]
-    return found[0], found[1]
-
-
-def test_logits_of_texts_in_several_windows_are_those_of_one_process() -> None:
-    for shared, alone in together(2, windows):
-        np.testing.assert_allclose(shared, alone, rtol=0, atol=1e-6)
-
-
-def begin_unlike(folder: Path) -> tuple[dict[str, Any], list[float], str]:
-    """Weights of a trainer whose process had others, some exchanges, and the error where processes hold others data."""
+def begin_unlike(folder: Path) -> tuple[dict[str, Any], list[float], int]:
+    """Weights of a trainer whose process had others, sums over the processes, and the seed of each."""
     number, task = distributed.rank(), tiny_training.task(num_threads=1)
     with torch.no_grad():
         for parameter in task.model.parameters():
@@ -181,24 +171,17 @@ def begin_unlike(folder: Path) -> tuple[dict[str, Any], list[float], str]:
             (folder / "made").write_text("by the first")
         assert (folder / "made").exists()
     distributed.refuse_differences("the same")
+    with pytest.raises(DataError, match="different data"):
+        distributed.refuse_differences({"sentences": number})
     torch.manual_seed(7)
     distributed.seed_per_rank(7)
-    numbers = [*distributed.all_reduce(number, 1), torch.initial_seed()]
-    try:
-        distributed.refuse_differences({"sentences": number})
-    except DataError as error:
-        return weights, numbers, str(error)
-    return weights, numbers, ""
+    return weights, distributed.all_reduce(number, 1), torch.initial_seed()
 
 
-def test_processes_begin_with_the_weights_of_the_first_their_own_random_numbers_and_the_same_data(
-    tmp_path: Path,
-) -> None:
+def test_processes_begin_with_the_weights_of_the_first_and_their_own_random_numbers(tmp_path: Path) -> None:
     wanted = arrays(Trainer(tiny_training.task(num_threads=1)).model.state_dict())
     ends = together(3, begin_unlike, tmp_path)
-    for weights, (total, count, _), error in ends:
-        assert all(np.array_equal(weights[name], wanted[name]) for name in wanted)
-        assert (total, count) == (3, 3)
-        assert "different data" in error
-    seeds = [numbers[-1] for _, numbers, _ in ends]
+    for weights, sums, _ in ends:
+        assert all(np.array_equal(weights[name], wanted[name]) for name in wanted) and sums == [3, 3]
+    seeds = [seed for *_, seed in ends]
     assert seeds[0] == 7 and len(set(seeds)) == 3
