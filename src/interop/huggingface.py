@@ -1,5 +1,6 @@
 """Model folders in Hugging Face's layout: what this project writes, `transformers` reads, and the other way round."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,9 +18,11 @@ from src.interop.key_tables import canonical_name, their_name
 from src.interop.tokenizer import TOKENIZER, TOKENIZER_CONFIG, VOCABULARY, load_lengths, load_tokenizer, save_tokenizer
 from src.model.bert import BertForMaskedLM, BertForSequenceClassification
 from src.utils.config import SENTIMENT_LABELS, BertConfig, LongText, PretrainConfig, TrainConfig, options_of
-from src.utils.errors import CheckpointError, UsageError, notice
+from src.utils.errors import CheckpointError, UsageError
 from src.utils.files import check_regular_file, local_path, read_json, verify, write_json
 from src.utils.runs import CHECKPOINTS, RUN, stages, whole_run
+
+logger = logging.getLogger(__name__)
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 FILES = [CONFIG, WEIGHTS, TOKENIZER, TOKENIZER_CONFIG, VOCABULARY]  # all that is read of a model
@@ -61,11 +64,11 @@ class LoadReport:
 
     def tell(self) -> None:
         """Says it on standard error."""
-        notice(f"pretrained  {len(self.mapped)} tensors taken over")
+        logger.info(f"pretrained  {len(self.mapped)} tensors taken over")
         if self.initialised:
-            notice(f"            newly initialised: {', '.join(self.initialised)}")
+            logger.info(f"            newly initialised: {', '.join(self.initialised)}")
         if self.unused:
-            notice(f"            left unused: {', '.join(self.unused)}")
+            logger.info(f"            left unused: {', '.join(self.unused)}")
 
 
 def save_classifier(folder: Path, classifier: Classifier, dtype: torch.dtype = torch.float32) -> None:
@@ -194,7 +197,7 @@ def load_pretrained(folder: Path, label_names: Sequence[str], config: TrainConfi
     report = load_weights(model, folder, required="bert.", drawn=drawn)
     seq_len = min(config.tokenization.seq_len, _trained_length(folder, shape))
     if seq_len < config.tokenization.seq_len:
-        notice(f"positions   {folder} knows {seq_len} of them; longer texts are cut there, not at --seq-len")
+        logger.info(f"positions   {folder} knows {seq_len} of them; longer texts are cut there, not at --seq-len")
     return Classifier(model, tokenizer, tuple(label_names), seq_len, config.data.long_text), report
 
 

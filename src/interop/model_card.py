@@ -1,5 +1,6 @@
 """README.md of a model folder: the model card, in the Hugging Face hub's format."""
 
+import logging
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,9 +12,11 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from src.data.hub import HUB_ID
 from src.interop.huggingface import CONFIG, load_classifier, load_masked_lm
 from src.utils.config import EVALUATED_MASK_RATE, IMDB, SAMPLE, SST2
-from src.utils.errors import CheckpointError, notice
+from src.utils.errors import CheckpointError
 from src.utils.files import CARD, read_json
 from src.utils.runs import stages
+
+logger = logging.getLogger(__name__)
 
 FAMILIES = {"bert": "BERT", "distilbert": "DistilBERT", "roberta": "RoBERTa"}
 HUB_NAMES = {"sst2": SST2, "imdb": IMDB}  # a folder in the hub's layout goes by its last name
@@ -72,7 +75,7 @@ def completed_card(folder: Path, repository: str, license: str | None, language:
     card.data.license = license or card.data.get("license", "unknown")
     card.data.language = language or card.data.get("language")
     if card.data.license == "unknown":
-        notice("license     unknown, says the card; name it with --license")
+        logger.info("license     unknown, says the card; name it with --license")
     return str(card).replace(FOLDER, repository)
 
 

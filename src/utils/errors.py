@@ -1,6 +1,5 @@
 """Errors that a user can mend: one line with what is wrong, where, and what to do, and an exit code."""
 
-import logging
 from importlib.util import find_spec
 
 LONGEST_MESSAGE = 1000  # characters
@@ -61,11 +60,6 @@ def printable(text: str) -> str:
         return text
     escapes = {ord(c): c.encode("unicode_escape").decode() for c in set(text) if not c.isprintable()}
     return text.translate(escapes)
-
-
-def notice(message: str, from_all: bool = False) -> None:
-    """Logs a message."""
-    logging.getLogger("src").log(logging.WARNING if from_all else logging.INFO, message)
 
 
 def require_packages(what: str, *packages: str) -> None:
