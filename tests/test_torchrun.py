@@ -120,7 +120,7 @@ def test_another_number_of_processes_goes_on_and_says_so(
     shutil.rmtree(max((cut / "checkpoints").iterdir(), key=lambda path: int(path.name[5:])))
     answer = programs.train("--resume", cut)
     assert answer.code == 0, answer.err
-    assert "processes   2 began this, 1 go on" in answer.err
+    assert "processes   resumed with 1, were 2" in answer.err
 
 
 @pytest.mark.deep
