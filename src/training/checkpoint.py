@@ -9,7 +9,7 @@ import re
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -80,10 +80,7 @@ class Progress:
 
 
 def save_state(folder: Path, trainer: "Trainer", random_states: Mapping[str, Tensor]) -> None:
-    """Writes what a training needs to resume, as safetensors and JSON: nothing in it can execute.
-
-    The numbers of processes and threads change how sums are rounded, so they are recorded, too.
-    """
+    """Writes what a training needs to resume, as safetensors and JSON: nothing in it can execute."""
     tensors = dict(random_states)
     for name, parameter in trainer.model.named_parameters():
         tensors[f"model.{name}"] = parameter
@@ -97,11 +94,7 @@ def save_state(folder: Path, trainer: "Trainer", random_states: Mapping[str, Ten
 
 
 def load_state(folder: Path, trainer: "Trainer") -> None:
-    """Restores in place what `save_state` wrote.
-
-    Raises:
-        CheckpointError: the files are missing, damaged or of another model.
-    """
+    """Restores in place what `save_state` wrote; CheckpointError if it is missing, damaged or of another model."""
     try:
         tensors = load_file(folder / TENSORS)
     except (SafetensorError, OSError) as error:
@@ -126,10 +119,17 @@ def load_state(folder: Path, trainer: "Trainer") -> None:
         if (before := progress.pop(kind, now)) != now:
             logger.info(f"{kind:<12}resumed with {now}, were {before}: as good, but no longer equal bit for bit")
     trainer.progress.__dict__.update(progress)
-    _set_random_state(tensors, trainer.progress.step)
+    cpu, cuda = (tensors.get(f"random.{kind}.{rank()}") for kind in ("cpu", "cuda"))
+    if cpu is None:
+        torch.manual_seed(torch.initial_seed() + trainer.progress.step)  # no state was saved for this process
+    else:
+        torch.set_rng_state(cpu)
+    if cuda is not None and torch.cuda.is_available():
+        torch.cuda.set_rng_state(cuda)
 
 
 def _computed_by() -> dict[str, int]:
+    """Returns what changes how sums are rounded."""
     return {"processes": world_size(), "threads": torch.get_num_threads()}
 
 
@@ -140,16 +140,6 @@ def gather_random_states() -> dict[str, Tensor]:
         own["cuda"] = torch.cuda.get_rng_state()
     every = enumerate(all_gather_object(own))
     return {f"random.{kind}.{rank}": state for rank, states in every for kind, state in states.items()}
-
-
-def _set_random_state(tensors: Mapping[str, Tensor], step: int) -> None:
-    cpu, cuda = (tensors.get(f"random.{kind}.{rank()}") for kind in ("cpu", "cuda"))
-    if cpu is None:
-        torch.manual_seed(torch.initial_seed() + step)  # no state was saved for this process
-    else:
-        torch.set_rng_state(cpu)
-    if cuda is not None and torch.cuda.is_available():
-        torch.cuda.set_rng_state(cuda)
 
 
 class RunFolder:
@@ -166,14 +156,12 @@ class RunFolder:
             yield
             return
         lock = FileLock(self.path / LOCK, blocking=False)
-        with storage_errors(self.path):
+        with storage_errors(self.path), suppress(NotImplementedError):  # some network file systems lock nothing
             self.path.mkdir(parents=True, exist_ok=True)
             try:
                 lock.acquire()
             except Timeout:
                 raise UsageError(f"another process trains in {self.path}; wait for its end, or stop it") from None
-            except NotImplementedError:
-                pass  # some network file systems lock nothing
         barrier()
         try:
             yield
@@ -184,11 +172,7 @@ class RunFolder:
             lock.release()
 
     def begin(self, task: "Task") -> None:
-        """Empties the folder and writes into run.json what is about to run.
-
-        Raises:
-            UsageError: a run on the sample would overwrite one on other data.
-        """
+        """Empties the folder, but not of a run on other data for one on the sample, and writes run.json."""
         if not is_main_process():
             return
         is_sample = task.data["name"] == SAMPLE
@@ -199,11 +183,12 @@ class RunFolder:
             for path in sorted(self.path.iterdir(), key=lambda path: path.name == RUN):
                 if path.name != LOCK:
                     discard(path)
+        model = {"parameters": task.num_parameters, "pretraining": task.pretraining, "seq_len": task.seq_len}
         content = {
             "task": task.config.task,
             "config": asdict(task.config),
             "data": task.data,
-            "model": task.describe(),
+            "model": asdict(task.model.config) | model,
             "command": sys.argv,
             "started": _now(),
             "finished": None,
@@ -215,23 +200,19 @@ class RunFolder:
             write_json(folder / RUN, content)
 
     def resume(self, trainer: "Trainer") -> None:
-        """Restores the state of the checkpoint and deletes what was logged and saved after it.
-
-        Raises:
-            UsageError: the data is not what the run began with.
-            CheckpointError: the checkpoint cannot be read or does not fit.
-        """
+        """Restores the state of the checkpoint and deletes what was logged and saved after it."""
         assert self.checkpoint is not None
         self._refuse_other_data(trainer.task.data)
         load_state(self.checkpoint, trainer)
         if not is_main_process():
             return
         step = trainer.progress.step
-        # At the end of an epoch the evaluation may still have to be done.
-        rows = read_rows(self.path / METRICS)[0]
-        kept = [row for row in rows if _is_before(row, step, trainer.ends_epoch)]
         with new_file(self.path / METRICS) as stream:
-            stream.writelines(json.dumps(row) + "\n" for row in kept)
+            for row in read_rows(self.path / METRICS)[0]:
+                # The evaluation at the end of an epoch comes after the checkpoint.
+                comes_after = trainer.ends_epoch and "validation/accuracy" in row
+                if row["step"] < step or (row["step"] == step and not comes_after):
+                    stream.write(json.dumps(row) + "\n")
         for later in self.checkpoints():
             if later == self.checkpoint:
                 break
@@ -239,15 +220,14 @@ class RunFolder:
         for folder in (self.path, self.path / CHECKPOINTS):
             discard_unfinished(folder)
         config = trainer.task.config
-        settings = {"config": asdict(config)} if config.run.allow_config_change else {}
-        write_json(self.path / RUN, self.read_run() | settings | {"finished": None})
+        changed = {"config": asdict(config)} if config.run.allow_config_change else {}
+        write_json(self.path / RUN, self.read_run() | changed | {"finished": None})
         logger.info(f"resuming    {self.checkpoint}, step {step:,}")
 
     def finish(self, training_seconds: float) -> None:
         """Notes in run.json that the run is complete, and how many seconds `Progress` counted."""
         if is_main_process():
-            end = {"finished": _now(), "training_seconds": training_seconds}
-            write_json(self.path / RUN, self.read_run() | end)
+            write_json(self.path / RUN, self.read_run() | {"finished": _now(), "training_seconds": training_seconds})
 
     def read_run(self) -> dict[str, Any]:
         """Returns the content of run.json."""
@@ -269,11 +249,7 @@ class RunFolder:
         return [path for *_, path in sorted(steps, reverse=True)]
 
     def newest_checkpoint(self) -> Path | None:
-        """Returns the newest checkpoint that is whole, or None if there is no checkpoint; warns of damaged ones.
-
-        Raises:
-            CheckpointError: all are damaged.
-        """
+        """Returns the newest whole checkpoint, None if there is no checkpoint; CheckpointError if all are damaged."""
         for folder in (found := self.checkpoints()):
             try:
                 verify(folder, has_manifest=True)
@@ -313,9 +289,7 @@ class RunFolder:
         if all(file.name == LOCK or file.name.startswith(UNFINISHED) for file in self.path.iterdir()):
             return
         if not (self.path / RUN).is_file():
-            raise UsageError(
-                f"{self.path} exists and holds no run, so it is never deleted; choose another --output-dir"
-            )
+            raise UsageError(f"{self.path} exists and holds no run, so it is never deleted; name another --output-dir")
         may_restart = run.resume == "auto" and self.read_run().get("finished") is None
         if not (run.overwrite or may_restart):
             raise UsageError(f"{self.path} exists; choose another --output-dir, --resume auto to go on, or --overwrite")
@@ -326,20 +300,13 @@ class RunFolder:
         facts |= {"content": "sha256", "teacher": "teacher"}
         for fact, key in facts.items():
             if key in before and before[key] != now.get(key):  # earlier versions noted no content of classifiers' data
-                raise UsageError(
-                    f"{self.path} was begun on data with other {fact} ({before[key]}, now {now.get(key)}); "
-                    "restore the data"
-                )
+                change = f"{before[key]}, now {now.get(key)}"
+                raise UsageError(f"{self.path} was begun on data with other {fact} ({change}); restore the data")
 
 
 @contextmanager
 def open_run(config: TrainConfig | PretrainConfig) -> Iterator[RunFolder]:
-    """Locks the folder of a new run, or of the one that --resume asks for, and finds its checkpoint.
-
-    Raises:
-        CheckpointError: the run or checkpoint that --resume names, or every checkpoint of a run, cannot be used.
-        UsageError: the folder is taken, is another than --resume names, or another process trains there.
-    """
+    """Locks the folder of a new run, or of the one that --resume asks for, and finds its checkpoint."""
     run, named = config.run, None
     if run.resume in ("never", "auto"):
         newest = newest_unfinished_run(config.task) if run.resume == "auto" and run.output_dir is None else None
@@ -349,9 +316,7 @@ def open_run(config: TrainConfig | PretrainConfig) -> Iterator[RunFolder]:
         if CHECKPOINT.fullmatch(path.name) and path.parent.name == CHECKPOINTS:
             named, path = path, path.parent.parent
         if not path.is_dir() or not RunFolder(path).checkpoints():
-            raise CheckpointError(
-                f"{path} holds no checkpoint to resume; name a run's folder or its checkpoints/step-N"
-            )
+            raise CheckpointError(f"{path} holds no checkpoint; name a run's folder or its checkpoints/step-N")
         if run.output_dir is not None and run.output_dir.resolve() != path.resolve():
             raise UsageError(f"a resumed run stays in {path}; drop --output-dir {run.output_dir}")
     if path.exists() and not path.is_dir():
@@ -381,10 +346,8 @@ def refuse_changes(saved: TrainConfig | PretrainConfig, config: TrainConfig | Pr
     changed = [name for name in now if name not in FREE_TO_CHANGE and before[name] != now[name]]
     differences = ", ".join(f"{name} {before[name]} -> {now[name]}" for name in changed)
     if changed and not config.run.allow_config_change:
-        raise UsageError(
-            f"a resumed run keeps its settings, but these changed: {differences}; drop the options, or add "
-            "--allow-config-change"
-        )
+        advice = "drop the options, or add --allow-config-change"
+        raise UsageError(f"a resumed run keeps its settings, but these changed: {differences}; {advice}")
     if changed:
         logger.info(f"changed     {differences}")
 
@@ -396,12 +359,6 @@ def _new_name(config: TrainConfig | PretrainConfig) -> Path:
     name = "-".join(words)
     taken = sum(path.name.startswith(name) for path in WEIGHTS_DIR.glob("*"))
     return WEIGHTS_DIR / (f"{name}-{taken + 1}" if taken else name)
-
-
-def _is_before(row: Mapping[str, Any], step: int, evaluation_pending: bool) -> bool:
-    is_evaluation = any(name.startswith("validation/") for name in row)
-    at: int = row["step"]
-    return at < step or (at == step and not (is_evaluation and evaluation_pending))
 
 
 def _now() -> str:

@@ -42,7 +42,7 @@ def dry_run(task: Task) -> None:
     rows = {
         "settings": listed[0] or "the defaults",
         "data": listed[1],
-        "parameters": f"{task.describe()['parameters']:,}, of which {trained:,} are trained",
+        "parameters": f"{task.num_parameters:,}, of which {trained:,} are trained",
         "memory": f"{_peak_memory_of(task.device) / 2**20:,.0f} MB at the peak so far",
         "step": f"{1000 * seconds:,.1f} ms (median)",
         "run": f"{trainer.total_steps:,} steps, about {duration} without evaluations",

@@ -8,14 +8,15 @@ import hashlib
 import json
 import logging
 import time
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
+from tokenizers import Tokenizer
 from torch import Tensor, nn
 
 from src.data.dataset import Batch
@@ -40,7 +41,7 @@ from src.interop.model_card import classifier_card, masked_lm_card
 from src.model.bert import BertForMaskedLM, BertForSequenceClassification
 from src.training.distillation import distillation_loss, teacher_logits, with_unlabelled
 from src.training.embedding_init import start_from_counts
-from src.utils.config import CACHE_DIR, EVALUATED_MASK_RATE, OptimizerConfig, PretrainConfig, TrainConfig
+from src.utils.config import CACHE_DIR, EVALUATED_MASK_RATE, BertConfig, OptimizerConfig, PretrainConfig, TrainConfig
 from src.utils.device import set_up_device, use_fast_dropout, wants_bf16
 from src.utils.errors import UsageError
 
@@ -61,19 +62,25 @@ class ClassificationTask:
         self.bf16 = wants_bf16(config.run.precision, self.device)
         torch.manual_seed(config.run.seed)
         started = time.perf_counter()
-        train = draw(corpus.splits["train"], config.data.max_train_samples, config.run.seed)
+        train, validation = corpus.splits["train"], corpus.splits["validation"]
+        train = draw(train, config.data.max_train_samples, config.run.seed)
         if config.distillation.unlabelled:
-            train = with_unlabelled(train, corpus.splits["validation"], config.distillation.unlabelled)
+            train = with_unlabelled(train, validation, config.distillation.unlabelled)
         base = None if config.model_name_or_path is None else fetch(config.model_name_or_path)
         if base is None:
-            self.classifier = _new_classifier(config, train, corpus.label_names)
+            texts = [*train.texts, *(train.pairs or [])]
+            tokenizer = build_tokenizer(texts, config.tokenization, config.model.vocab_size)
+            model = BertForSequenceClassification(_shape(config.model, tokenizer), len(corpus.label_names))
+            seq_len, long_text = config.tokenization.seq_len, config.data.long_text
+            self.classifier = Classifier(model, tokenizer, corpus.label_names, seq_len, long_text)
         else:
             self.classifier, report = load_pretrained(base, corpus.label_names, config)
             report.tell()
         self.model = self.classifier.model.to(self.device)
+        self.seq_len = self.classifier.seq_len
+        self.num_parameters = sum(parameter.numel() for parameter in self.model.parameters())
         self.train, self.validation = (
-            labelled_dataset(self.classifier, split.texts, split.labels, split.pairs)
-            for split in (train, corpus.splits["validation"])
+            labelled_dataset(self.classifier, split.texts, split.labels, split.pairs) for split in (train, validation)
         )
         teacher_digest = None
         if config.distillation.teacher is not None:
@@ -85,30 +92,27 @@ class ClassificationTask:
         ids = special_token_ids(self.classifier.tokenizer)
         self._unk_token_id, self._special_ids = ids.pop("unk_token", 0), list(ids.values())
         self.pretraining = None if base is None else pretraining_of(base)
+        content = [(split.texts, split.labels, split.pairs) for split in (train, validation)]
         self.data = {
             "name": corpus.name,
             "label_names": corpus.label_names,
             "train_origin": train.origin,
             "train": sum(label != NO_LABEL for label in self.train.text_labels),
             "unlabelled": sum(label == NO_LABEL for label in self.train.text_labels),
-            "validation_origin": corpus.splits["validation"].origin,
+            "validation_origin": validation.origin,
             "validation": len(self.validation.text_labels),
-            "sha256": _digest(train, corpus.splits["validation"]),
+            "sha256": hashlib.sha256(json.dumps(content).encode()).hexdigest(),
             "teacher": teacher_digest,  # SHA-256 of its weights and settings
         }
         self.setup_seconds = time.perf_counter() - started
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
-        """Computes the cross-entropy summed over a batch's sentences, in nats.
-
-        With a teacher, the weighted mean of that and the distillation loss (Hinton et al. 2015).
-        """
-        input_ids, labels = batch["input_ids"], batch["labels"]
-        if self.config.optimization.word_dropout > 0:
-            rate = self.config.optimization.word_dropout
-            input_ids = drop_words(input_ids, rate, self._special_ids, self._unk_token_id)
+        """Sums the cross-entropy of a batch's sentences, in nats; with a teacher, mixed with the distillation loss."""
+        input_ids, labels, config = batch["input_ids"], batch["labels"], self.config.optimization
+        if config.word_dropout > 0:
+            input_ids = drop_words(input_ids, config.word_dropout, self._special_ids, self._unk_token_id)
         logits = model(input_ids, batch["attention_mask"], batch["token_type_ids"]).float()  # (B, C)
-        smoothing = self.config.optimization.label_smoothing
+        smoothing = config.label_smoothing
         loss = F.cross_entropy(logits, labels, label_smoothing=smoothing, ignore_index=NO_LABEL, reduction="sum")
         if "teacher_logits" not in batch:
             return loss
@@ -130,11 +134,6 @@ class ClassificationTask:
         assert isinstance(model, BertForSequenceClassification)
         save_classifier(folder, replace(self.classifier, model=model))
 
-    def describe(self) -> dict[str, Any]:
-        """Returns the model's config, size, pre-training and sequence length, for run.json."""
-        more = {"parameters": count_parameters(self.model), "pretraining": self.pretraining}
-        return asdict(self.model.config) | more | {"seq_len": self.classifier.seq_len}
-
     def log_start(self, total_steps: int, steps_per_epoch: int) -> None:
         """Says on standard error what is about to be trained on what."""
         labelled = [label for label in self.train.text_labels if label != NO_LABEL]
@@ -145,8 +144,8 @@ class ClassificationTask:
         logger.info(f"validation  {self.data['validation']:,} examples of {self.data['validation_origin']}")
         for name, dataset in (("training", self.train), ("validation", self.validation)):
             if any(dataset.truncated):
-                count, seq_len = sum(dataset.truncated), self.classifier.seq_len
-                logger.info(f"truncated   {count:,} {name} texts to {seq_len} tokens (--seq-len)")
+                count = sum(dataset.truncated)
+                logger.info(f"truncated   {count:,} {name} texts to {self.seq_len} tokens (--seq-len)")
         length = np.mean(self.train.lengths)
         logger.info(f"vocabulary  {self.model.config.vocab_size:,} tokens; {length:.1f} tokens a training text")
         _log_sizes(self, f"{total_steps // steps_per_epoch} epochs of {steps_per_epoch:,}")
@@ -155,10 +154,7 @@ class ClassificationTask:
 class MaskedLMTask:
     """Pre-training: predicting masked tokens of unlabelled text (Devlin et al. 2019, section 3.1, task 1).
 
-    Args:
-        config: all settings.
-        corpus: the text.
-        initialize: False skips --begin-with and the report on what was loaded, where a checkpoint follows.
+    `initialize=False` skips --begin-with and the report on what was loaded, where a checkpoint follows.
     """
 
     evaluation_class = MaskedEvaluation
@@ -169,17 +165,17 @@ class MaskedLMTask:
         self.device = set_up_device(config.run.device, config.run.num_threads)
         self.bf16 = wants_bf16(config.run.precision, self.device)
         torch.manual_seed(config.run.seed)
-        self.tokenizer, settings = corpus.tokenizer, config.optimization
+        self.tokenizer, self.seq_len = corpus.tokenizer, config.tokenization.seq_len
+        settings = config.optimization
         base = None if config.model_name_or_path is None else fetch(config.model_name_or_path)
         if base is None:
-            vocab_size, pad_token_id = self.tokenizer.get_vocab_size(), special_token_ids(self.tokenizer)["pad_token"]
-            shape = replace(config.model, vocab_size=vocab_size, pad_token_id=pad_token_id)
-            self.model = BertForMaskedLM(shape).to(self.device)
+            self.model = BertForMaskedLM(_shape(config.model, self.tokenizer)).to(self.device)
         else:
             model, report = load_pretrained_masked_lm(base, config)
             self.model = model.to(self.device)
             if initialize:
                 report.tell()
+        self.num_parameters = sum(parameter.numel() for parameter in self.model.parameters())
         self.train = self._rows("training text", corpus.train, settings.mask_rate, settings.mask_replacement == "mask")
         self.validation = self._rows("held-out text", corpus.validation, EVALUATED_MASK_RATE, True)
         if initialize and base is None and settings.begin_with == "counts":
@@ -214,12 +210,7 @@ class MaskedLMTask:
     def save(self, folder: Path, model: nn.Module) -> None:
         """Writes the masked language model, with the weights of `model`, as `transformers` reads it."""
         assert isinstance(model, BertForMaskedLM)
-        save_masked_lm(folder, MaskedLanguageModel(model, self.tokenizer, self.config.tokenization.seq_len))
-
-    def describe(self) -> dict[str, Any]:
-        """Returns the model's config, size and pre-training, for run.json."""
-        more = {"parameters": count_parameters(self.model), "pretraining": self.pretraining}
-        return asdict(self.model.config) | more
+        save_masked_lm(folder, MaskedLanguageModel(model, self.tokenizer, self.seq_len))
 
     def log_start(self, total_steps: int, steps_per_epoch: int) -> None:
         """Says on standard error what is about to be trained on what."""
@@ -230,24 +221,18 @@ class MaskedLMTask:
         _log_sizes(self, f"{total_steps:,}, {passes}")
 
     def _rows(self, name: str, stream: NDArray[np.integer], mask_rate: float, only_mask_tokens: bool) -> PackedRows:
-        ids, seq_len = special_token_ids(self.tokenizer), self.config.tokenization.seq_len
-        vocab_size = self.tokenizer.get_vocab_size()
+        ids, vocab_size = special_token_ids(self.tokenizer), self.tokenizer.get_vocab_size()
         masking = Masking(mask_rate, only_mask_tokens, ids["mask_token"], list(ids.values()), vocab_size)
-        return PackedRows(name, stream, seq_len, ids["cls_token"], ids["sep_token"], masking)
+        return PackedRows(name, stream, self.seq_len, ids["cls_token"], ids["sep_token"], masking)
 
 
 Task = ClassificationTask | MaskedLMTask
 
 
-def count_parameters(model: nn.Module) -> int:
-    """Counts a model's parameters."""
-    return sum(parameter.numel() for parameter in model.parameters())
-
-
 def _log_sizes(task: Task, steps: str) -> None:
     shape, precision = task.model.config, "bf16" if task.bf16 else "fp32"
     sizes = f"{shape.num_hidden_layers} layers, {shape.hidden_size} wide, {shape.num_attention_heads} heads"
-    logger.info(f"model       {sizes}: {count_parameters(task.model):,} parameters")
+    logger.info(f"model       {sizes}: {task.num_parameters:,} parameters")
     logger.info(f"steps       {steps}, on {task.device} in {precision}")
 
 
@@ -260,11 +245,7 @@ def draw(split: TextSplit, count: int | None, seed: int) -> TextSplit:
 
 
 def freeze(model: BertForSequenceClassification, layers: int | Literal["all"] | None) -> None:
-    """Excludes the embeddings and the lowest layers from training, or with "all" the whole encoder.
-
-    Raises:
-        UsageError: there are fewer layers.
-    """
+    """Excludes the embeddings and the lowest layers from training, or with "all" the whole encoder."""
     if layers is None:
         return
     count = model.config.num_hidden_layers if layers == "all" else layers
@@ -281,16 +262,6 @@ def _prepare(model: BertForSequenceClassification | BertForMaskedLM, config: Opt
         model.bert.encoder.compile_layers()
 
 
-def _new_classifier(config: TrainConfig, train: TextSplit, label_names: tuple[str, ...]) -> Classifier:
-    texts = [*train.texts, *(train.pairs or [])]
-    tokenizer = build_tokenizer(texts, config.tokenization, config.model.vocab_size)
-    pad_token_id = special_token_ids(tokenizer)["pad_token"]
-    shape = replace(config.model, vocab_size=tokenizer.get_vocab_size(), pad_token_id=pad_token_id)
-    model = BertForSequenceClassification(shape, len(label_names))
-    return Classifier(model, tokenizer, label_names, config.tokenization.seq_len, config.data.long_text)
-
-
-def _digest(*splits: TextSplit) -> str:
-    """Hashes texts, labels and pairs, so that a resumed run notices other data."""
-    content = [(split.texts, split.labels, split.pairs) for split in splits]
-    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+def _shape(shape: BertConfig, tokenizer: Tokenizer) -> BertConfig:
+    ids = special_token_ids(tokenizer)
+    return replace(shape, vocab_size=tokenizer.get_vocab_size(), pad_token_id=ids["pad_token"])

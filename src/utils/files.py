@@ -129,11 +129,7 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Reads a JSON object.
-
-    Raises:
-        CheckpointError: the file is missing or is not a JSON object, or a key occurs twice.
-    """
+    """Reads a JSON object in which no key occurs twice; CheckpointError if there is none."""
     check_regular_file(path, LARGEST_JSON)
     try:
         content = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=without_duplicates)
@@ -156,11 +152,7 @@ def without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def verify(folder: Path, has_manifest: bool = False) -> None:
-    """Compares the files of a folder with its manifest, which other programs' folders lack unless `has_manifest`.
-
-    Raises:
-        CheckpointError: a file is missing, or its content changed.
-    """
+    """Compares the files of a folder with its manifest, which other programs' folders lack unless `has_manifest`."""
     if not has_manifest and not (folder / MANIFEST).exists():
         return
     for name, expected in read_json(folder / MANIFEST).items():

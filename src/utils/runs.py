@@ -26,11 +26,7 @@ def newest_unfinished_run(task: str) -> Path | None:
 
 
 def newest_model(task: str = TrainConfig.task) -> Path:
-    """Finds the newest run of a task that saved its model; if there is none, the shipped classifier.
-
-    Raises:
-        CheckpointError: there is no model of the task.
-    """
+    """Finds the newest run of a task that saved its model; if there is none, the shipped classifier."""
     for folder, _ in _runs(task, with_file="model.safetensors"):
         return folder
     if task == TrainConfig.task and SHIPPED_CHECKPOINT.exists():
@@ -68,11 +64,7 @@ def read_rows(path: Path) -> tuple[list[dict[str, Any]], int]:
 
 
 def config_of(folder: Path, default: Config) -> Config:
-    """Rebuilds the settings of a run; what its run.json lacks is as in `default`, and so is how it began.
-
-    Raises:
-        CheckpointError: its run.json is missing, damaged, or holds no such settings.
-    """
+    """Rebuilds the settings of a run; what its run.json lacks is as in `default`, and so is how it began."""
     with whole_run(folder):
         saved: dict[str, Any] = read_json(folder / RUN)["config"]
         groups = [saved, *(group for group in saved.values() if isinstance(group, dict))]
