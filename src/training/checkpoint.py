@@ -213,9 +213,8 @@ class RunFolder:
                 comes_after = trainer.ends_epoch and "validation/accuracy" in row
                 if row["step"] < step or (row["step"] == step and not comes_after):
                     stream.write(json.dumps(row) + "\n")
-        for later in self.checkpoints():
-            if later == self.checkpoint:
-                break
+        found = self.checkpoints()
+        for later in found[: found.index(self.checkpoint)]:
             discard(later)
         for folder in (self.path, self.path / CHECKPOINTS):
             discard_unfinished(folder)
@@ -315,7 +314,7 @@ def open_run(config: TrainConfig | PretrainConfig) -> Iterator[RunFolder]:
         path = Path(run.resume)
         if CHECKPOINT.fullmatch(path.name) and path.parent.name == CHECKPOINTS:
             named, path = path, path.parent.parent
-        if not path.is_dir() or not RunFolder(path).checkpoints():
+        if not RunFolder(path).checkpoints():
             raise CheckpointError(f"{path} holds no checkpoint; name a run's folder or its checkpoints/step-N")
         if run.output_dir is not None and run.output_dir.resolve() != path.resolve():
             raise UsageError(f"a resumed run stays in {path}; drop --output-dir {run.output_dir}")
@@ -355,8 +354,8 @@ def refuse_changes(saved: TrainConfig | PretrainConfig, config: TrainConfig | Pr
 def _new_name(config: TrainConfig | PretrainConfig) -> Path:
     model = config.preset if config.model_name_or_path is None else Path(config.model_name_or_path).name
     source = (config.data.dataset or config.data.train_file) if isinstance(config, TrainConfig) else "pretrained"
-    words = [*([Path(source).stem] if source else []), model, time.strftime("%Y%m%d-%H%M%S"), f"seed{config.run.seed}"]
-    name = "-".join(words)
+    name = f"{model}-{time.strftime('%Y%m%d-%H%M%S')}-seed{config.run.seed}"
+    name = f"{Path(source).stem}-{name}" if source else name
     taken = sum(path.name.startswith(name) for path in WEIGHTS_DIR.glob("*"))
     return WEIGHTS_DIR / (f"{name}-{taken + 1}" if taken else name)
 

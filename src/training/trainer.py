@@ -82,9 +82,6 @@ class Trainer:
         """Accumulates gradients over `batches`, on all processes, and updates the weights once.
 
         Gradients are averaged over all targets of all these batches.
-
-        Raises:
-            DivergedError: loss or gradient was not finite three times in a row.
         """
         config, step = self.config, self.progress.step + 1
         self.model.train()
@@ -212,13 +209,7 @@ class Trainer:
 
 
 def train(task: Task, folder: RunFolder, show: bool = True) -> None:
-    """Trains a task in the folder of its run, new or resumed; if `show` is set, prints the evaluation and the folder.
-
-    Raises:
-        Interrupted: SIGINT or SIGTERM came; a checkpoint was saved.
-        DivergedError: loss or gradient was not finite three times in a row.
-        StorageError: the disk refused; the checkpoints that are there stay.
-    """
+    """Trains a task in the folder of its run, new or resumed; with `show`, prints the evaluation and the folder."""
     config = task.config.run
     # The number of threads, too: it changes how sums are rounded.
     refuse_differences((options_of(task.config), task.data, folder.checkpoint, torch.get_num_threads()))
@@ -231,9 +222,7 @@ def train(task: Task, folder: RunFolder, show: bool = True) -> None:
         folder.begin(task)
     else:
         folder.resume(trainer)
-    wandb = WandbLogger()
-    if is_main_process():
-        wandb = open_wandb(config, options_of(task.config), folder.path, progress.wandb_run_id)
+    wandb = open_wandb(config, options_of(task.config), folder.path, progress.wandb_run_id)
     progress.wandb_run_id = wandb.run_id or progress.wandb_run_id
     try:
         with stop_on_signals(trainer):
@@ -268,7 +257,10 @@ def run_epochs(trainer: Trainer, folder: RunFolder, wandb: WandbLogger) -> None:
             for batches in trainer.remaining_steps():
                 report = trainer.step_with_retry(batches)
                 bar.update()
-                _count(progress, report)
+                if math.isfinite(report.loss):  # a single NaN would make the logged mean NaN
+                    progress.logged_loss += report.loss * report.num_targets
+                    progress.logged_targets += report.num_targets
+                progress.logged_tokens += report.num_tokens
                 if progress.step % STEPS_PER_LOG == 0 or trainer.ends_epoch:
                     loss = _log(trainer, report, folder, wandb)
                     bar.set_postfix_str(f"loss {loss:.3f}")
@@ -290,13 +282,6 @@ def run_epochs(trainer: Trainer, folder: RunFolder, wandb: WandbLogger) -> None:
         if should_save:
             folder.save_model(trainer.task, trainer.trained_model, evaluation.as_dict())
         folder.save_checkpoint(trainer, config.keep_last)
-
-
-def _count(progress: Progress, report: StepReport) -> None:
-    if math.isfinite(report.loss):  # a single NaN would make the logged mean NaN
-        progress.logged_loss += report.loss * report.num_targets
-        progress.logged_targets += report.num_targets
-    progress.logged_tokens += report.num_tokens
 
 
 def _log(trainer: Trainer, last: StepReport, folder: RunFolder, wandb: WandbLogger) -> float:
@@ -325,7 +310,7 @@ def _evaluate(trainer: Trainer, folder: RunFolder, wandb: WandbLogger) -> Evalua
     except CheckpointError as error:  # the logits are not finite; here it means that training diverged
         raise DivergedError(f"{error}; lower --learning-rate or raise --warmup-ratio") from None
     values = {f"validation/{name}": value for name, value in evaluation.curves().items()}
-    values |= {"epoch": trainer.epochs_done}
+    values["epoch"] = trainer.epochs_done
     folder.log({"step": progress.step} | values | evaluation.tables())
     if isinstance(evaluation, Evaluation):
         pairs = itertools.product(evaluation.label_names, repeat=2)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from src.utils.config import RunConfig
+from src.utils.distributed import is_main_process
 
 logger = logging.getLogger(__name__)
 TIMEOUT = 10.0  # seconds to wait for the server when a run begins and when it ends
@@ -46,7 +47,7 @@ def open_wandb(config: RunConfig, settings: Mapping[str, Any], folder: Path, run
     --wandb auto is WANDB_MODE if set, else online when a key is configured.
     """
     mode = os.environ.get("WANDB_MODE", "auto") if config.wandb == "auto" else config.wandb
-    if mode == "disabled":
+    if mode == "disabled" or not is_main_process():
         return WandbLogger()
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # its reports about itself have no time-out
     import wandb
