@@ -79,10 +79,7 @@ class Trainer:
             self._fix_bucket_order()
 
     def training_step(self, batches: Sequence[Batch]) -> StepReport:
-        """Accumulates gradients over `batches`, on all processes, and updates the weights once.
-
-        Gradients are averaged over all targets of all these batches.
-        """
+        """Averages gradients over the targets of all `batches`, on all processes, and updates the weights once."""
         config, step = self.config, self.progress.step + 1
         self.model.train()
         self.is_updating = False

@@ -103,6 +103,10 @@ class BertConfig:
 
 # Google's released sizes (Devlin et al. 2019; Turc et al. 2019), heads 64 wide throughout, and nano: from SST-2 alone
 # a second layer gains nothing (tests/benchmarks/README.md).
+LAYERS_AND_WIDTHS = {
+    "nano": (1, 128), "tiny": (2, 128), "mini": (4, 256), "small": (4, 512), "medium": (8, 512), "base": (12, 768),
+    "large": (24, 1024),
+}  # fmt: skip
 PRESETS: dict[str, dict[str, Any]] = {
     name: {
         "num_hidden_layers": layers,
@@ -110,15 +114,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "num_attention_heads": width // 64,
         "intermediate_size": 4 * width,
     }
-    for name, layers, width in (
-        ("nano", 1, 128),
-        ("tiny", 2, 128),
-        ("mini", 4, 256),
-        ("small", 4, 512),
-        ("medium", 8, 512),
-        ("base", 12, 768),
-        ("large", 24, 1024),
-    )
+    for name, (layers, width) in LAYERS_AND_WIDTHS.items()
 }
 
 
