@@ -119,7 +119,6 @@ CHANGED = {"preset": "mini", "train_file": Path("a.csv"), "seq_len": 33, "hidden
 def test_with_options_replaces_fields_in_every_group_and_nothing_else() -> None:
     changed = with_options(TrainConfig(), CHANGED)
     assert options_of(changed) == options_of(TrainConfig()) | CHANGED
-    assert changed.model.hidden_size == 96 and changed.tokenization.seq_len == 33 and changed.run.seed == 4
     assert with_options(TrainConfig(), options_of(changed)) == changed
 
 
