@@ -73,7 +73,7 @@ def export(folder: Path, output: Path, config: ExportConfig) -> None:
 
     from src.evaluation.metrics import evaluate
     from src.evaluation.predictions import open_split
-    from src.evaluation.predictor import classify, labelled_dataset
+    from src.evaluation.predictor import classify
     from src.interop.huggingface import load_classifier
     from src.interop.onnx import GRAPH, QUANTIZED, OnnxModel, is_export, save_onnx, save_quantized
     from src.utils.device import set_up_device
@@ -90,7 +90,7 @@ def export(folder: Path, output: Path, config: ExportConfig) -> None:
         )
     if config.quantize is not None:  # opened first, for the export takes longer
         split = open_split(folder, config, classifier.label_names).splits[config.split]
-        dataset = labelled_dataset(classifier, split.texts, split.labels, split.pairs)
+        dataset = classifier.dataset(split.texts, split.labels, split.pairs)
     with new_folder(output) as temporary:
         lines = [f"largest difference from the model's logits: {save_onnx(temporary, classifier):.1g}"]
         if config.quantize is not None:

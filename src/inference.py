@@ -111,7 +111,7 @@ def _evaluate(predictor: "Predictor", folder: Path, config: InferenceConfig, str
     names = predictor.classifier.label_names
     corpus = open_split(folder, config, names)
     split = corpus.splits[config.split]
-    dataset = predictor.dataset(split.texts, split.labels, split.pairs)
+    dataset = predictor.classifier.dataset(split.texts, split.labels, split.pairs)
     if any(dataset.truncated):
         logger.info(f"truncated   {sum(dataset.truncated):,} texts to {predictor.classifier.seq_len} tokens")
     logits = predictor.logits(dataset)

@@ -52,7 +52,7 @@ def test_an_export_is_whole_and_small_and_libraries_say_nothing(exported: Traine
 def test_the_graphs_predict_as_the_model_does_and_their_accuracies_are_printed(exported: TrainedRun) -> None:
     predictor = Predictor.load(SHIPPED_CHECKPOINT, "cpu")
     split = open_corpus(DataConfig(dataset="sample"), ("validation",), SENTIMENT_LABELS).splits["validation"]
-    dataset, labels = predictor.dataset(split.texts, split.labels), torch.tensor(split.labels)
+    dataset, labels = predictor.classifier.dataset(split.texts, split.labels), torch.tensor(split.labels)
     ours = predictor.logits(dataset)
     for name, kind in (("model.onnx", "float32"), ("model_int8.onnx", "int8")):
         found = classify(OnnxModel(exported.path / name), dataset, torch.device("cpu"))

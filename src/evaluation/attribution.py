@@ -58,10 +58,6 @@ def explain(predictor: Predictor, prediction: Prediction) -> Explanation:
     The baseline keeps [CLS], [SEP] and all positions, and has [MASK] for every other token: pre-training taught the
     model that some word stands there, whereas it never attended to a [PAD], so what it makes of one is chance. Where
     the class's margin is nearly that of the baseline, the error may exceed `TOLERANCE`.
-
-    Raises:
-        CheckpointError: the tokenizer has neither [MASK] nor [PAD].
-        UsageError: captum is not installed.
     """
     require_packages("an explanation", "captum")
     from captum.attr import LayerIntegratedGradients
@@ -121,15 +117,9 @@ def _error(total: float, wanted: float) -> float:
 
 
 def share_among_words(text: str, tokens: Sequence[tuple[int, int, float]]) -> list[Word]:
-    """Sums the contributions of tokens to those of the words they are pieces of.
+    """Sums the contributions of tokens, each with its start and end in the text, to those of the words they belong to.
 
-    Args:
-        text: any string.
-        tokens: first and last character (excluded) and contribution of every token. Where a token is more than a word,
-            as tokenizers that undo "ca n't" make them, these words are taken for one.
-
-    Returns:
-        The words, which together are the text but for blanks at its end.
+    Where a token is more than a word, as tokenizers that undo "ca n't" make them, these words are taken for one.
     """
     cuts = {0, len(text)} | {place for word in _WORD.finditer(text) for place in word.span()}
     cuts -= {place for start, end, _ in tokens for place in range(start + 1, end)}

@@ -97,12 +97,7 @@ class Candidate:
 
 @torch.inference_mode()
 def fill_mask(masked_lm: MaskedLanguageModel, text: str, count: int = 5, device: torch.device = CPU) -> list[Candidate]:
-    """Names the `count` most probable tokens of every [MASK] of a text, gap by gap.
-
-    Raises:
-        UsageError: the text holds no gap that the model can read.
-        CheckpointError: the tokenizer has no [MASK].
-    """
+    """Names the `count` most probable tokens of every [MASK] of a text, gap by gap."""
     tokenizer, model = masked_lm.tokenizer, masked_lm.model
     mask_id = special_token_ids(tokenizer).get("mask_token")
     if mask_id is None:

@@ -36,11 +36,7 @@ KINDS = {"text": str, "text_pair": str, "label": str, "score": int | float, "tru
 
 
 def read_lines(path: Path) -> Iterator[str]:
-    """Reads texts, one a line, from a UTF-8 file; - is standard input.
-
-    Raises:
-        DataError: no such file, or a line is not UTF-8.
-    """
+    """Reads texts, one a line, from a UTF-8 file; - is standard input."""
     number = 1
     try:
         with sys.stdin.buffer if str(path) == "-" else path.open("rb") as stream:
@@ -56,9 +52,6 @@ def predict_all(predictor: Predictor, texts: Iterable[str], in_pairs: bool = Fal
     """Classifies any number of texts in constant memory, and tells on standard error what is odd about some.
 
     Of n processes under `torchrun` each classifies every n-th chunk; the main one gets all predictions, in order.
-
-    Raises:
-        DataError: with `in_pairs`, a text does not consist of two with one tab between them.
     """
     rows = _in_two(texts) if in_pairs else ((text,) for text in texts)
     remarks, numbers = Counter[str](), count(1)
@@ -90,11 +83,7 @@ def _in_two(texts: Iterable[str]) -> Iterator[tuple[str, ...]]:
 def open_split(
     folder: Path, config: EvaluatedData, label_names: tuple[str, ...], allow_unlabelled: bool = False
 ) -> Corpus:
-    """Opens the split to evaluate a model on: of the data that is named, else of what the model was trained on.
-
-    Raises:
-        DataError: the data cannot be read or its labels are not the model's.
-    """
+    """Opens the split to evaluate a model on: of the data that is named, else of what the model was trained on."""
     columns = {name: getattr(config, name) for name in ("text_column", "label_column", "text_pair_column")}
     if config.dataset is not None or not (folder / RUN).exists():
         data = DataConfig(dataset=config.dataset, **columns)
@@ -132,7 +121,7 @@ class Predictions:
 
 def predict_split(predictor: Predictor, split: TextSplit) -> Predictions:
     """Classifies the texts of a split, whose labels are -1 where there are none."""
-    dataset = predictor.dataset(split.texts, split.labels, split.pairs)
+    dataset = predictor.classifier.dataset(split.texts, split.labels, split.pairs)
     scores, predicted = predictor.logits(dataset).double().softmax(-1).max(-1)
     unk_id = special_token_ids(predictor.classifier.tokenizer).get("unk_token", -1)
     unknown = [0] * len(split.texts)
@@ -165,9 +154,6 @@ def read_predictions(path: Path) -> Predictions:
     """Reads the .jsonl that a report or `python -m src.inference --json` wrote, without blank texts.
 
     Pairs, truth and unknown tokens are there only if every line tells them.
-
-    Raises:
-        DataError: the file cannot be read, holds no predictions, or a line is none.
     """
     rows = [row for row in read_rows(path) if row.cells.get("label", "") is not None]
     if not rows:

@@ -6,8 +6,8 @@ print(predictor.predict(["a gripping film"]))
 """
 
 import json
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -69,69 +69,33 @@ class Predictor:
         return cls(load_classifier(Path(folder)), resolve_device(device))
 
     def predict(self, texts: Iterable[str], pairs: Iterable[str] | None = None) -> list[Prediction]:
-        """Classifies texts, or pairs of texts, in order; a blank text keeps its place and gets no label.
-
-        Raises:
-            CheckpointError: the model computes what is no number.
-        """
+        """Classifies texts, or pairs of texts, in order; a blank text keeps its place and gets no label."""
         if isinstance(texts, str):
             raise TypeError("predict takes a list of texts; wrap a single one: predict([text])")
         texts, pairs = list(texts), None if pairs is None else list(pairs)
+        if not texts:
+            return []
+        dataset = self.classifier.dataset(texts, pairs=pairs)
+        scores, labels = self.logits(dataset).softmax(-1).max(-1)
+        names = [self.classifier.label_names[label] for label in labels.tolist()]
         seconds = [None] * len(texts) if pairs is None else pairs
-        predictions = [Prediction(text, pair=pair) for text, pair in zip(texts, seconds, strict=True)]
-        known = [index for index, text in enumerate(texts) if text.strip()]
-        if not known:
-            return predictions
-        known_pairs = None if pairs is None else [pairs[index] for index in known]
-        dataset = self.dataset([texts[index] for index in known], pairs=known_pairs)
-        logits = self.logits(dataset)
-        if not logits.isfinite().all():
-            raise CheckpointError("the model's logits are not all finite; its weights are damaged or training diverged")
-        scores, labels = logits.softmax(-1).max(-1)
-        for row, index in enumerate(known):
-            predictions[index] = replace(
-                predictions[index],
-                label=self.classifier.label_names[labels[row]],
-                score=float(scores[row]),
-                truncated=dataset.truncated[row],
-                unknown=dataset.unknown[row],
-            )
-        return predictions
-
-    def dataset(
-        self, texts: Sequence[str], labels: Sequence[int] | None = None, pairs: Sequence[str] | None = None
-    ) -> DSCreator:
-        """Tokenizes texts as the model expects them; without labels all are set to 0."""
-        return labelled_dataset(self.classifier, texts, [0] * len(texts) if labels is None else labels, pairs)
+        columns = (texts, names, scores.tolist(), dataset.truncated, dataset.unknown, seconds)
+        return [
+            Prediction(*row) if row[0].strip() else Prediction(row[0], pair=row[-1])
+            for row in zip(*columns, strict=True)
+        ]
 
     def logits(self, dataset: DSCreator) -> Tensor:
         """Computes the logits of a dataset's texts, float32 on the CPU, shape (N, C), in order."""
         return classify(self.model, dataset, self.device)
 
 
-def labelled_dataset(
-    classifier: Classifier, texts: Sequence[str], labels: Sequence[int], pairs: Sequence[str] | None = None
-) -> DSCreator:
-    """Tokenizes labelled texts, or pairs of texts, as a classifier expects them."""
-    split = {"sentence": texts, "label": labels} | ({} if pairs is None else {"pair": pairs})
-    pair_column = None if pairs is None else "pair"
-    return DSCreator(
-        split, classifier.tokenizer, classifier.seq_len, pair_column=pair_column, long_text=classifier.long_text
-    )
-
-
 @torch.inference_mode()
 def classify(model: torch.nn.Module, dataset: DSCreator, device: torch.device, together: bool = False) -> Tensor:
-    """Computes the logits of every text, in batches without padding; those of a text's windows are averaged.
+    """Computes the logits of N texts, float32 on the CPU, shape (N, C); those of a text's windows are averaged.
 
-    Args:
-        model: maps ids, mask and segments to logits (B, C); put into evaluation mode meanwhile.
-        dataset: N texts.
-        device: the model's.
-        together: all processes of a group have this dataset, and each computes its share; all get all logits.
-
-    Returns:
-        Logits, float32 on the CPU, shape (N, C), in the order of the texts.
+    `model` maps ids, mask and segments to logits (B, C), and is put into evaluation mode meanwhile. With `together` all
+    processes of a group have this dataset; each computes its share, and all get all logits.
     """
     was_training = model.training
     model.eval()
@@ -149,4 +113,7 @@ def classify(model: torch.nn.Module, dataset: DSCreator, device: torch.device, t
         return torch.empty(0, 0)
     windows, text = (torch.cat(parts) for parts in zip(*shares, strict=True))  # (windows, C), (windows,)
     count = torch.bincount(text, minlength=len(dataset.text_labels)).unsqueeze(1)  # (N, 1)
-    return torch.zeros(len(count), windows.shape[1]).index_add_(0, text, windows) / count  # (N, C)
+    logits = torch.zeros(len(count), windows.shape[1]).index_add_(0, text, windows) / count  # (N, C)
+    if not logits.isfinite().all():
+        raise CheckpointError("the model's logits are not all finite; its weights are damaged or training diverged")
+    return logits

@@ -23,11 +23,7 @@ logger = logging.getLogger(__name__)
 
 
 def write_report(config: ReportConfig) -> Path:
-    """Writes a page, a PNG of each chart, and the predictions, from which the page can be made without the model.
-
-    Returns:
-        The page, report.html.
-    """
+    """Writes report.html, which it returns, a PNG of each chart, and the predictions, all the page needs of a model."""
     run_folder, folder = config.folder, config.output_dir or config.folder / "report"
     page = folder / "report.html"
     if not run_folder.is_dir():

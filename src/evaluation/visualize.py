@@ -93,7 +93,7 @@ def _in_color(word: Word, largest: float) -> str:
 @torch.no_grad()
 def attention_maps(predictor: Predictor, text: str, pair: str | None = None) -> tuple[list[str], Tensor]:
     """Gives the T tokens of a text, of a long one its first window, and their attention weights (layers, H, T, T)."""
-    dataset = predictor.dataset([text], pairs=None if pair is None else [pair])
+    dataset = predictor.classifier.dataset([text], pairs=None if pair is None else [pair])
     ids = dataset.input_ids[0][None].to(predictor.device)  # (1, T)
     types = None if dataset.token_type_ids is None else dataset.token_type_ids[0][None].to(predictor.device)
     attentions = predictor.model.bert(ids, None, types, return_attentions=True).attentions  # layers of (1, H, T, T)

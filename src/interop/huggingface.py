@@ -13,6 +13,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from src.data import hub
+from src.data.dataset import DSCreator
 from src.interop.config import from_hugging_face_config, to_hugging_face_config
 from src.interop.key_tables import canonical_name, their_name
 from src.interop.tokenizer import TOKENIZER, TOKENIZER_CONFIG, VOCABULARY, load_lengths, load_tokenizer, save_tokenizer
@@ -43,6 +44,14 @@ class Classifier:
     label_names: tuple[str, ...]
     seq_len: int  # most tokens of a text, [CLS] and [SEP] included
     long_text: LongText = "truncate"  # what becomes of longer texts
+
+    def dataset(
+        self, texts: Sequence[str], labels: Sequence[int] | None = None, pairs: Sequence[str] | None = None
+    ) -> DSCreator:
+        """Tokenizes texts, or pairs of texts, as the model expects them; without labels all are set to 0."""
+        split = {"sentence": texts, "label": [0] * len(texts) if labels is None else labels, "pair": pairs}
+        pair_column = None if pairs is None else "pair"
+        return DSCreator(split, self.tokenizer, self.seq_len, pair_column=pair_column, long_text=self.long_text)
 
 
 @dataclass(frozen=True)

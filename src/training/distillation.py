@@ -17,7 +17,7 @@ from torch import Tensor
 
 from src.data.documents import open_documents, sentences
 from src.data.sources import TextSplit
-from src.evaluation.predictor import classify, labelled_dataset
+from src.evaluation.predictor import classify
 from src.interop.huggingface import fetch, load_classifier
 from src.utils.distributed import main_process_first
 from src.utils.errors import CheckpointError, UsageError
@@ -72,7 +72,7 @@ def teacher_logits(
     with main_process_first():
         if not is_whole(place):
             logger.info(f"teacher     labels {len(split.texts):,} texts, kept in {place}")
-            dataset = labelled_dataset(classifier, split.texts, [0] * len(split.texts), split.pairs)
+            dataset = classifier.dataset(split.texts, pairs=split.pairs)
             with new_folder(place) as unfinished, torch.autocast(device.type, torch.bfloat16, enabled=bf16):
                 logits = classify(classifier.model.to(device), dataset, device).half()
                 if not logits.isfinite().all():

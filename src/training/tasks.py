@@ -26,7 +26,7 @@ from src.data.sources import Corpus, TextSplit
 from src.data.tokenizer import build_tokenizer, special_token_ids
 from src.evaluation.masked_lm import MaskedEvaluation, evaluate_masked_lm
 from src.evaluation.metrics import Evaluation, evaluate
-from src.evaluation.predictor import classify, labelled_dataset
+from src.evaluation.predictor import classify
 from src.interop.huggingface import (
     Classifier,
     MaskedLanguageModel,
@@ -80,7 +80,7 @@ class ClassificationTask:
         self.seq_len = self.classifier.seq_len
         self.num_parameters = sum(parameter.numel() for parameter in self.model.parameters())
         self.train, self.validation = (
-            labelled_dataset(self.classifier, split.texts, split.labels, split.pairs) for split in (train, validation)
+            self.classifier.dataset(split.texts, split.labels, split.pairs) for split in (train, validation)
         )
         teacher_digest = None
         if config.distillation.teacher is not None:

@@ -297,13 +297,13 @@ class OursInInference(Contender):
         super().__init__(work)
         self.set_up()
         self.predictor = Predictor(self.classifier, torch.device("cpu"))
-        self.lengths = [len(ids) for ids in self.predictor.dataset(self.train.texts).input_ids]
+        self.lengths = [len(ids) for ids in self.predictor.classifier.dataset(self.train.texts).input_ids]
 
     def set_up(self) -> None:
         set_up_device("cpu")
 
     def logits(self, texts: list[str]) -> Any:
-        return self.predictor.logits(self.predictor.dataset(texts))
+        return self.predictor.logits(self.predictor.classifier.dataset(texts))
 
     def result(self) -> list[float]:
         found: list[float] = np.asarray(self.logits(self.common())).ravel().tolist()

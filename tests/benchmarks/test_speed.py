@@ -35,7 +35,7 @@ def test_flops_are_those_of_the_matrix_products(work: Work) -> None:
 
     contender = OursInInference(work)
     texts = contender.train.texts[:7]
-    ids = contender.predictor.dataset(texts).input_ids
+    ids = contender.predictor.classifier.dataset(texts).input_ids
     lengths = [len(row) for row in ids]
     with FlopCounterMode(display=False) as counter:
         for row in ids:

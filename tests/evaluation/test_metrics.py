@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from src.evaluation.metrics import Evaluation, evaluate
-from src.utils.errors import CheckpointError, DataError
+from src.utils.errors import DataError
 
 NAMES = ("negative", "positive")
 
@@ -74,8 +74,6 @@ def test_a_label_may_carry_the_name_of_an_average() -> None:
 def test_what_cannot_be_evaluated_is_refused() -> None:
     with pytest.raises(DataError, match="same"):
         evaluate(torch.zeros(1, 2), [0], ("same", "same"))
-    with pytest.raises(CheckpointError, match="finite"):
-        evaluate(torch.tensor([[0.0, math.nan]]), [0], NAMES)
 
 
 def test_the_text_states_the_numbers_in_per_cent_within_80_columns() -> None:

@@ -68,8 +68,8 @@ def test_a_text_scores_the_same_in_whatever_batch(
     tokens: int, predictor: Predictor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     texts = [text[start:] for text in TEXTS for start in range(0, 24, 5)]
-    dataset = predictor.dataset(texts)
-    wanted = torch.cat([predictor.logits(predictor.dataset([text])) for text in texts])
+    dataset = predictor.classifier.dataset(texts)
+    wanted = torch.cat([predictor.logits(predictor.classifier.dataset([text])) for text in texts])
     monkeypatch.setattr("src.evaluation.predictor.TOKENS_PER_BATCH", {"cpu": tokens})
     try:
         for training in (True, False):  # which is left as it was
@@ -115,6 +115,13 @@ def test_a_long_text_has_the_mean_logits_of_its_windows_or_those_of_beginning_an
     found = predict("head-tail")
     assert_is(found, by_hand(predictor, [cls, *words[:3], *words[-3:], sep]), predictor)
     assert found.truncated
+
+
+def test_logits_that_are_not_finite_are_an_error(sample_run: TrainedRun) -> None:
+    classifier = load_classifier(sample_run.path)
+    torch.nn.init.constant_(classifier.model.classifier.bias, torch.nan)
+    with pytest.raises(CheckpointError, match="finite"):
+        Predictor(classifier, torch.device("cpu")).predict(["good"])
 
 
 def test_a_pair_is_read_in_two_segments(predictor: Predictor) -> None:

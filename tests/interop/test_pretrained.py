@@ -222,7 +222,7 @@ def test_a_fine_tuned_folder_opens_in_transformers_as_its_own_family(
     predictor = Predictor.load(path, "cpu")
     texts = ["a gripping film", "it 's dull , is n't it ?", "Caf\u00e9 -LRB- \u6620\u753b -RRB-", *sample_texts()[:20]]
     inputs = read(texts, return_tensors="pt", padding=True, truncation=True)
-    found = predictor.logits(predictor.dataset(texts))
+    found = predictor.logits(predictor.classifier.dataset(texts))
     with torch.no_grad():
         torch.testing.assert_close(found, theirs(**inputs).logits, rtol=0, atol=1e-5)
     assert float(found.std(0).max()) > 1e-3
