@@ -39,10 +39,8 @@ class ExplainConfig(DeviceConfig):
             raise UsageError("give texts on the command line, or --file, one of them")
         if self.attention is not None and len(self.texts) != 1:
             raise UsageError("--attention draws one text; give exactly one, on the command line")
-        if self.html is not None and self.attention is not None and self.html.resolve() == self.attention.resolve():
-            raise UsageError("--html and --attention name the same file; give them two")
-        if self.html is not None and self.file is not None and self.html.resolve() == self.file.resolve():
-            raise UsageError(f"--html {self.html} would overwrite --file; choose another")
+        if self.html and self.html.resolve() in [path.resolve() for path in (self.file, self.attention) if path]:
+            raise UsageError(f"--html {self.html} is also the file of --file or --attention; choose another")
 
 
 def main(arguments: list[str]) -> None:
@@ -75,13 +73,12 @@ def main(arguments: list[str]) -> None:
         in_color = sys.stdout.isatty() and not os.environ.get("NO_COLOR")  # no-color.org
         elements = []
         for number, prediction in enumerate(predictions):
-            blank_line = "\n" if number else ""
-            if prediction.label is None:
-                print(f"{blank_line}{prediction.as_line()}")
-                continue
-            explanation = explain(predictor, prediction)
-            print(f"{blank_line}{visualize.as_text(explanation, in_color)}", flush=True)
-            elements.append(visualize.as_html(explanation))
+            shown = prediction.as_line()
+            if prediction.label is not None:
+                explanation = explain(predictor, prediction)
+                shown = visualize.as_text(explanation, in_color)
+                elements.append(visualize.as_html(explanation))
+            print(f"\n{shown}" if number else shown, flush=True)
         if html is not None:
             html.write(visualize.html_page(elements))
     if config.html is not None:

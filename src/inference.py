@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from src.utils.cli import parse, run_program
-from src.utils.config import NOT_NEGATIVE, DeviceConfig, EvaluatedData, PretrainConfig, require
+from src.utils.config import NOT_NEGATIVE, DeviceConfig, EvaluatedData, PretrainConfig, TrainConfig, require
 from src.utils.errors import StorageError, UsageError
 from src.utils.files import new_file, write_json
 
@@ -63,23 +63,28 @@ def main(arguments: list[str]) -> None:
     config = parse(InferenceConfig, arguments, PROGRAM)
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and (config.file is None or str(config.file) == "-"):
         raise UsageError("several processes share a --file; run anything else without torchrun")
-    if config.fill_mask is not None:
-        _fill_mask(config, config.fill_mask)
-        return
     # Not above: --help should not wait for PyTorch.
+    from src.evaluation.masked_lm import fill_mask
     from src.evaluation.predictions import predict_all, read_lines
     from src.evaluation.predictor import Predictor
+    from src.interop.huggingface import load_masked_lm
     from src.utils.device import set_up_device
     from src.utils.distributed import is_main_process, process_group
     from src.utils.runs import newest_model
 
     with process_group():
-        set_up_device(config.device, config.num_threads)
-        folder = config.checkpoint or newest_model()
-        predictor = Predictor.load(folder, config.device)
-        logger.info(f"checkpoint  {folder}")
+        device = set_up_device(config.device, config.num_threads)
+        folder = config.checkpoint or newest_model((TrainConfig if config.fill_mask is None else PretrainConfig).task)
         output = config.output if is_main_process() else None  # the others have nothing to say
         with nullcontext(sys.stdout) if output is None else new_file(output) as stream:
+            if config.fill_mask is not None:
+                candidates = fill_mask(load_masked_lm(folder), config.fill_mask, device=device)
+                logger.info(f"checkpoint  {folder}")
+                for candidate in candidates:
+                    print(json.dumps(asdict(candidate)) if config.json else candidate.as_line(), file=stream)
+                return
+            predictor = Predictor.load(folder, config.device)
+            logger.info(f"checkpoint  {folder}")
             if not config.texts and config.file is None:
                 _evaluate(predictor, folder, config, stream)
                 return
@@ -88,24 +93,9 @@ def main(arguments: list[str]) -> None:
                 print(prediction.as_json() if config.json else prediction.as_line(), file=stream)
 
 
-def _fill_mask(config: InferenceConfig, text: str) -> None:
-    from src.evaluation.masked_lm import fill_mask
-    from src.interop.huggingface import load_masked_lm
-    from src.utils.device import set_up_device
-    from src.utils.runs import newest_model
-
-    device = set_up_device(config.device, config.num_threads)
-    folder = config.checkpoint or newest_model(PretrainConfig.task)
-    logger.info(f"checkpoint  {folder}")
-    with nullcontext(sys.stdout) if config.output is None else new_file(config.output) as stream:
-        for candidate in fill_mask(load_masked_lm(folder), text, device=device):
-            print(json.dumps(asdict(candidate)) if config.json else candidate.as_line(), file=stream)
-
-
 def _evaluate(predictor: "Predictor", folder: Path, config: InferenceConfig, stream: TextIO) -> None:
     """Evaluates a model on a split, and writes evaluation-SPLIT.json into its folder."""
-    from src.evaluation.examples import draw_examples, examples_table
-    from src.evaluation.metrics import evaluate
+    from src.evaluation.metrics import evaluate, examples_table
     from src.evaluation.predictions import open_split
 
     names = predictor.classifier.label_names
@@ -125,9 +115,9 @@ def _evaluate(predictor: "Predictor", folder: Path, config: InferenceConfig, str
     if config.json:
         print(json.dumps(numbers), file=stream)
     else:
-        examples = draw_examples(split.texts, split.labels, logits, names, config.examples, seed=0)
-        print(f"{split.origin}\n\n{evaluation.as_text()}\n", file=stream)
-        print(examples_table(examples, shutil.get_terminal_size((100, 24)).columns), file=stream)
+        width = shutil.get_terminal_size((100, 24)).columns
+        examples = examples_table(split.texts, split.labels, logits, names, config.examples, width)
+        print(f"{split.origin}\n\n{evaluation.as_text()}\n\n{examples}", file=stream)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import re
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import chain, pairwise
 
 import torch
 
@@ -103,11 +103,10 @@ def explain(predictor: Predictor, prediction: Prediction) -> Explanation:
         steps *= 2
 
     tokens: list[list[tuple[int, int, float]]] = [[] for _ in texts]
-    for offsets, values in zip(encoded.offset_mapping, shares, strict=True):
-        for place, share in zip(offsets, values.tolist(), strict=True):
-            if place is not None:
-                number, start, end = place
-                tokens[number].append((start, end, share))
+    for place, share in zip(chain(*encoded.offset_mapping), torch.cat(shares).tolist(), strict=True):
+        if place is not None:
+            number, *span = place
+            tokens[number].append((*span, share))
     parts = [tokenized_part(text, classifier.seq_len, classifier.long_text) for text in texts]
     return Explanation(prediction, list(map(share_among_words, parts, tokens)), margin, baseline, steps)
 

@@ -69,8 +69,12 @@ def history_charts(rows: Sequence[Mapping[str, Any]]) -> list[Chart]:
     """Charts loss and accuracy over the steps as metrics.jsonl has them; what is not recorded is left out."""
     charts = []
     for name in ("loss", "accuracy"):
-        keys = (f"train/{name}", f"validation/{name}", f"validation/unigram_{name}", f"unigram_{name}")
-        if curves := {key: curve for key in keys if (curve := _curve(rows, key))}:
+        curves = {}
+        for key in (f"train/{name}", f"validation/{name}", f"validation/unigram_{name}", f"unigram_{name}"):
+            if found := [(row["step"], row[key]) for row in rows if key in row]:
+                # metrics.jsonl has null for what is not finite.
+                curves[key] = [(step, value if isinstance(value, int | float) else np.nan) for step, value in found]
+        if curves:
             charts.append(Chart(name, name.capitalize(), partial(_draw_curves, curves=curves, unit=name)))
     return charts
 
@@ -89,12 +93,6 @@ def prediction_charts(predictions: Predictions) -> list[Chart]:
         Chart("length", "Accuracy by number of words", partial(_draw_slices, slices=lengths)),
         Chart("words", "Accuracy by kind of words", partial(_draw_slices, slices=words)),
     ]
-
-
-def _curve(rows: Sequence[Mapping[str, Any]], key: str) -> list[tuple[int, float]]:
-    """Gives steps and values; metrics.jsonl has null for what is not finite."""
-    found = [(row["step"], row[key]) for row in rows if key in row]
-    return [(step, value if isinstance(value, int | float) else np.nan) for step, value in found]
 
 
 def _draw_curves(axes: Any, curves: Mapping[str, Sequence[tuple[int, float]]], unit: str) -> None:

@@ -1,7 +1,6 @@
 """What a pre-trained model knows: how well it names masked tokens, and which it puts in the gaps of a text."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -34,14 +33,6 @@ class MaskedEvaluation(Numbers):
     loss: float  # mean cross-entropy
     unigram_accuracy: float  # of always naming the most frequent token
     unigram_loss: float  # of naming every token with its frequency in the training text
-
-    def curves(self) -> dict[str, float]:
-        """Gives the numbers worth a curve."""
-        return {"accuracy": self.accuracy, "loss": self.loss, "unigram_loss": self.unigram_loss}
-
-    def tables(self) -> dict[str, Any]:
-        """Gives the rest of the baseline."""
-        return {"unigram_accuracy": self.unigram_accuracy}
 
     def as_text(self) -> str:
         """Formats the numbers for a console."""

@@ -1,9 +1,11 @@
-"""How good a classifier is: the numbers of an evaluation, and how sure one may be of them.
+"""How good a classifier is: the numbers of an evaluation, how sure one may be of them, and examples, as tables.
 
 All of them come from scikit-learn, SciPy and PyTorch. The interval is that of Wilson (1927), which stays inside [0, 1]
 and holds its 95 % for few examples and for accuracies near 1.
 """
 
+import random
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Self
@@ -13,11 +15,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from src.evaluation.examples import cell_width, fit_cells, pad_cells
-from src.utils.errors import DataError
+from src.utils.errors import DataError, printable
 
 RATES = ("precision", "recall", "f1", "support")
-CONSOLE_WIDTH, LONGEST_LABEL, NARROWEST = 80, 24, 6  # of a console, a label before a row, and one above a column
+CURVES, TABLES = ("accuracy", "loss", "f1", "mcc", "unigram_loss"), ("confusion", "per_class", "unigram_accuracy")
+CONSOLE_WIDTH, LONGEST_LABEL, NARROWEST = 80, 16, 6  # of a console, a label before a row, and one above a column
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,14 @@ class Numbers:
     def from_dict(cls, numbers: Mapping[str, Any]) -> Self:
         """Builds the evaluation again from what `as_dict` gave; other keys are ignored."""
         return cls(**{field.name: numbers[field.name] for field in fields(cls)})
+
+    def curves(self) -> dict[str, float]:
+        """Gives the numbers worth a curve."""
+        return {name: value for name, value in asdict(self).items() if name in CURVES}
+
+    def tables(self) -> dict[str, Any]:
+        """Gives what else metrics.jsonl keeps: tables of the classes, and the accuracy of the baseline."""
+        return {name: value for name, value in asdict(self).items() if name in TABLES}
 
 
 @dataclass(frozen=True)
@@ -54,32 +64,26 @@ class Evaluation(Numbers):
     confusion: list[list[int]]  # rows true, columns predicted, in the order of label_names
     label_names: list[str]
 
-    def curves(self) -> dict[str, float]:
-        """Gives the numbers worth a curve."""
-        return {"accuracy": self.accuracy, "loss": self.loss, "f1": self.f1, "mcc": self.mcc}
-
-    def tables(self) -> dict[str, Any]:
-        """Gives the confusion matrix and the rates of each class."""
-        return {"confusion": self.confusion, "per_class": self.per_class}
-
     def as_text(self) -> str:
         """Formats accuracy, loss, a table of the classes and the confusion matrix, in lines of at most 80 columns."""
         low, high = self.interval
         macro = {"precision": self.precision, "recall": self.recall, "f1": self.f1, "support": self.n}
         classes = [["in %", "precision", "recall", "F1", "examples"]]
         for name, rates in (*self.per_class.items(), ("macro average", macro)):
-            percentages = [f"{100 * rates[rate]:.1f}" for rate in RATES[:3]]
-            classes.append([name, *percentages, f"{rates['support']:.0f}"])
-        confusion = [["true \\ predicted", *self.label_names]]
-        confusion += [[name, *map(str, counts)] for name, counts in zip(self.label_names, self.confusion, strict=True)]
-        return "\n".join(
-            [
-                f"accuracy {100 * self.accuracy:.1f} % (95 % interval {100 * low:.1f}-{100 * high:.1f}, n = {self.n})",
-                f"loss {self.loss:.4f} nats, MCC {self.mcc:.3f}\n",
-                *_table(classes),
-                "",
-                *(_table(confusion) or [f"confusion matrix of {len(self.label_names)} classes: too wide to print"]),
-            ]
+            classes.append([name, *(f"{100 * rates[rate]:.1f}" for rate in RATES[:3]), f"{rates['support']:.0f}"])
+        matrix = [["true \\ predicted", *self.label_names]]
+        matrix += [[name, *map(str, counts)] for name, counts in zip(self.label_names, self.confusion, strict=True)]
+        room = (CONSOLE_WIDTH - LONGEST_LABEL) // len(self.label_names) - len("  ")
+        if room < max(NARROWEST, len(str(max(map(max, self.confusion))))):  # numbers are never cut
+            confusion = f"confusion matrix of {len(self.label_names)} classes: too wide to print"
+        else:
+            confusion = table(
+                matrix, [LONGEST_LABEL] + [room] * len(self.label_names), "<" + ">" * len(self.label_names)
+            )
+        return (
+            f"accuracy {100 * self.accuracy:.1f} % (95 % interval {100 * low:.1f}-{100 * high:.1f}, n = {self.n})\n"
+            f"loss {self.loss:.4f} nats, MCC {self.mcc:.3f}\n\n"
+            f"{table(classes, [LONGEST_LABEL, 10, 10, 10, 10], '<>>>>')}\n\n{confusion}"
         )
 
 
@@ -122,13 +126,45 @@ def wilson_interval(correct: int, n: int) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def _table(rows: list[list[str]]) -> list[str]:
-    """Aligns names to the left and numbers to the right; no line where they are too wide for a console."""
-    first = max(cell_width(fit_cells(row[0], LONGEST_LABEL)) for row in rows)
-    room = (CONSOLE_WIDTH - first) // (len(rows[0]) - 1) - len("  ")
-    if room < max(NARROWEST, *(len(number) for row in rows[1:] for number in row[1:])):  # numbers are never cut
-        return []
-    width = max(cell_width(fit_cells(cell, room)) for row in rows for cell in row[1:])
-    return [
-        "  ".join([pad_cells(row[0], first), *(pad_cells(cell, width, right=True) for cell in row[1:])]) for row in rows
-    ]
+def examples_table(
+    texts: Sequence[str], labels: Sequence[int], logits: Tensor, label_names: Sequence[str], count: int, width: int
+) -> str:
+    """Formats `count` examples, drawn by chance and never chosen, a line each; a cross marks a wrong prediction."""
+    chosen = random.Random(0).sample(range(len(texts)), min(count, len(texts)))
+    scores, predicted = logits[chosen].detach().float().softmax(dim=-1).max(dim=-1)
+    rows = [[" ", "true", "predicted", "confidence", "text"]]
+    for index, guess, score in zip(chosen, predicted.tolist(), scores.tolist(), strict=True):
+        true, text = labels[index], texts[index]
+        rows.append(
+            [" " if guess == true else "x", label_names[true], label_names[guess], f"{100 * score:.1f} %", text]
+        )
+    label = min(LONGEST_LABEL, max(cell_width(printable(name)) for name in (*label_names, "predicted")))
+    return table(rows, [1, label, label, 10, max(10, width - 2 * label - 19)], "<<<><")
+
+
+def table(rows: Sequence[Sequence[str]], limits: Sequence[int], sides: str) -> str:
+    """Aligns columns to the left (<) or right (>), each at most so many console columns wide."""
+    rows = [[_fit(cell, limit) for cell, limit in zip(row, limits, strict=True)] for row in rows]
+    widths = [max(map(cell_width, column)) for column in zip(*rows, strict=True)]
+    lines = []
+    for row in rows:
+        gaps = [" " * (width - cell_width(cell)) for cell, width in zip(row, widths, strict=True)]
+        cells = [cell + gap if side == "<" else gap + cell for cell, gap, side in zip(row, gaps, sides, strict=True)]
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines)
+
+
+def _fit(text: str, width: int) -> str:
+    """Makes text printable and cuts it to at least three columns; what was cut ends in "..."."""
+    text = printable(text)
+    if cell_width(text) <= width:
+        return text
+    while cell_width(text) > width - len("..."):
+        text = text[: min(len(text) - 1, width)]
+    return text + "..."
+
+
+def cell_width(text: str) -> int:
+    """Counts the columns that text takes on a console: two for East Asian wide characters, none for combining ones."""
+    columns = {"Mn": 0, "Me": 0}
+    return sum(columns.get(unicodedata.category(c), 1 + (unicodedata.east_asian_width(c) in "WF")) for c in text)

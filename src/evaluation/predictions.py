@@ -26,10 +26,8 @@ from src.utils.runs import RUN, config_of
 
 logger = logging.getLogger(__name__)
 
-# Enough lines to find many of equal length, few enough to hold in memory.
-LINES_AT_ONCE = 8192
-# A file of a million lines would hide what matters behind as many remarks.
-REMARKS_OF_A_KIND = 10
+LINES_AT_ONCE = 8192  # enough to find many of equal length, few enough to hold in memory
+REMARKS_OF_A_KIND = 10  # a million would hide what matters
 
 REMEDY = "name a file that a report or python -m src.inference --json wrote"
 KINDS = {"text": str, "text_pair": str, "label": str, "score": int | float, "true": str, "unknown": int}
@@ -91,9 +89,7 @@ def open_split(
     trained = config_of(folder, TrainConfig())
     data = replace(trained.data, **{name: column for name, column in columns.items() if column is not None})
     if data.train_file is None and data.dataset is None:
-        raise DataError(
-            f"{folder} was trained on Python lists, which are gone; name data to evaluate on with --dataset"
-        )
+        raise DataError(f"{folder} was trained on Python lists, which are gone; name data with --dataset")
     # A validation part drawn from the training rows or phrases is drawn again, by the same seed.
     drawn = bool(data.holdout) or (data.train_file is not None and data.validation_file is None)
     splits = ("train", config.split) if drawn else (config.split,)
@@ -162,9 +158,7 @@ def read_predictions(path: Path) -> Predictions:
         values: dict[str, Any] = dict.fromkeys(("text", "label", "score")) | cells
         are_right = all(isinstance(values[key], kind) for key, kind in KINDS.items() if key in values)
         if not (are_right and 0 <= values["score"] <= 1):
-            raise DataError(
-                f"{place}: no prediction, with strings for texts and labels and a score in 0 to 1; {REMEDY}"
-            )
+            raise DataError(f"{place}: no prediction, with strings as text and label, a score in 0 to 1; {REMEDY}")
     columns = {key: [row.cells[key] for row in rows] for key in KINDS if all(key in row.cells for row in rows)}
     found = {*columns["label"], *columns.get("true", [])}
     is_numbered = all(re.fullmatch(r"-?\d+", name) for name in found)

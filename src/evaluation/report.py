@@ -107,17 +107,19 @@ def _facts(run: Mapping[str, Any], predictions: Predictions | None) -> dict[str,
         path = Path(script)
         # The interpreter turned `-m src.train` into the path of the file.
         program = ["-m", f"src.{path.stem}"] if path.parent.name == "src" else [script]
-        facts["command"] = shlex.join(["python", *program, *arguments])
-        facts["trained on"] = str(run["data"]["name"])
-        facts["parameters"] = f"{run['model']['parameters']:,}"
-        facts["begun"] = str(run["started"])
-        facts["ended"] = str(run["finished"] or "not yet, or interrupted")
+        facts = {
+            "command": shlex.join(["python", *program, *arguments]),
+            "trained on": str(run["data"]["name"]),
+            "parameters": f"{run['model']['parameters']:,}",
+            "begun": str(run["started"]),
+            "ended": str(run["finished"] or "not yet, or interrupted"),
+        }
     if predictions is not None:
-        facts["predicted"] = f"{len(predictions.texts):,} texts of {predictions.origin}"
-    if predictions is not None and predictions.true is not None:
         right, n = sum(predictions.right), len(predictions.texts)
-        low, high = wilson_interval(right, n)
-        facts["accuracy"] = f"{right / n:.1%} (95% interval {low:.1%} to {high:.1%})"
-        facts["mean confidence"] = f"{sum(predictions.scores) / n:.1%}"
-        facts["expected calibration error"] = f"{expected_calibration_error(by_confidence(predictions)):.1%}"
+        facts["predicted"] = f"{n:,} texts of {predictions.origin}"
+        if predictions.true is not None:
+            low, high = wilson_interval(right, n)
+            facts["accuracy"] = f"{right / n:.1%} (95% interval {low:.1%} to {high:.1%})"
+            facts["mean confidence"] = f"{sum(predictions.scores) / n:.1%}"
+            facts["expected calibration error"] = f"{expected_calibration_error(by_confidence(predictions)):.1%}"
     return facts
