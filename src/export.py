@@ -85,9 +85,8 @@ def export(folder: Path, output: Path, config: ExportConfig) -> None:
     set_up_device("cpu", config.num_threads)
     classifier = load_classifier(folder)
     if classifier.long_text != "truncate":
-        logger.info(
-            f"long texts  tokenizer.json alone cuts their end off; the model reads them by {classifier.long_text}"
-        )
+        how = classifier.long_text
+        logger.info(f"long texts  tokenizer.json alone cuts their end off; the model reads them by {how}")
     if config.quantize is not None:  # opened first, for the export takes longer
         split = open_split(folder, config, classifier.label_names).splits[config.split]
         dataset = classifier.dataset(split.texts, split.labels, split.pairs)
@@ -96,9 +95,8 @@ def export(folder: Path, output: Path, config: ExportConfig) -> None:
         if config.quantize is not None:
             save_quantized(temporary)
             lines.append(f"{split.origin}:")
-            logits = [
-                classify(OnnxModel(temporary / name), dataset, torch.device("cpu")) for name in (GRAPH, QUANTIZED)
-            ]
+            graphs = [OnnxModel(temporary / name) for name in (GRAPH, QUANTIZED)]
+            logits = [classify(graph, dataset, torch.device("cpu")) for graph in graphs]
             for kind, found in zip(("float32", "int8"), logits, strict=True):
                 evaluation = evaluate(found, dataset.text_labels, classifier.label_names)
                 lines.append(f"{kind:<7}  {evaluation.as_text().splitlines()[0]}")
@@ -133,9 +131,8 @@ def upload(folder: Path, repository: str, config: ExportConfig) -> str:
         api.create_commit(repository, additions, commit_message="Upload the model")
     except Exception as error:  # the library's errors have no common base
         reason = " ".join(str(error).split())[:300] or type(error).__name__
-        raise StorageError(
-            f"cannot upload to {api.endpoint}/{repository} ({reason}); check network, name, and the token's rights"
-        ) from None
+        what = f"cannot upload to {api.endpoint}/{repository} ({reason})"
+        raise StorageError(f"{what}; check network, name, and the token's rights") from None
     return str(address)
 
 

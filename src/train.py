@@ -65,20 +65,17 @@ def _with_absolute_paths(config: TrainConfig) -> TrainConfig:
     """Names models and texts so that a later run finds them from any folder."""
     from src.data.documents import absolute_source
 
-    paths = {
-        "model_name_or_path": absolute_model_path(config.model_name_or_path),
-        "teacher": absolute_model_path(config.distillation.teacher),
-        "unlabelled": tuple(absolute_source(source) for source in config.distillation.unlabelled),
-    }
-    return with_options(config, paths)
+    base, distillation = absolute_model_path(config.model_name_or_path), config.distillation
+    unlabelled = tuple(absolute_source(source) for source in distillation.unlabelled)
+    teacher = absolute_model_path(distillation.teacher)
+    return with_options(config, {"model_name_or_path": base, "teacher": teacher, "unlabelled": unlabelled})
 
 
 def fit(texts: Sequence[str], labels: Sequence[str | int], output_dir: str | Path, **options: Any) -> "Predictor":
     """Trains a classifier on Python lists, however few, and evaluates it on those same texts.
 
     The sorted names of `labels` become the classes; 0 and 1 become negative and positive. `options` are settings of
-    `TrainConfig` and its groups by name, e.g. epochs=30; the rest is the recipe "sample", or "finetune" with
-    model_name_or_path. From here on, the whole process computes as `set_up_device` says.
+    `TrainConfig` by name, e.g. epochs=30; the rest is the recipe "sample", or "finetune" with model_name_or_path.
     """
     from src.data.sources import corpus_of_lists
     from src.evaluation.predictor import Predictor

@@ -74,10 +74,9 @@ class LoadReport:
     def tell(self) -> None:
         """Says it on standard error."""
         logger.info(f"pretrained  {len(self.mapped)} tensors taken over")
-        if self.initialised:
-            logger.info(f"            newly initialised: {', '.join(self.initialised)}")
-        if self.unused:
-            logger.info(f"            left unused: {', '.join(self.unused)}")
+        for what, names in (("newly initialised", self.initialised), ("left unused", self.unused)):
+            if names:
+                logger.info(f"            {what}: {', '.join(names)}")
 
 
 def save_classifier(folder: Path, classifier: Classifier, dtype: torch.dtype = torch.float32) -> None:
@@ -133,13 +132,9 @@ def load_config(folder: Path) -> tuple[BertConfig, tuple[str, ...]]:
 
 
 def load_weights(model: Model, folder: Path, required: str = "", drawn: tuple[str, ...] = ()) -> LoadReport:
-    """Puts the weights of a folder into a model that has random ones.
+    """Puts the weights of a folder into a model that has random ones, in place.
 
-    Args:
-        model: changed in place.
-        folder: of the checkpoint.
-        required: how the names of parameters begin that the checkpoint must have; others stay random without it.
-        drawn: how the names of parameters begin that stay random in any case.
+    The checkpoint must have the parameters whose names begin with `required`; those of `drawn` stay random in any case.
     """
     tensors, path = _read_tensors(folder, model.config.model_type), folder / WEIGHTS
     names = {key: their_name(key, model.config.model_type) for key in model.state_dict()}
@@ -152,12 +147,11 @@ def load_weights(model: Model, folder: Path, required: str = "", drawn: tuple[st
             found[key] = tensor
         elif key.startswith(required):
             there = "is missing" if tensor is None else f"has shape {tuple(tensor.shape)}"
-            raise CheckpointError(
-                f"{path}: {name} {there}, not {shape}; restore it, or train a model that has it first"
-            )
+            advice = "restore it, or train a model that has it first"
+            raise CheckpointError(f"{path}: {name} {there}, not {shape}; {advice}")
     model.load_state_dict(found, strict=False)
     mapped = {names[key] for key in found}
-    initialised = [names[key] for key in names if key not in found]
+    initialised = [name for key, name in names.items() if key not in found]
     return LoadReport(sorted(mapped), initialised, sorted(tensors.keys() - mapped))
 
 
@@ -193,10 +187,7 @@ def fetch(name_or_path: str) -> Path:
 
 
 def load_pretrained(folder: Path, label_names: Sequence[str], config: TrainConfig) -> tuple[Classifier, LoadReport]:
-    """Loads an encoder, with its pooler if it has one and its classifier if it knows the same classes, to fine-tune it.
-
-    The dropout rates of `config` replace the checkpoint's.
-    """
+    """Loads an encoder to fine-tune, its pooler if there is one, and its classifier if it knows the same classes."""
     shape, known = _load_config(folder, config)
     tokenizer = load_tokenizer(folder, shape.vocab_size, config.tokenization.plain_text)
     # transformers calls classes LABEL_0, ... whose names it was not told; these may be any.
@@ -237,10 +228,8 @@ def pretraining_of(folder: Path) -> dict[str, Any] | None:
 
 
 def _load_config(folder: Path, config: TrainConfig | PretrainConfig) -> tuple[BertConfig, tuple[str, ...]]:
-    """Reads a checkpoint's shape, with the dropout rates of the settings, and the names of its classes.
-
-    Settings of model and vocabulary come with the checkpoint: those that differ from the defaults are refused.
-    """
+    """Reads a checkpoint's shape, with the dropout rates of the settings, and the names of its classes."""
+    # Settings of model and vocabulary come with the checkpoint: those that differ from the defaults are refused.
     usual, given = options_of(type(config)()), options_of(config.model) | options_of(config.tokenization)
     if fixed := [name for name in given if name not in FREE and given[name] != usual[name]]:
         raise UsageError(f"{', '.join(fixed)} come with {config.model_name_or_path}; drop those options or --preset")

@@ -51,10 +51,8 @@ Labels: {", ".join(data["label_names"])}. A text is read up to {run["model"]["se
 
 def masked_lm_card(run: Mapping[str, Any], numbers: Mapping[str, Any]) -> str:
     """Writes the model card of a masked language model, given its run.json and its numbers on held-out documents."""
-    data, settings, training = run["data"], run["config"], run["config"]["optimization"]
-    text = f"""to predict masked tokens (rate {training["mask_rate"]})
-of {data["documents"]:,} documents, {data["train"]:,} tokens, in rows of {settings["tokenization"]["seq_len"]}:
-{training["max_steps"]:,} steps of {training["batch_size"]} rows,
+    settings, training = run["config"], run["config"]["optimization"]
+    text = f"""to predict masked tokens (rate {training["mask_rate"]}): {_pretraining(run)},
 learning rate {training["learning_rate"]}, seed {settings["run"]["seed"]}. No labels were used."""
     masked = f"{numbers['n']:,} masked tokens ({EVALUATED_MASK_RATE:.0%}) of held-out documents"
     table = f"""| {masked} | this model | most frequent token, always |
@@ -142,13 +140,13 @@ def _history(run: Mapping[str, Any]) -> str:
     earlier = list(stages(run))[:0:-1]
     if not earlier:
         return ""
-    text = f"\nPre-trained before, without labels, to predict masked tokens, from {_base(earlier[0])}:\n\n"
-    for number, stage in enumerate(earlier, start=1):
-        data, training, seq_len = (
-            stage["data"],
-            stage["config"]["optimization"],
-            stage["config"]["tokenization"]["seq_len"],
-        )
-        text += f"""{number}. {training["max_steps"]:,} steps of {training["batch_size"]} rows of {seq_len} tokens
-   of {data["name"]} ({data["documents"]:,} documents, {data["train"]:,} tokens)\n"""
-    return text
+    lines = [f"{number}. {_pretraining(stage)}\n" for number, stage in enumerate(earlier, start=1)]
+    first = f"Pre-trained before, without labels, to predict masked tokens, from {_base(earlier[0])}:"
+    return f"\n{first}\n\n{''.join(lines)}"
+
+
+def _pretraining(stage: Mapping[str, Any]) -> str:
+    data, settings = stage["data"], stage["config"]
+    training, seq_len = settings["optimization"], settings["tokenization"]["seq_len"]
+    return f"""{training["max_steps"]:,} steps of {training["batch_size"]} rows of {seq_len} tokens
+   of {data["name"]} ({data["documents"]:,} documents, {data["train"]:,} tokens)"""

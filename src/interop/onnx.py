@@ -116,10 +116,8 @@ def _largest_difference(path: Path, model: BertForSequenceClassification) -> flo
         # Rounding grows with the numbers: a BERT base whose logits reach 10 differs by 1e-5 from itself in float64.
         allowed = TOLERANCE * max(1.0, float(expected.abs().max()))
         if not differences[-1] <= allowed:  # NaN is a difference, too
-            raise CheckpointError(
-                f"the ONNX graph's logits differ from the model's by {differences[-1]:.1g}, more than {allowed:.1g}; "
-                "nothing was written: install the versions in tests/requirements.txt"
-            )
+            what = f"the ONNX graph's logits differ from the model's by {differences[-1]:.1g}, more than {allowed:.1g}"
+            raise CheckpointError(f"{what}; nothing was written: install the versions in tests/requirements.txt")
     return max(differences)
 
 

@@ -48,9 +48,8 @@ def load_tokenizer(folder: Path, vocab_size: int, plain_text: bool = False) -> T
         raise CheckpointError(f"{path} cannot be used ({error}); restore it") from None
     largest = max(tokenizer.get_vocab().values(), default=0)
     if largest >= vocab_size:
-        raise CheckpointError(
-            f"{path} has ids up to {largest}, config.json says vocab_size = {vocab_size}; restore both"
-        )
+        what = f"{path} has ids up to {largest}, config.json says vocab_size = {vocab_size}"
+        raise CheckpointError(f"{what}; restore both")
     tokenizer.no_padding()
     if plain_text:
         prepend_plain_text_normalizer(tokenizer)

@@ -21,23 +21,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from src.utils import files
 from src.utils.config import SAMPLE, WEIGHTS_DIR, PretrainConfig, RunConfig, TrainConfig, options_of
 from src.utils.distributed import all_gather_object, barrier, is_main_process, rank, world_size
 from src.utils.errors import CheckpointError, UsageError
-from src.utils.files import (
-    CARD,
-    LOCK,
-    UNFINISHED,
-    discard,
-    discard_unfinished,
-    new_file,
-    new_folder,
-    read_json,
-    refreshed_folder,
-    storage_errors,
-    verify,
-    write_json,
-)
 from src.utils.runs import CHECKPOINTS, METRICS, RUN, newest_unfinished_run, read_rows
 
 logger = logging.getLogger(__name__)
@@ -47,6 +34,7 @@ if TYPE_CHECKING:
     from src.training.trainer import Trainer
 
 TENSORS, PROGRESS = "training_state.safetensors", "training_state.json"
+TIME = "%Y-%m-%dT%H:%M:%S%z"
 EVALUATION = "evaluation-validation.json"
 # "-before-evaluation": saved after an epoch's last step, before that epoch was evaluated.
 CHECKPOINT = re.compile(r"step-(\d+)(-before-evaluation)?")
@@ -90,7 +78,7 @@ def save_state(folder: Path, trainer: "Trainer", random_states: Mapping[str, Ten
         tensors |= {f"ema.{name}": tensor for name, tensor in trainer.ema.module.named_parameters()}
         tensors["ema.n_averaged"] = trainer.ema.n_averaged
     save_file({name: tensor.detach().cpu().clone() for name, tensor in tensors.items()}, folder / TENSORS)
-    write_json(folder / PROGRESS, asdict(trainer.progress) | _computed_by())
+    files.write_json(folder / PROGRESS, asdict(trainer.progress) | _computed_by())
 
 
 def load_state(folder: Path, trainer: "Trainer") -> None:
@@ -114,7 +102,7 @@ def load_state(folder: Path, trainer: "Trainer") -> None:
                 # If the checkpoint has no average, one starts from its weights.
                 average.copy_(tensors.get(f"ema.{name}", tensors[f"model.{name}"]))
             trainer.ema.n_averaged.copy_(tensors.get("ema.n_averaged", torch.tensor(0)))
-    progress = read_json(folder / PROGRESS)
+    progress = files.read_json(folder / PROGRESS)
     for kind, now in _computed_by().items():
         if (before := progress.pop(kind, now)) != now:
             logger.info(f"{kind:<12}resumed with {now}, were {before}: as good, but no longer equal bit for bit")
@@ -155,8 +143,8 @@ class RunFolder:
             barrier()  # until the main process has the lock
             yield
             return
-        lock = FileLock(self.path / LOCK, blocking=False)
-        with storage_errors(self.path), suppress(NotImplementedError):  # some network file systems lock nothing
+        lock = FileLock(self.path / files.LOCK, blocking=False)
+        with files.storage_errors(self.path), suppress(NotImplementedError):  # some network file systems lock nothing
             self.path.mkdir(parents=True, exist_ok=True)
             try:
                 lock.acquire()
@@ -166,7 +154,7 @@ class RunFolder:
         try:
             yield
         finally:
-            (self.path / LOCK).unlink(missing_ok=True)
+            (self.path / files.LOCK).unlink(missing_ok=True)
             if not any(self.path.iterdir()):  # nothing has begun
                 self.path.rmdir()
             lock.release()
@@ -176,13 +164,13 @@ class RunFolder:
         if not is_main_process():
             return
         is_sample = task.data["name"] == SAMPLE
-        if is_sample and (self.path / RUN).exists() and self.read_run()["data"]["name"] != SAMPLE:
+        if is_sample and (self.path / RUN).exists() and files.read_json(self.path / RUN)["data"]["name"] != SAMPLE:
             raise UsageError(f"{self.path} holds a run on other data, which one on the sample never overwrites")
-        with storage_errors(self.path):
+        with files.storage_errors(self.path):
             # run.json is deleted last: after a crash the folder still counts as a run and may be overwritten.
             for path in sorted(self.path.iterdir(), key=lambda path: path.name == RUN):
-                if path.name != LOCK:
-                    discard(path)
+                if path.name != files.LOCK:
+                    files.discard(path)
         model = {"parameters": task.num_parameters, "pretraining": task.pretraining, "seq_len": task.seq_len}
         content = {
             "task": task.config.task,
@@ -190,14 +178,14 @@ class RunFolder:
             "data": task.data,
             "model": asdict(task.model.config) | model,
             "command": sys.argv,
-            "started": _now(),
+            "started": time.strftime(TIME),
             "finished": None,
             "versions": {name: version(name) for name in ("torch", "tokenizers", "safetensors")}
             | {"python": platform.python_version()},
             "machine": f"{platform.machine()}, {os.cpu_count()} CPUs",
         }
-        with refreshed_folder(self.path) as folder:
-            write_json(folder / RUN, content)
+        with files.refreshed_folder(self.path) as folder:
+            files.write_json(folder / RUN, content)
 
     def resume(self, trainer: "Trainer") -> None:
         """Restores the state of the checkpoint and deletes what was logged and saved after it."""
@@ -207,7 +195,7 @@ class RunFolder:
         if not is_main_process():
             return
         step = trainer.progress.step
-        with new_file(self.path / METRICS) as stream:
+        with files.new_file(self.path / METRICS) as stream:
             for row in read_rows(self.path / METRICS)[0]:
                 # The evaluation at the end of an epoch comes after the checkpoint.
                 comes_after = trainer.ends_epoch and "validation/accuracy" in row
@@ -215,22 +203,19 @@ class RunFolder:
                     stream.write(json.dumps(row) + "\n")
         found = self.checkpoints()
         for later in found[: found.index(self.checkpoint)]:
-            discard(later)
+            files.discard(later)
         for folder in (self.path, self.path / CHECKPOINTS):
-            discard_unfinished(folder)
+            files.discard_unfinished(folder)
         config = trainer.task.config
         changed = {"config": asdict(config)} if config.run.allow_config_change else {}
-        write_json(self.path / RUN, self.read_run() | changed | {"finished": None})
+        files.write_json(self.path / RUN, files.read_json(self.path / RUN) | changed | {"finished": None})
         logger.info(f"resuming    {self.checkpoint}, step {step:,}")
 
     def finish(self, training_seconds: float) -> None:
         """Notes in run.json that the run is complete, and how many seconds `Progress` counted."""
         if is_main_process():
-            write_json(self.path / RUN, self.read_run() | {"finished": _now(), "training_seconds": training_seconds})
-
-    def read_run(self) -> dict[str, Any]:
-        """Returns the content of run.json."""
-        return read_json(self.path / RUN)
+            end = {"finished": time.strftime(TIME), "training_seconds": training_seconds}
+            files.write_json(self.path / RUN, files.read_json(self.path / RUN) | end)
 
     def log(self, row: Mapping[str, Any]) -> None:
         """Appends one line to metrics.jsonl."""
@@ -238,7 +223,7 @@ class RunFolder:
             return
         # JSON knows no NaN or infinity, which a diverging run reports.
         finite = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
-        with storage_errors(self.path / METRICS), (self.path / METRICS).open("a", encoding="utf-8") as stream:
+        with files.storage_errors(self.path / METRICS), (self.path / METRICS).open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(finite, allow_nan=False) + "\n")
 
     def checkpoints(self) -> list[Path]:
@@ -251,7 +236,7 @@ class RunFolder:
         """Returns the newest whole checkpoint, None if there is no checkpoint; CheckpointError if all are damaged."""
         for folder in (found := self.checkpoints()):
             try:
-                verify(folder, has_manifest=True)
+                files.verify(folder, has_manifest=True)
                 return folder
             except CheckpointError as error:
                 if folder == found[-1]:
@@ -265,39 +250,38 @@ class RunFolder:
         if not is_main_process():
             return
         name = f"step-{trainer.progress.step}" + ("-before-evaluation" if trainer.ends_epoch else "")
-        with new_folder(self.path / CHECKPOINTS / name) as folder:
+        with files.new_folder(self.path / CHECKPOINTS / name) as folder:
             trainer.task.save(folder, trainer.trained_model)
             save_state(folder, trainer, random_states)
         for old in self.checkpoints()[keep_last:]:
-            discard(old)
+            files.discard(old)
 
     def save_model(self, task: "Task", model: nn.Module, numbers: Mapping[str, Any]) -> None:
         """Puts a model with its evaluation and model card into the root of the folder."""
         if not is_main_process():
             return
-        run = self.read_run()
-        with refreshed_folder(self.path) as folder:
+        run = files.read_json(self.path / RUN)
+        with files.refreshed_folder(self.path) as folder:
             task.save(folder, model)
-            (folder / CARD).write_text(task.card(run, numbers), encoding="utf-8")
+            (folder / files.CARD).write_text(task.card(run, numbers), encoding="utf-8")
         # Outside the manifest: evaluating again may replace it.
-        write_json(self.path / EVALUATION, {**numbers, "dataset": run["data"]["name"]})
+        files.write_json(self.path / EVALUATION, {**numbers, "dataset": run["data"]["name"]})
 
     def refuse_taken(self, run: RunConfig) -> None:
         """Raises a UsageError where a new run would begin in a folder that holds something, unless it may overwrite."""
         # A run that died before it had written anything left at most something unfinished.
-        if all(file.name == LOCK or file.name.startswith(UNFINISHED) for file in self.path.iterdir()):
+        if all(file.name == files.LOCK or file.name.startswith(files.UNFINISHED) for file in self.path.iterdir()):
             return
         if not (self.path / RUN).is_file():
             raise UsageError(f"{self.path} exists and holds no run, so it is never deleted; name another --output-dir")
-        may_restart = run.resume == "auto" and self.read_run().get("finished") is None
+        may_restart = run.resume == "auto" and files.read_json(self.path / RUN).get("finished") is None
         if not (run.overwrite or may_restart):
             raise UsageError(f"{self.path} exists; choose another --output-dir, --resume auto to go on, or --overwrite")
 
     def _refuse_other_data(self, data: Mapping[str, Any]) -> None:
-        before, now = self.read_run()["data"], json.loads(json.dumps(data))
-        facts = {"labels": "label_names", "training size": "train", "validation size": "validation"}
-        facts |= {"content": "sha256", "teacher": "teacher"}
-        for fact, key in facts.items():
+        before, now = files.read_json(self.path / RUN)["data"], json.loads(json.dumps(data))
+        facts = ("labels", "training size", "validation size", "content", "teacher")
+        for fact, key in zip(facts, ("label_names", "train", "validation", "sha256", "teacher"), strict=True):
             if key in before and before[key] != now.get(key):  # earlier versions noted no content of classifiers' data
                 change = f"{before[key]}, now {now.get(key)}"
                 raise UsageError(f"{self.path} was begun on data with other {fact} ({change}); restore the data")
@@ -326,7 +310,7 @@ def open_run(config: TrainConfig | PretrainConfig) -> Iterator[RunFolder]:
         return
     with folder.lock():
         if named is not None:
-            verify(named, has_manifest=True)
+            files.verify(named, has_manifest=True)
             folder.checkpoint = named
         elif run.resume != "never":
             folder.checkpoint = folder.newest_checkpoint()
@@ -334,7 +318,7 @@ def open_run(config: TrainConfig | PretrainConfig) -> Iterator[RunFolder]:
             if run.resume == "auto":
                 logger.info("resuming    nothing: no unfinished run with a checkpoint was found; starting a new one")
             folder.refuse_taken(run)
-        elif (found := folder.read_run().get("task")) != config.task:
+        elif (found := files.read_json(path / RUN).get("task")) != config.task:
             raise UsageError(f"{path} is a run of {found}, not of {config.task}; resume it with its own program")
         yield folder
 
@@ -343,11 +327,10 @@ def refuse_changes(saved: TrainConfig | PretrainConfig, config: TrainConfig | Pr
     """Raises a UsageError that names the settings which make a resumed run another one, unless that is allowed."""
     before, now = options_of(saved), options_of(config)
     changed = [name for name in now if name not in FREE_TO_CHANGE and before[name] != now[name]]
-    differences = ", ".join(f"{name} {before[name]} -> {now[name]}" for name in changed)
-    if changed and not config.run.allow_config_change:
-        advice = "drop the options, or add --allow-config-change"
-        raise UsageError(f"a resumed run keeps its settings, but these changed: {differences}; {advice}")
-    if changed:
+    if differences := ", ".join(f"{name} {before[name]} -> {now[name]}" for name in changed):
+        if not config.run.allow_config_change:
+            advice = "drop the options, or add --allow-config-change"
+            raise UsageError(f"a resumed run keeps its settings, but these changed: {differences}; {advice}")
         logger.info(f"changed     {differences}")
 
 
@@ -358,7 +341,3 @@ def _new_name(config: TrainConfig | PretrainConfig) -> Path:
     name = f"{Path(source).stem}-{name}" if source else name
     taken = sum(path.name.startswith(name) for path in WEIGHTS_DIR.glob("*"))
     return WEIGHTS_DIR / (f"{name}-{taken + 1}" if taken else name)
-
-
-def _now() -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%S%z")

@@ -1,8 +1,4 @@
-"""Knowledge distillation: a student learns how likely a teacher finds each class (Hinton et al. 2015).
-
-A label says that a sentence is positive; a teacher says that it is so by 70 %. That is more to learn from, and a
-teacher can say it of any text, labelled or not.
-"""
+"""Knowledge distillation: a student learns how likely a teacher finds each class of a text (Hinton et al. 2015)."""
 
 import hashlib
 import logging
@@ -31,8 +27,7 @@ LOGITS = "teacher_logits.safetensors"
 def distillation_loss(logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
     """Computes T^2 KL(softmax(v / T) || softmax(z / T)), summed over the batch (Hinton et al. 2015, section 2).
 
-    z are the student's logits and v the teacher's, both (B, C). T^2 keeps the gradients, which shrink by 1 / T^2, as
-    large as those of the true labels.
+    z are the student's logits and v the teacher's, both (B, C). T^2 undoes that gradients shrink by 1 / T^2.
     """
     student = F.log_softmax(logits / temperature, dim=-1)  # (B, C)
     teacher = F.log_softmax(teacher_logits.float() / temperature, dim=-1)  # (B, C)
@@ -53,10 +48,7 @@ def with_unlabelled(train: TextSplit, validation: TextSplit, sources: Sequence[s
 def teacher_logits(
     teacher: str, split: TextSplit, label_names: Sequence[str], cache: Path, device: torch.device, bf16: bool
 ) -> tuple[Tensor, str]:
-    """Computes a teacher's logits of texts, float16 (N, C) on the CPU, or finds them in the cache.
-
-    Also returns a sum of the texts, the teacher and how it reads and computes.
-    """
+    """Returns a teacher's logits of texts, float16 (N, C) on the CPU and cached, and a digest of all they depend on."""
     folder = fetch(teacher)
     classifier = load_classifier(folder)
     if classifier.label_names != tuple(label_names):

@@ -38,10 +38,9 @@ def dry_run(task: Task) -> None:
     defaults = options_of(type(task.config)()) | {"dry_run": True}
     settings = {name: value for name, value in options_of(task.config).items() if value != defaults[name]}
     duration = timedelta(seconds=round(trainer.total_steps * seconds))
-    listed = [", ".join(f"{name} {value}" for name, value in values.items()) for values in (settings, task.data)]
     rows = {
-        "settings": listed[0] or "the defaults",
-        "data": listed[1],
+        "settings": ", ".join(f"{name} {value}" for name, value in settings.items()) or "the defaults",
+        "data": ", ".join(f"{name} {value}" for name, value in task.data.items()),
         "parameters": f"{task.num_parameters:,}, of which {trained:,} are trained",
         "memory": f"{_peak_memory_of(task.device) / 2**20:,.0f} MB at the peak so far",
         "step": f"{1000 * seconds:,.1f} ms (median)",

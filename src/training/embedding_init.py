@@ -1,8 +1,4 @@
-"""Pre-training begins with what counting can tell: which tokens are frequent, and which keep the same company.
-
-From random weights, masked language modelling learns the tokens' frequencies first, then which tokens go together, and
-only then where they stand. Counts give the first two without a step, and sine waves help with the third.
-"""
+"""PMI/SVD initialisation: counts give what pre-training learns first, which tokens are frequent and go together."""
 
 import numpy as np
 import torch
@@ -22,21 +18,20 @@ TOKENS_AT_ONCE = 4_000_000
 def start_from_counts(model: BertForMaskedLM, stream: NDArray[np.integer], counts: Tensor, seed: int) -> None:
     """Replaces a model's random token embeddings, positions and decoder bias, in place.
 
-    Token embeddings become `token_vectors`, as long as random ones are on average; tokens that the text lacks, such as
-    [MASK], stay random, and [PAD] zero. Learned positions begin as the sine table, in which equal distances are equal
-    rotations (Vaswani et al. 2017, section 3.5). The bias begins as the logarithm of the frequencies.
-    `stream` holds the ids of the training text, shape (tokens,), and `counts` how often each occurs, int64 (V,).
+    Tokens that the text lacks, such as [MASK], stay random, and [PAD] zero. `stream` holds the ids of the training
+    text, shape (tokens,), and `counts` how often each occurs, int64 (V,).
     """
     shape = model.config
     with torch.no_grad():
         token = model.bert.embedding.token.weight  # (V, D)
         vectors = token_vectors(stream, counts, shape.hidden_size, seed)
-        vectors *= shape.initializer_range * shape.hidden_size**0.5
+        vectors *= shape.initializer_range * shape.hidden_size**0.5  # as long as random ones are on average
         known = counts > 0
         known[shape.pad_token_id] = False
         token[known.to(token.device)] = vectors[known].to(token)
         position = model.bert.embedding.position
         if isinstance(position, LearnedPositionalEncoding) and shape.hidden_size % 2 == 0:
+            # In the sine table equal distances are equal rotations (Vaswani et al. 2017, section 3.5).
             sines = sinusoidal_table(*position.weight.shape)  # (positions, D), mean square 1/2
             position.weight.copy_(sines * shape.initializer_range * 2**0.5)
         model.masked_lm.bias.copy_(log_frequencies(counts))
@@ -45,9 +40,8 @@ def start_from_counts(model: BertForMaskedLM, stream: NDArray[np.integer], count
 def token_vectors(stream: NDArray[np.integer], counts: Tensor, size: int, seed: int) -> Tensor:
     """Makes unit vectors, float32 (V, D), that point the same way for tokens that keep the same company.
 
-    They are the left singular vectors of the positive pointwise mutual information, scaled by the roots of the singular
-    values (Levy, Goldberg & Dagan 2015, sections 2.2 and 3.3), less their mean, and turned at random, so that no
-    dimension carries more than others. Tokens that are not in the text have zeros.
+    They are the left singular vectors of the positive PMI, scaled by the roots of the singular values (Levy, Goldberg &
+    Dagan 2015, sections 2.2 and 3.3), less their mean, and turned at random; tokens that the text lacks have zeros.
     """
     from sklearn.utils.extmath import randomized_svd
 

@@ -14,15 +14,12 @@ from src.utils.config import OptimizerConfig
 def build_optimizer(
     model: BertForSequenceClassification | BertForMaskedLM, config: OptimizerConfig
 ) -> torch.optim.AdamW:
-    """Builds AdamW (Loshchilov & Hutter 2019); biases and LayerNorm, which are one-dimensional, are not decayed.
-
-    Each parameter group has a "layer_scale", which multiplies the learning rate of its layer.
-    """
+    """Builds AdamW (Loshchilov & Hutter 2019); a group's "layer_scale" multiplies the learning rate of its layer."""
     num_layers = model.config.num_hidden_layers
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            decay = config.weight_decay if parameter.ndim >= 2 else 0.0
+            decay = config.weight_decay if parameter.ndim >= 2 else 0.0  # else a bias, or of a LayerNorm
             scale = config.layer_decay ** (num_layers + 1 - _depth(name, num_layers))
             groups.setdefault((decay, scale), []).append(parameter)
     return torch.optim.AdamW(
@@ -43,10 +40,7 @@ def _depth(name: str, num_layers: int) -> int:
 
 
 def learning_rate_at(step: int, total_steps: int, peak: float, warmup_ratio: float) -> float:
-    """Computes the learning rate of a step: it rises to the peak, then falls linearly to reach 0 after the last step.
-
-    Steps are counted from 1; `warmup_ratio` is the fraction of them in which the rate rises.
-    """
+    """Computes the rate of a step, counted from 1: up to the peak in the first `warmup_ratio`, then linearly to 0."""
     warmup_steps = max(1, round(warmup_ratio * total_steps))
     if step <= warmup_steps:
         return peak * step / warmup_steps
@@ -54,16 +48,12 @@ def learning_rate_at(step: int, total_steps: int, peak: float, warmup_ratio: flo
 
 
 def build_ema(model: nn.Module, decay: float) -> AveragedModel | None:
-    """Builds a moving average of a model, which generalises better than its last step (Polyak & Juditsky 1992).
-
-    The decay is min(decay, (1 + n) / (10 + n)) after n updates, so that the average forgets the random start. For
-    decay 0 there is no average.
-    """
+    """Builds a moving average of a model, which generalises better than its last step (Polyak & Juditsky 1992)."""
     if decay == 0:
         return None
 
     def average(averages: Sequence[Tensor], parameters: Sequence[Tensor], num_averaged: Tensor | int) -> None:
-        n = int(num_averaged)
+        n = int(num_averaged)  # at first the decay is lower, so that the average forgets the random start
         update = get_ema_multi_avg_fn(min(decay, (1 + n) / (10 + n)))  # type: ignore[no-untyped-call]
         update(averages, parameters, num_averaged)
 

@@ -1,8 +1,4 @@
-"""What is trained: sentence classification, and masked language modelling.
-
-A task holds the model and its data, and knows the loss of a batch, how to evaluate, and what to write into a folder;
-the loop in trainer.py is the same for both.
-"""
+"""What is trained: each task has a model and its data, the loss of a batch, how to evaluate, and what to save."""
 
 import hashlib
 import json
@@ -27,16 +23,7 @@ from src.data.tokenizer import build_tokenizer, special_token_ids
 from src.evaluation.masked_lm import MaskedEvaluation, evaluate_masked_lm
 from src.evaluation.metrics import Evaluation, evaluate
 from src.evaluation.predictor import classify
-from src.interop.huggingface import (
-    Classifier,
-    MaskedLanguageModel,
-    fetch,
-    load_pretrained,
-    load_pretrained_masked_lm,
-    pretraining_of,
-    save_classifier,
-    save_masked_lm,
-)
+from src.interop import huggingface
 from src.interop.model_card import classifier_card, masked_lm_card
 from src.model.bert import BertForMaskedLM, BertForSequenceClassification
 from src.training.distillation import distillation_loss, teacher_logits, with_unlabelled
@@ -66,15 +53,15 @@ class ClassificationTask:
         train = draw(train, config.data.max_train_samples, config.run.seed)
         if config.distillation.unlabelled:
             train = with_unlabelled(train, validation, config.distillation.unlabelled)
-        base = None if config.model_name_or_path is None else fetch(config.model_name_or_path)
+        base = None if config.model_name_or_path is None else huggingface.fetch(config.model_name_or_path)
         if base is None:
             texts = [*train.texts, *(train.pairs or [])]
             tokenizer = build_tokenizer(texts, config.tokenization, config.model.vocab_size)
             model = BertForSequenceClassification(_shape(config.model, tokenizer), len(corpus.label_names))
             seq_len, long_text = config.tokenization.seq_len, config.data.long_text
-            self.classifier = Classifier(model, tokenizer, corpus.label_names, seq_len, long_text)
+            self.classifier = huggingface.Classifier(model, tokenizer, corpus.label_names, seq_len, long_text)
         else:
-            self.classifier, report = load_pretrained(base, corpus.label_names, config)
+            self.classifier, report = huggingface.load_pretrained(base, corpus.label_names, config)
             report.tell()
         self.model = self.classifier.model.to(self.device)
         self.seq_len = self.classifier.seq_len
@@ -82,16 +69,16 @@ class ClassificationTask:
         self.train, self.validation = (
             self.classifier.dataset(split.texts, split.labels, split.pairs) for split in (train, validation)
         )
-        teacher_digest = None
-        if config.distillation.teacher is not None:
+        teacher, teacher_digest = config.distillation.teacher, None
+        if teacher is not None:
             self.train.teacher_logits, teacher_digest = teacher_logits(
-                config.distillation.teacher, train, corpus.label_names, CACHE_DIR, self.device, self.bf16
+                teacher, train, corpus.label_names, CACHE_DIR, self.device, self.bf16
             )
         freeze(self.model, config.optimization.freeze_layers)
         _prepare(self.model, config.optimization)
         ids = special_token_ids(self.classifier.tokenizer)
         self._unk_token_id, self._special_ids = ids.pop("unk_token", 0), list(ids.values())
-        self.pretraining = None if base is None else pretraining_of(base)
+        self.pretraining = None if base is None else huggingface.pretraining_of(base)
         content = [(split.texts, split.labels, split.pairs) for split in (train, validation)]
         self.data = {
             "name": corpus.name,
@@ -112,11 +99,10 @@ class ClassificationTask:
         if config.word_dropout > 0:
             input_ids = drop_words(input_ids, config.word_dropout, self._special_ids, self._unk_token_id)
         logits = model(input_ids, batch["attention_mask"], batch["token_type_ids"]).float()  # (B, C)
-        smoothing = config.label_smoothing
+        smoothing, distillation = config.label_smoothing, self.config.distillation
         loss = F.cross_entropy(logits, labels, label_smoothing=smoothing, ignore_index=NO_LABEL, reduction="sum")
         if "teacher_logits" not in batch:
             return loss
-        distillation = self.config.distillation
         taught = distillation_loss(logits, batch["teacher_logits"], distillation.temperature)
         return distillation.hard_label_weight * loss + (1 - distillation.hard_label_weight) * taught
 
@@ -132,7 +118,7 @@ class ClassificationTask:
     def save(self, folder: Path, model: nn.Module) -> None:
         """Writes the classifier, with the weights of `model`, as `transformers` reads it."""
         assert isinstance(model, BertForSequenceClassification)
-        save_classifier(folder, replace(self.classifier, model=model))
+        huggingface.save_classifier(folder, replace(self.classifier, model=model))
 
     def log_start(self, total_steps: int, steps_per_epoch: int) -> None:
         """Says on standard error what is about to be trained on what."""
@@ -143,8 +129,7 @@ class ClassificationTask:
         logger.info(f"training    {len(labelled):,} examples ({labels}) of {self.data['train_origin']}")
         logger.info(f"validation  {self.data['validation']:,} examples of {self.data['validation_origin']}")
         for name, dataset in (("training", self.train), ("validation", self.validation)):
-            if any(dataset.truncated):
-                count = sum(dataset.truncated)
+            if count := sum(dataset.truncated):
                 logger.info(f"truncated   {count:,} {name} texts to {self.seq_len} tokens (--seq-len)")
         length = np.mean(self.train.lengths)
         logger.info(f"vocabulary  {self.model.config.vocab_size:,} tokens; {length:.1f} tokens a training text")
@@ -152,26 +137,23 @@ class ClassificationTask:
 
 
 class MaskedLMTask:
-    """Pre-training: predicting masked tokens of unlabelled text (Devlin et al. 2019, section 3.1, task 1).
-
-    `initialize=False` skips --begin-with and the report on what was loaded, where a checkpoint follows.
-    """
+    """Pre-training: predicting masked tokens of unlabelled text (Devlin et al. 2019, section 3.1, task 1)."""
 
     evaluation_class = MaskedEvaluation
     card = staticmethod(masked_lm_card)
 
+    # `initialize=False` skips --begin-with and the report on what was loaded, where a checkpoint follows.
     def __init__(self, config: PretrainConfig, corpus: TokenizedCorpus, initialize: bool = True):
         self.config = config
         self.device = set_up_device(config.run.device, config.run.num_threads)
         self.bf16 = wants_bf16(config.run.precision, self.device)
         torch.manual_seed(config.run.seed)
-        self.tokenizer, self.seq_len = corpus.tokenizer, config.tokenization.seq_len
-        settings = config.optimization
-        base = None if config.model_name_or_path is None else fetch(config.model_name_or_path)
+        self.tokenizer, self.seq_len, settings = corpus.tokenizer, config.tokenization.seq_len, config.optimization
+        base = None if config.model_name_or_path is None else huggingface.fetch(config.model_name_or_path)
         if base is None:
             self.model = BertForMaskedLM(_shape(config.model, self.tokenizer)).to(self.device)
         else:
-            model, report = load_pretrained_masked_lm(base, config)
+            model, report = huggingface.load_pretrained_masked_lm(base, config)
             self.model = model.to(self.device)
             if initialize:
                 report.tell()
@@ -182,7 +164,7 @@ class MaskedLMTask:
             logger.info("counting    token co-occurrences for the initial embeddings (--begin-with)")
             start_from_counts(self.model, corpus.train, self.train.counts, config.run.seed)
         _prepare(self.model, config.optimization)
-        self.pretraining = None if base is None else pretraining_of(base)
+        self.pretraining = None if base is None else huggingface.pretraining_of(base)
         self.data = {
             "name": corpus.name,
             "documents": corpus.documents,
@@ -210,7 +192,7 @@ class MaskedLMTask:
     def save(self, folder: Path, model: nn.Module) -> None:
         """Writes the masked language model, with the weights of `model`, as `transformers` reads it."""
         assert isinstance(model, BertForMaskedLM)
-        save_masked_lm(folder, MaskedLanguageModel(model, self.tokenizer, self.seq_len))
+        huggingface.save_masked_lm(folder, huggingface.MaskedLanguageModel(model, self.tokenizer, self.seq_len))
 
     def log_start(self, total_steps: int, steps_per_epoch: int) -> None:
         """Says on standard error what is about to be trained on what."""

@@ -1,11 +1,9 @@
 """The training loop: one optimizer step, and around it epochs, evaluation, checkpoints, logging and signals.
 
 The loss of a step is the mean over its targets: sentences, or masked tokens. A classifier's batches are limited by
-tokens and hold sentences of equal length (src/data/dataset.py), so a batch of long sentences has fewer, and each counts
-more in the mean. Most of SST-2's training split are short phrases, its validation split has only whole sentences.
+tokens (src/data/dataset.py), so a batch of long sentences has fewer, and each counts more in the mean.
 """
 
-import itertools
 import logging
 import math
 import signal
@@ -31,15 +29,8 @@ from src.training.checkpoint import EVALUATION, Progress, RunFolder
 from src.training.optimizer import build_ema, build_optimizer, learning_rate_at
 from src.training.tasks import Task
 from src.training.wandb_logger import WandbLogger, open_wandb
+from src.utils import distributed
 from src.utils.config import options_of
-from src.utils.distributed import (
-    all_reduce,
-    is_main_process,
-    refuse_differences,
-    seed_per_rank,
-    split_between_processes,
-    world_size,
-)
 from src.utils.errors import CheckpointError, DivergedError, Interrupted, UserError
 from src.utils.files import read_json
 
@@ -74,7 +65,7 @@ class Trainer:
         self.received_signal = 0  # number of the signal that asked this process to stop
         self._agreed_signal = 0  # the same for any process, as of the step just done
         self.ddp: DistributedDataParallel | None = None
-        if world_size() > 1:
+        if distributed.world_size() > 1:
             self.ddp = DistributedDataParallel(self.model)
             self._fix_bucket_order()
 
@@ -84,8 +75,8 @@ class Trainer:
         self.model.train()
         self.is_updating = False
         targets, tokens = sum(map(self.task.num_targets, batches)), sum(map(_num_tokens, batches))
-        num_targets, num_tokens = (int(count) for count in all_reduce(targets, tokens))
-        scale = world_size() / max(1, num_targets)  # DistributedDataParallel averages over the processes
+        num_targets, num_tokens = (int(count) for count in distributed.all_reduce(targets, tokens))
+        scale = distributed.world_size() / max(1, num_targets)  # DistributedDataParallel averages over the processes
 
         learning_rate = learning_rate_at(step, self.total_steps, config.learning_rate, config.warmup_ratio)
         for group in self.optimizer.param_groups:
@@ -100,7 +91,7 @@ class Trainer:
                 (loss * scale).backward()  # type: ignore[no-untyped-call]
             losses += loss.detach()
         norm = clip_grad_norm_(self.model.parameters(), config.max_grad_norm)
-        total_loss, interrupts, terminations = all_reduce(
+        total_loss, interrupts, terminations = distributed.all_reduce(
             losses.item(), self.received_signal == signal.SIGINT, self.received_signal == signal.SIGTERM
         )
         mean_loss = total_loss / max(1, num_targets)
@@ -118,25 +109,21 @@ class Trainer:
         return StepReport(mean_loss, learning_rate, norm.item(), num_tokens, num_targets)
 
     def step_with_retry(self, batches: Sequence[Sequence[int]]) -> StepReport:
-        """Does a `training_step` on this process's part of batches, which are lists of indices of examples.
-
-        If a GPU runs out of memory before the update, the batches are cut in half and the step is done again.
-        """
+        """Does a `training_step` on this process's part of batches of indices; again, on halves, if memory runs out."""
         started = time.perf_counter()
         own = [self._own_part(indices) for indices in batches]
         while True:
             try:
                 report = self.training_step([part for batch in own for part in _chunk(batch, self.progress.num_parts)])
-                break
+                self.progress.training_seconds += time.perf_counter() - started
+                return report
             except torch.OutOfMemoryError:
                 can_cut = self.progress.num_parts < max(len(batch["input_ids"]) for batch in own)
-                if self.is_updating or world_size() > 1 or not can_cut:
+                if self.is_updating or distributed.world_size() > 1 or not can_cut:
                     raise
             torch.cuda.empty_cache()
             self.progress.num_parts *= 2
             logger.warning(f"out of memory: batches are cut into {self.progress.num_parts} parts from here on")
-        self.progress.training_seconds += time.perf_counter() - started
-        return report
 
     def remaining_steps(self) -> list[list[list[int]]]:
         """Returns the steps that remain of the epoch; each is a list of batches, each a list of indices of examples."""
@@ -147,7 +134,7 @@ class Trainer:
     @property
     def stop_signal(self) -> int:
         """Number of the signal on which all processes stop after the same step; 0: none."""
-        return self.received_signal if world_size() == 1 else self._agreed_signal
+        return self.received_signal if distributed.world_size() == 1 else self._agreed_signal
 
     @property
     def ends_epoch(self) -> bool:
@@ -160,9 +147,8 @@ class Trainer:
     def is_finished(self) -> bool:
         """Whether all steps are done, or --patience ran out."""
         progress, patience = self.progress, self.task.config.run.patience
-        if patience > 0 and progress.epoch - progress.best_epoch >= patience:
-            return True
-        return progress.step >= self.total_steps and progress.step_in_epoch == 0
+        is_out_of_patience = 0 < patience <= progress.epoch - progress.best_epoch
+        return is_out_of_patience or (progress.step >= self.total_steps and progress.step_in_epoch == 0)
 
     @property
     def epochs_done(self) -> float:
@@ -181,24 +167,19 @@ class Trainer:
 
     def _own_part(self, indices: Sequence[int]) -> Batch:
         """Makes this process's part of a batch; with fewer examples than processes, some get an empty batch."""
-        own = split_between_processes(indices)
+        own = distributed.split_between_processes(indices)
         return self.task.train.collate(own) if own else _slice(self.task.train.collate(indices[:1]), 0, 0)
 
     def _skip(self, step: int, loss: float, norm: float) -> None:
         self.progress.skipped_in_a_row += 1
         logger.warning(f"step {step}: loss {loss}, gradient norm {norm}; the step changes nothing")
         if (skipped := self.progress.skipped_in_a_row) > NON_FINITE_STEPS_ALLOWED:
-            raise DivergedError(
-                f"loss or gradient was not finite {skipped} times in a row, last in step {step}; lower --learning-rate "
-                "or raise --warmup-ratio"
-            )
+            what = f"loss or gradient was not finite {skipped} times in a row, last in step {step}"
+            raise DivergedError(f"{what}; lower --learning-rate or raise --warmup-ratio")
 
     def _fix_bucket_order(self) -> None:
-        """Does a backward pass whose gradients are thrown away.
-
-        DistributedDataParallel regroups the gradients after its first one, which changes how sums are rounded. Because
-        it is done now, a resumed run stays equal to the bit to one that never stopped.
-        """
+        # DistributedDataParallel regroups gradients after its first backward pass, which changes how sums are rounded.
+        # As that is done now, a resumed run stays equal to the bit to one that never stopped.
         batch = to_device(self.task.train.collate(self._steps_of_epoch(0)[0][0][:1]), self.task.device)
         with torch.random.fork_rng():
             self.task.loss(self.ddp or self.model, batch).backward()  # type: ignore[no-untyped-call]
@@ -209,12 +190,12 @@ def train(task: Task, folder: RunFolder, show: bool = True) -> None:
     """Trains a task in the folder of its run, new or resumed; with `show`, prints the evaluation and the folder."""
     config = task.config.run
     # The number of threads, too: it changes how sums are rounded.
-    refuse_differences((options_of(task.config), task.data, folder.checkpoint, torch.get_num_threads()))
+    distributed.refuse_differences((options_of(task.config), task.data, folder.checkpoint, torch.get_num_threads()))
     trainer = Trainer(task)
     progress = trainer.progress
     progress.training_seconds = progress.logged_until = task.setup_seconds  # counts as training time
     task.log_start(trainer.total_steps, trainer.steps_per_epoch)
-    seed_per_rank(config.seed)
+    distributed.seed_per_rank(config.seed)
     if folder.checkpoint is None:
         folder.begin(task)
     else:
@@ -229,7 +210,7 @@ def train(task: Task, folder: RunFolder, show: bool = True) -> None:
         raise
     folder.finish(progress.training_seconds)
     wandb.finish()
-    if show and is_main_process():
+    if show and distributed.is_main_process():
         evaluation = task.evaluation_class.from_dict(read_json(folder.path / EVALUATION))
         print(f"{evaluation.as_text()}\n\n{folder.path}")
 
@@ -242,15 +223,15 @@ def run_epochs(trainer: Trainer, folder: RunFolder, wandb: WandbLogger) -> None:
         return every > 0 and progress.step % every == 0
 
     while not trainer.is_finished:
-        bar = tqdm(
+        is_shown = distributed.is_main_process() and sys.stderr and sys.stderr.isatty()  # a log gets a line an epoch
+        with tqdm(
             desc=f"epoch {progress.epoch + 1}",
             total=trainer.total_steps,
             initial=progress.step,
             unit="step",
             leave=False,
-            disable=not (is_main_process() and sys.stderr and sys.stderr.isatty()),  # a log gets a line an epoch
-        )
-        with bar:
+            disable=not is_shown,
+        ) as bar:
             for batches in trainer.remaining_steps():
                 report = trainer.step_with_retry(batches)
                 bar.update()
@@ -275,8 +256,7 @@ def run_epochs(trainer: Trainer, folder: RunFolder, wandb: WandbLogger) -> None:
         is_best = evaluation.accuracy > progress.best_accuracy
         if is_best:
             progress.best_accuracy, progress.best_epoch = evaluation.accuracy, progress.epoch
-        should_save = is_best if config.keep == "best" else trainer.is_finished
-        if should_save:
+        if is_best if config.keep == "best" else trainer.is_finished:
             folder.save_model(trainer.task, trainer.trained_model, evaluation.as_dict())
         folder.save_checkpoint(trainer, config.keep_last)
 
@@ -310,9 +290,9 @@ def _evaluate(trainer: Trainer, folder: RunFolder, wandb: WandbLogger) -> Evalua
     values["epoch"] = trainer.epochs_done
     folder.log({"step": progress.step} | values | evaluation.tables())
     if isinstance(evaluation, Evaluation):
-        pairs = itertools.product(evaluation.label_names, repeat=2)
-        counts = itertools.chain.from_iterable(evaluation.confusion)
-        values |= {f"confusion/{true}/{predicted}": n for (true, predicted), n in zip(pairs, counts, strict=True)}
+        for true, counts in zip(evaluation.label_names, evaluation.confusion, strict=True):
+            row = zip(evaluation.label_names, counts, strict=True)
+            values |= {f"confusion/{true}/{predicted}": count for predicted, count in row}
     wandb.log(progress.step, values)
     logger.info(
         f"epoch {trainer.epochs_done:.3g}, step {progress.step:,}/{trainer.total_steps:,}: "
@@ -334,9 +314,8 @@ def _chunk(batch: Batch, num_parts: int) -> list[Batch]:
 
 
 def _slice(batch: Batch, start: int, end: int) -> Batch:
-    return cast(
-        Batch, {name: value[start:end] if isinstance(value, Tensor) else value for name, value in batch.items()}
-    )
+    part = {name: value[start:end] if isinstance(value, Tensor) else value for name, value in batch.items()}
+    return cast(Batch, part)
 
 
 @contextmanager
@@ -345,10 +324,10 @@ def stop_on_signals(trainer: Trainer) -> Iterator[None]:
 
     def handler(number: int, frame: FrameType | None) -> None:
         # Under torchrun one Ctrl-C arrives twice: from the terminal and from torchrun.
-        if trainer.received_signal and world_size() == 1:
+        if trainer.received_signal and distributed.world_size() == 1:
             raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
         trainer.received_signal = number
-        logger.info("stopping after this step" + ("; once more stops at once" if world_size() == 1 else ""))
+        logger.info("stopping after this step" + ("; once more stops at once" if distributed.world_size() == 1 else ""))
 
     if threading.current_thread() is not threading.main_thread():  # which alone can handle signals
         yield

@@ -42,10 +42,8 @@ class WandbLogger:
 
 
 def open_wandb(config: RunConfig, settings: Mapping[str, Any], folder: Path, run_id: str | None = None) -> WandbLogger:
-    """Opens a Weights & Biases run named after `folder`, or continues `run_id`; offline without a server.
-
-    --wandb auto is WANDB_MODE if set, else online when a key is configured.
-    """
+    """Opens a Weights & Biases run named after `folder`, or continues `run_id`; offline without a server."""
+    # auto is WANDB_MODE if set, else online when a key is configured.
     mode = os.environ.get("WANDB_MODE", "auto") if config.wandb == "auto" else config.wandb
     if mode == "disabled" or not is_main_process():
         return WandbLogger()

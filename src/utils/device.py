@@ -53,10 +53,7 @@ def set_up_device(name: str, num_threads: int = 0) -> torch.device:
 
 
 def multiplies_by_onednn() -> bool:
-    """Tells whether `set_up_device` leaves float32 products on this CPU to oneDNN: on AMD's since Zen 5.
-
-    There it takes half of the time of MKL, which fills vectors of 512 bits on Intel's processors only.
-    """
+    """Tells whether this CPU is AMD's since Zen 5, where oneDNN takes half of the time of MKL in float32 products."""
     processor = torch.cpu.get_capabilities()
     is_amd = processor.get("architecture") == "x86_64" and processor["cpu_name"].startswith("AMD")
     # Of AMD's, only those since Zen 5 know the first; with the second, oneDNN would round to bfloat16.
@@ -88,10 +85,7 @@ class FastDropout(nn.Dropout):
 
 
 def use_fast_dropout(model: nn.Module) -> None:
-    """Replaces the `nn.Dropout` modules of a model in place, so that src/model stays plain PyTorch.
-
-    On a CPU they take a tenth of a training step of a two-layer model.
-    """
+    """Replaces the `nn.Dropout` modules of a model in place, so that src/model stays plain PyTorch."""
     for module in model.modules():
         if type(module) is nn.Dropout:
             module.__class__ = FastDropout

@@ -1,8 +1,4 @@
-"""Several processes started by `torchrun`: who is who, and what they exchange besides gradients.
-
-Every process has the whole model and the plan of all batches, and computes its part of each batch. Without `torchrun`
-there is one process, whose part is everything.
-"""
+"""Several processes started by `torchrun`: each has the whole model and computes its part of every batch."""
 
 import gc
 import importlib
@@ -99,10 +95,8 @@ def all_reduce(*numbers: float) -> list[float]:
 def refuse_differences(facts: object) -> None:
     """Refuses to train if the processes differ in data or settings, since they compare nothing later."""
     if any(other != facts for other in all_gather_object(facts)):
-        raise DataError(
-            "the processes have different data, settings, checkpoints or numbers of threads; see that all can reach "
-            "the same files and hub"
-        )
+        what = "the processes have different data, settings, checkpoints or numbers of threads"
+        raise DataError(f"{what}; see that all can reach the same files and hub")
 
 
 def seed_per_rank(seed: int) -> None:

@@ -182,19 +182,17 @@ def is_whole(folder: Path) -> bool:
 
 
 def check_regular_file(path: Path, max_bytes: int = sys.maxsize) -> None:
-    """Refuses a file of a model folder that is a device or pipe, a link out of the folder, or too large.
-
-    What cannot be looked at passes: whoever opens it says so. The hub's cache may link from a snapshot to its blobs.
-    """
+    """Refuses a file of a model folder that is a device or pipe, a link out of the folder, or too large."""
     try:
         found = path.stat()
-    except (OSError, ValueError):
+    except (OSError, ValueError):  # whoever opens it says so
         return
     if stat.S_ISDIR(found.st_mode):
         return
     if not stat.S_ISREG(found.st_mode):
         raise CheckpointError(f"{path} is not a regular file; restore it from where the model came")
     folder = path.parent.resolve()
+    # The hub's cache links from a snapshot to its blobs.
     homes = [folder, *([folder.parent.parent / "blobs"] if folder.parent.name == "snapshots" else [])]
     if path.is_symlink() and not any(path.resolve().is_relative_to(home) for home in homes):
         raise CheckpointError(f"{path} links to a file outside its folder; put the file itself there")

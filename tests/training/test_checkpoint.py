@@ -13,8 +13,8 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
+from src.interop import huggingface
 from src.interop.huggingface import load_classifier
-from src.training import tasks
 from src.training.checkpoint import PROGRESS, TENSORS, RunFolder, gather_random_states, load_state, save_state
 from src.training.trainer import Trainer
 from src.utils.config import TrainConfig
@@ -158,7 +158,7 @@ def test_a_folder_is_locked_by_one_at_a_time_and_left_as_it_was(tmp_path: Path) 
 def test_run_json_tells_settings_data_command_and_versions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["train.py", "--seed", "3"])
     training = begin(tmp_path / "run", seed=3, learning_rate=0.002)
-    run = training.folder.read_run()
+    run = read_json(training.folder.path / "run.json")
     assert config_of(training.folder.path, TrainConfig()).optimization == training.trainer.config
     assert config_of(training.folder.path, TrainConfig()).run.seed == 3
     assert (run["data"]["name"], run["data"]["train"], run["data"]["validation"]) == ("made-up", 36, 12)
@@ -217,7 +217,7 @@ def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(
     [("train", 37, "training"), ("validation", 11, "validation"), ("label_names", ["a", "b"], "labels")],
 )
 def test_data_that_changed_since_is_refused(run: RunFolder, key: str, value: Any, fact: str) -> None:
-    content = run.read_run()
+    content = read_json(run.path / "run.json")
     content["data"][key] = value
     (run.path / "run.json").write_text(json.dumps(content))
     with pytest.raises(UsageError, match=fact):
@@ -234,7 +234,7 @@ def test_a_full_disk_is_a_storage_error_and_leaves_the_old_files(
 ) -> None:
     found = resume(run.path).trainer
     before = files(run)
-    monkeypatch.setattr(tasks, "save_classifier", full_disk)
+    monkeypatch.setattr(huggingface, "save_classifier", full_disk)
     evaluation = found.task.evaluate(found.trained_model).as_dict()
     actions: dict[str, Callable[[], None]] = {
         "checkpoint": lambda: run.save_checkpoint(found, keep_last=2),

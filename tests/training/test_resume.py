@@ -13,7 +13,7 @@ from src.training.checkpoint import FREE_TO_CHANGE, TENSORS, RunFolder, open_run
 from src.utils import runs
 from src.utils.config import PretrainConfig, TrainConfig, options_of, with_options
 from src.utils.errors import CheckpointError, UsageError
-from src.utils.files import LOCK, MANIFEST
+from src.utils.files import LOCK, MANIFEST, read_json
 from tests.training.tiny_training import begin, settings
 
 Maker = Callable[[Path], RunFolder]
@@ -41,7 +41,7 @@ def unfinished(finished: Maker) -> Maker:
 
     def make(path: Path) -> RunFolder:
         folder = finished(path)
-        (path / "run.json").write_text(json.dumps(folder.read_run() | {"finished": None}))
+        (path / "run.json").write_text(json.dumps(read_json(path / "run.json") | {"finished": None}))
         return folder
 
     return make
