@@ -76,6 +76,7 @@ def fit(texts: Sequence[str], labels: Sequence[str | int], output_dir: str | Pat
 
     The sorted names of `labels` become the classes; 0 and 1 become negative and positive. `options` are settings of
     `TrainConfig` by name, e.g. epochs=30; the rest is the recipe "sample", or "finetune" with model_name_or_path.
+    From here on, the whole process computes as `set_up_device` says.
     """
     from src.data.sources import corpus_of_lists
     from src.evaluation.predictor import Predictor

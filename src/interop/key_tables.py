@@ -39,10 +39,7 @@ def their_name(ours: str, model_type: str) -> str:
 
 
 def canonical_name(theirs: str, model_type: str) -> str:
-    """Gives the name that current Hugging Face models use for a tensor of a checkpoint.
-
-    Old files say gamma and beta for LayerNorm, and bare encoders lack the family's prefix.
-    """
+    """Gives a tensor's current name: old files say gamma and beta, and bare encoders lack the family's prefix."""
     name = re.sub(r"\bgamma$", "weight", re.sub(r"\bbeta$", "bias", theirs))
     is_bare = re.match(r"(embeddings|encoder|transformer|pooler)\.", name)
     return f"{model_type}.{name}" if is_bare else name
