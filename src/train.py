@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from src.utils.cli import parse_training, run_program
 from src.utils.config import SAMPLE, TrainConfig, resolve, with_options
+from src.utils.errors import UsageError
 from src.utils.files import absolute_model_path
 
 logger = logging.getLogger("src.train")
@@ -53,7 +54,7 @@ def main(arguments: list[str]) -> None:
 
 def _parse_on_top(arguments: list[str], saved: TrainConfig) -> TrainConfig:
     """Parses the command line on top of the settings of a run to resume."""
-    # run.json has full paths, the command that began the run perhaps others, or --dataset for what became --train-file.
+    # run.json has full paths, and a --dataset that is a file as --train-file: only sources named again are compared.
     sourceless = with_options(saved, {"dataset": None, "train_file": None, "validation_file": None})
     config = parse_training(arguments, PROGRAM, sourceless)
     if config.data.dataset is None and config.data.train_file is None:
@@ -76,7 +77,7 @@ def fit(texts: Sequence[str], labels: Sequence[str | int], output_dir: str | Pat
 
     The sorted names of `labels` become the classes; 0 and 1 become negative and positive. `options` are settings of
     `TrainConfig` by name, e.g. epochs=30; the rest is the recipe "sample", or "finetune" with model_name_or_path.
-    From here on, the whole process computes as `set_up_device` says.
+    Side effect: the process keeps the settings of `set_up_device` for threads and arithmetic.
     """
     from src.data.sources import corpus_of_lists
     from src.evaluation.predictor import Predictor
@@ -85,9 +86,11 @@ def fit(texts: Sequence[str], labels: Sequence[str | int], output_dir: str | Pat
     from src.training.trainer import train
 
     recipe = options.pop("recipe", "finetune" if "model_name_or_path" in options else SAMPLE)
-    fresh = {} if recipe == "finetune" else {"min_frequency": 1}  # of few texts every word counts
-    settings = resolve(recipe, options.pop("preset", None)) | fresh | options | {"output_dir": Path(output_dir)}
+    rare_words = {} if recipe == "finetune" else {"min_frequency": 1}  # few texts have few words
+    settings = resolve(recipe, options.pop("preset", None)) | rare_words | options | {"output_dir": Path(output_dir)}
     config = with_options(TrainConfig(), settings)
+    if config.run.dry_run:
+        raise UsageError("fit trains a model; use python -m src.train --dry-run")
     with open_run(config) as folder:
         train(ClassificationTask(config, corpus_of_lists(texts, labels)), folder, show=False)
     return Predictor.load(folder.path, config.run.device)
