@@ -43,11 +43,15 @@ class LearnedPositionalEncoding(PositionalEncoding):
 
 
 class SinusoidalPositionalEncoding(PositionalEncoding):
-    """The fixed table of sine waves (Vaswani et al. 2017, section 3.5)."""
+    """The fixed table of sine waves (Vaswani et al. 2017, section 3.5), divided by sqrt(D).
+
+    Vaswani et al. multiply the token embeddings by sqrt(D) instead (section 3.4); LayerNorm makes the two the same.
+    """
 
     def __init__(self, config: BertConfig):
         super().__init__(config)
-        self.register_buffer("weight", sinusoidal_table(config.max_position_embeddings, config.hidden_size))
+        table = sinusoidal_table(config.max_position_embeddings, config.hidden_size)
+        self.register_buffer("weight", table / config.hidden_size**0.5)
 
 
 def sinusoidal_table(positions: int, hidden_size: int) -> Tensor:

@@ -231,7 +231,7 @@ def test_sinusoidal_positions_are_an_ordinary_table_to_transformers_and_come_bac
     ours = classifier(BertConfig(**vars(our_config("bert")) | {"positional_encoding": "sinusoidal"}))
     save_classifier(tmp_path, ours)
     table = load_file(tmp_path / "model.safetensors")["bert.embeddings.position_embeddings.weight"]
-    assert torch.equal(table, sinusoidal_table(POSITIONS, D))
+    assert torch.equal(table, sinusoidal_table(POSITIONS, D) / D**0.5)
     logits = read_by_ours(ours, SENTENCES[0])[1]
     assert_near(read_by_theirs(tmp_path, SENTENCES[0]), logits)
     transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path).save_pretrained(tmp_path)

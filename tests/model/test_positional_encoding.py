@@ -27,7 +27,7 @@ def test_sinusoidal_table_is_the_formula_of_the_paper() -> None:
 
 def test_sinusoidal_encoding_returns_its_first_rows_and_trains_nothing() -> None:
     encoding = SinusoidalPositionalEncoding(tiny_config())
-    assert torch.equal(encoding(T), sinusoidal_table(POSITIONS, D)[:T])
+    assert torch.equal(encoding(T), sinusoidal_table(POSITIONS, D)[:T] / D**0.5)
     assert list(encoding.parameters()) == []
     assert list(encoding.state_dict()) == ["weight"]
 
