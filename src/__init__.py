@@ -1,5 +1,1 @@
-"""BERT written by hand: pre-training, fine-tuning, and classification of sentences.
-
-Imports point downwards: entry points (train, pretrain, inference, explain, report, export, demo); training and web;
-evaluation and interop; data and model; utils. Each room has a README.
-"""
+"""BERT by hand. Imports point downwards: entry points; training, web; evaluation, interop; data, model; utils."""

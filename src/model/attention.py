@@ -43,11 +43,7 @@ def scaled_dot_product_attention(
 
 
 class MultiHeadAttention(nn.Module):
-    """Self-attention in H heads: MultiHead(x) = Concat(head_1, ..., head_H) W^O (Vaswani et al. 2017, section 3.2.2).
-
-    Args:
-        config: `num_attention_heads` divides `hidden_size`.
-    """
+    """Attention in H heads: MultiHead(x) = Concat(head_1, ..., head_H) W^O (Vaswani et al. 2017, section 3.2.2)."""
 
     def __init__(self, config: BertConfig):
         super().__init__()

@@ -69,8 +69,7 @@ class Bert(nn.Module):
 class Pooler(nn.Module):
     """Maps the vector of [CLS] to one of the sentence: tanh(W h_[CLS] + b), in BERT's code though not in its paper.
 
-    Args:
-        config: DistilBERT has relu in place of tanh.
+    DistilBERT has relu in place of tanh.
     """
 
     def __init__(self, config: BertConfig):
@@ -84,12 +83,7 @@ class Pooler(nn.Module):
 
 
 class BertForSequenceClassification(nn.Module):
-    """BERT, pooler, dropout and one linear layer to the classes (Devlin et al. 2019, section 4.1).
-
-    Args:
-        config: of the model.
-        num_labels: C.
-    """
+    """BERT, pooler, dropout and one linear layer to C classes (Devlin et al. 2019, section 4.1)."""
 
     def __init__(self, config: BertConfig, num_labels: int):
         super().__init__()

@@ -18,8 +18,7 @@ from src.utils.config import BertConfig
 class BertEmbedding(nn.Module):
     """Sums the embeddings of token, position and segment, then applies LayerNorm and dropout.
 
-    Args:
-        config: with `type_vocab_size` 0 there are no segments (DistilBERT).
+    With `type_vocab_size` 0 there are no segments (DistilBERT).
     """
 
     def __init__(self, config: BertConfig):

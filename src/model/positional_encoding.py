@@ -13,11 +13,7 @@ from src.utils.config import BertConfig
 
 
 class PositionalEncoding(nn.Module):
-    """A table with one vector for each position.
-
-    Args:
-        config: its `position_offset` is the row of the first position; RoBERTa leaves the rows before it unused.
-    """
+    """A table with a vector for each position, from row `position_offset` on; RoBERTa leaves those before it unused."""
 
     weight: Tensor  # (max_position_embeddings, D)
 
