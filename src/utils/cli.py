@@ -58,7 +58,7 @@ class _StandardError(logging.Handler):
 
 def set_up_logging() -> None:
     """Shows the messages of this package on standard error; of several processes' only warnings and errors."""
-    package = logging.getLogger("src")
+    package = logging.getLogger(__name__.partition(".")[0])
     package.handlers, package.propagate = [_StandardError()], False
     package.setLevel(logging.INFO if os.environ.get("RANK", "0") == "0" else logging.WARNING)
 
