@@ -97,6 +97,8 @@ def test_a_repetitive_text_is_learned_far_better_than_its_frequencies(pretrained
     assert numbers["accuracy"] > numbers["unigram_accuracy"] + 0.5
     losses = [row["validation/loss"] for row in rows(pretrained_run.path) if "validation/loss" in row]
     assert losses[-1] == pytest.approx(numbers["loss"])
+    trained = [row["train/loss"] for row in rows(pretrained_run.path) if "train/loss" in row]
+    assert trained[-1] < 0.5 * trained[0]
     assert evaluated(pretrained_run.path) == [100, 130, 200, 260, 300]
 
 

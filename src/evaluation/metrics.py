@@ -73,13 +73,12 @@ class Evaluation(Numbers):
             classes.append([name, *(f"{100 * rates[rate]:.1f}" for rate in RATES[:3]), f"{rates['support']:.0f}"])
         matrix = [["true \\ predicted", *self.label_names]]
         matrix += [[name, *map(str, counts)] for name, counts in zip(self.label_names, self.confusion, strict=True)]
-        room = (CONSOLE_WIDTH - LONGEST_LABEL) // len(self.label_names) - len("  ")
+        C = len(self.label_names)
+        room = (CONSOLE_WIDTH - LONGEST_LABEL) // C - len("  ")
         if room < max(NARROWEST, len(str(max(map(max, self.confusion))))):  # numbers are never cut
-            confusion = f"confusion matrix of {len(self.label_names)} classes: too wide to print"
+            confusion = f"confusion matrix of {C} classes: too wide to print"
         else:
-            confusion = table(
-                matrix, [LONGEST_LABEL] + [room] * len(self.label_names), "<" + ">" * len(self.label_names)
-            )
+            confusion = table(matrix, [LONGEST_LABEL] + [room] * C, "<" + ">" * C)
         return (
             f"accuracy {100 * self.accuracy:.1f} % (95 % interval {100 * low:.1f}-{100 * high:.1f}, n = {self.n})\n"
             f"loss {self.loss:.4f} nats, MCC {self.mcc:.3f}\n\n"
@@ -134,10 +133,8 @@ def examples_table(
     scores, predicted = logits[chosen].detach().float().softmax(dim=-1).max(dim=-1)
     rows = [[" ", "true", "predicted", "confidence", "text"]]
     for index, guess, score in zip(chosen, predicted.tolist(), scores.tolist(), strict=True):
-        true, text = labels[index], texts[index]
-        rows.append(
-            [" " if guess == true else "x", label_names[true], label_names[guess], f"{100 * score:.1f} %", text]
-        )
+        true, mark = labels[index], " " if guess == labels[index] else "x"
+        rows.append([mark, label_names[true], label_names[guess], f"{100 * score:.1f} %", texts[index]])
     label = min(LONGEST_LABEL, max(cell_width(printable(name)) for name in (*label_names, "predicted")))
     return table(rows, [1, label, label, 10, max(10, width - 2 * label - 19)], "<<<><")
 

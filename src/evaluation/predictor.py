@@ -59,8 +59,7 @@ class Predictor:
     """A classifier on a device."""
 
     def __init__(self, classifier: Classifier, device: torch.device):
-        self.classifier = classifier
-        self.device = device
+        self.classifier, self.device = classifier, device
         self.model = classifier.model.to(device).eval()
 
     @classmethod

@@ -56,7 +56,7 @@ class Classifier:
 
 @dataclass(frozen=True)
 class MaskedLanguageModel:
-    """A model that names masked tokens, with its tokenizer: what a folder of pre-training holds."""
+    """A model that predicts masked tokens, with its tokenizer: what a folder of pre-training holds."""
 
     model: BertForMaskedLM
     tokenizer: Tokenizer

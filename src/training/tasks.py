@@ -77,7 +77,9 @@ class ClassificationTask:
         freeze(self.model, config.optimization.freeze_layers)
         _prepare(self.model, config.optimization)
         ids = special_token_ids(self.classifier.tokenizer)
-        self._unk_token_id, self._special_ids = ids.pop("unk_token", 0), list(ids.values())
+        self._unk_token_id, self._special_ids = ids.pop("unk_token", None), list(ids.values())
+        if self._unk_token_id is None and config.optimization.word_dropout > 0:
+            raise UsageError("the tokenizer has no [UNK] to put in place of words; give --word-dropout 0")
         self.pretraining = None if base is None else huggingface.pretraining_of(base)
         content = [(split.texts, split.labels, split.pairs) for split in (train, validation)]
         self.data = {
@@ -96,7 +98,7 @@ class ClassificationTask:
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """Sums the cross-entropy of a batch's sentences, in nats; with a teacher, mixed with the distillation loss."""
         input_ids, labels, config = batch["input_ids"], batch["labels"], self.config.optimization
-        if config.word_dropout > 0:
+        if self._unk_token_id is not None and config.word_dropout > 0:
             input_ids = drop_words(input_ids, config.word_dropout, self._special_ids, self._unk_token_id)
         logits = model(input_ids, batch["attention_mask"], batch["token_type_ids"]).float()  # (B, C)
         smoothing, distillation = config.label_smoothing, self.config.distillation
@@ -245,5 +247,4 @@ def _prepare(model: BertForSequenceClassification | BertForMaskedLM, config: Opt
 
 
 def _shape(shape: BertConfig, tokenizer: Tokenizer) -> BertConfig:
-    ids = special_token_ids(tokenizer)
-    return replace(shape, vocab_size=tokenizer.get_vocab_size(), pad_token_id=ids["pad_token"])
+    return replace(shape, vocab_size=tokenizer.get_vocab_size(), pad_token_id=special_token_ids(tokenizer)["pad_token"])

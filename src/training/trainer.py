@@ -256,7 +256,8 @@ def run_epochs(trainer: Trainer, folder: RunFolder, wandb: WandbLogger) -> None:
         is_best = evaluation.accuracy > progress.best_accuracy
         if is_best:
             progress.best_accuracy, progress.best_epoch = evaluation.accuracy, progress.epoch
-        if is_best if config.keep == "best" else trainer.is_finished:
+        should_save = is_best if config.keep == "best" else trainer.is_finished
+        if should_save:
             folder.save_model(trainer.task, trainer.trained_model, evaluation.as_dict())
         folder.save_checkpoint(trainer, config.keep_last)
 

@@ -88,8 +88,7 @@ def all_reduce(*numbers: float) -> list[float]:
     message = torch.tensor(numbers, dtype=torch.float64)
     if dist.is_initialized():
         dist.all_reduce(message)
-    sums: list[float] = message.tolist()
-    return sums
+    return [float(number) for number in message]
 
 
 def refuse_differences(facts: object) -> None:

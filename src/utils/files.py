@@ -46,9 +46,15 @@ def new_folder(target: Path) -> Iterator[Path]:
     with storage_errors(target), _temporary_folder(target.parent) as temporary:
         yield temporary
         _write_manifest(temporary)
+        old = Path(f"{temporary}-old")
         if target.is_dir():
-            discard(target)
-        temporary.rename(target)
+            target.rename(old)
+        try:
+            temporary.rename(target)
+        finally:
+            if old.exists() and not target.exists():
+                old.rename(target)
+        shutil.rmtree(old, ignore_errors=True)
         _flush(target.parent)
 
 

@@ -228,3 +228,19 @@ def test_a_folder_is_named_by_its_full_path(tmp_path: Path, monkeypatch: pytest.
     for name in ("model", "./model", "model/../model", "~/model"):
         assert absolute_model_path(name) == str(tmp_path.resolve() / "model")
     assert (absolute_model_path("file"), absolute_model_path(None)) == ("file", None)
+
+
+def test_a_folder_that_cannot_be_put_in_place_leaves_the_old_one(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, calls = Path.rename, list[Path]()
+
+    def rename(path: Path, target: Path) -> Path:
+        calls.append(path)
+        if len(calls) == 2:
+            raise OSError(28, "No space left on device")
+        return real(path, target)
+
+    before = contents(saved)
+    monkeypatch.setattr(Path, "rename", rename)
+    with pytest.raises(StorageError), new_folder(saved) as folder:
+        write(folder, weights="new")
+    assert len(calls) == 3 and contents(saved) == before and [path.name for path in saved.parent.iterdir()] == ["model"]
