@@ -178,8 +178,7 @@ class Trainer:
             raise DivergedError(f"{what}; lower --learning-rate or raise --warmup-ratio")
 
     def _fix_bucket_order(self) -> None:
-        # DistributedDataParallel regroups gradients after its first backward pass, which changes how sums are rounded.
-        # As that is done now, a resumed run stays equal to the bit to one that never stopped.
+        # DDP regroups gradients after its first backward pass, which changes rounding; done now, resuming stays exact.
         batch = to_device(self.task.train.collate(self._steps_of_epoch(0)[0][0][:1]), self.task.device)
         with torch.random.fork_rng():
             self.task.loss(self.ddp or self.model, batch).backward()  # type: ignore[no-untyped-call]
