@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from src.data import hub
-from src.data.readers import TEXT_COLUMNS, Row, choose_column, read_rows, text_cell
+from src.data.readers import TEXT_COLUMNS, Row, choose_column, read_table, table_suffix, text_cell
 from src.utils.errors import DataError
-from src.utils.files import local_path
+from src.utils.files import absolute, local_path
 
 logger = logging.getLogger(__name__)
 ROWS_AT_ONCE = 1000
@@ -62,7 +62,7 @@ def absolute_source(source: str) -> str:
     """Names a local source by its full path, so that a resumed run finds it from any folder; hub ids stay."""
     name, split = _name_and_split(source)
     path = local_path(name)
-    full = name if path is None else str(path.resolve())
+    full = name if path is None else str(absolute(path))
     return full if split is None else f"{full}:{split}"
 
 
@@ -79,7 +79,7 @@ def _open(source: str, text_column: str | None) -> Documents:
     files: list[Path] = []
     if path is not None:
         files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
-    has_tables = any(file.suffix.lower() in hub.TABLE_SUFFIXES for file in files)
+    has_tables = any(table_suffix(file) in hub.TABLE_SUFFIXES for file in files)
     texts = [] if has_tables else [file for file in files if file.suffix.lower() == hub.TEXT_SUFFIX]
     if path is not None and (texts or path.is_file()):
         if split is not None:
@@ -110,7 +110,7 @@ def _read_text(path: Path) -> Iterator[str]:
 
 
 def _read_table(path: Path, text_column: str | None) -> Iterator[str]:
-    rows = read_rows(path)
+    rows = read_table(path).rows
     column = choose_column(rows[0].cells, text_column, TEXT_COLUMNS, "--text-column", path.name)
     yield from (text_cell(row, column) for row in rows)
 

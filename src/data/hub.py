@@ -7,13 +7,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
-from src.data.readers import FORMATS, Row, Table, read_rows
+from src.data.readers import FORMATS, Row, Table, class_files, read_table, table_suffix
+from src.utils.config import TableConfig
 from src.utils.errors import DataError
 from src.utils.files import local_path
 
 logger = logging.getLogger(__name__)
 PROBE_SECONDS = 4.0
-TABLE_SUFFIXES = (*FORMATS, ".parquet", ".arrow")
+TABLE_SUFFIXES = (*FORMATS, ".arrow")
+STORES = ("blobs", ".dvc/cache", ".git/annex/objects")  # to which the hub's cache, DVC and git-annex link
 TEXT_SUFFIX = ".txt"  # of plain text, which pre-training reads
 HUB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9._-]+")
 
@@ -22,7 +24,8 @@ def existing_path(source: str) -> Path | None:
     """Returns the path that a user named, or None for a hub id; refuses what is neither, such as a mistyped path."""
     if (path := local_path(source)) is not None:
         return path
-    if HUB_ID.fullmatch(source) and Path(source).suffix.lower() not in (*FORMATS, TEXT_SUFFIX):
+    hub_id = source.partition(":")[0]
+    if HUB_ID.fullmatch(hub_id) and table_suffix(Path(hub_id)) not in (*FORMATS, TEXT_SUFFIX):
         return None
     raise DataError(f"{source!r} does not exist, and is no hub id like stanfordnlp/sst2; check the spelling")
 
@@ -45,7 +48,7 @@ def hub_answers(hub_id: str, repo_type: Literal["dataset", "model"] = "dataset")
 
 
 def load_hub(dataset_id: str) -> dict[str, Any]:
-    """Opens a corpus of the hub, or its copy in the local cache when the hub does not answer.
+    """Opens a corpus of the hub, ID or ID:CONFIG, or its copy in the local cache when the hub does not answer.
 
     Returns:
         `datasets.Dataset` by split name; rows stay on disk until they are read.
@@ -53,40 +56,46 @@ def load_hub(dataset_id: str) -> dict[str, Any]:
     import datasets
     from huggingface_hub.constants import ENDPOINT
 
-    offline = not hub_answers(dataset_id)
+    hub_id, _, configuration = dataset_id.partition(":")
+    offline = not hub_answers(hub_id)
     silent = f"{ENDPOINT} does not answer, or HF_HUB_OFFLINE is set"
     with _quiet(f"{dataset_id} from the cache ({silent})" if offline else dataset_id, offline):
-        corpus = dict(datasets.load_dataset(dataset_id))
+        corpus = dict(datasets.load_dataset(hub_id, configuration or None))
     if offline:
         logger.info(f"{silent}; reading the cached copy of {dataset_id}")
     return corpus
 
 
-def load_folder(folder: Path) -> dict[str, Any]:
+def load_folder(folder: Path, config: TableConfig | None = None) -> dict[str, Any]:
     """Opens a folder in the hub's layout without the network, as `load_hub` returns it.
 
-    CSV, TSV and JSONL are read by our strict readers: those of `datasets` make numbers and dates of texts. Archives and
-    files from elsewhere are refused.
+    CSV, TSV and JSON are read by our strict readers: those of `datasets` make numbers and dates of texts. A folder of
+    `class_files` is a split, too. Archives and files from elsewhere, but for `STORES` above the folder, are refused.
     """
     import datasets
 
     # Resolved, because `datasets` takes the bare names csv, json, parquet and text for its own readers.
     home = folder.resolve()
+    homes = [home, *(parent / store for parent in home.parents for store in STORES)]
     with _quiet(str(home), offline=True):
-        builder = datasets.load_dataset_builder(str(home))
-        found = builder.config.data_files or {}
-        files = {str(split): [Path(file) for file in of_split] for split, of_split in found.items()}
-        every = [file for of_split in files.values() for file in of_split]
-        for file in every:
-            kinds = (*TABLE_SUFFIXES, TEXT_SUFFIX)
-            if file.suffix.lower() not in kinds or not file.resolve().is_relative_to(home):
-                raise DataError(f"{file} is none of {', '.join(kinds)} inside {folder}; unpack it, or put it there")
-        if not all(file.suffix.lower() in FORMATS for file in every):
-            builder.download_and_prepare()
-            return dict(builder.as_dataset())
+        files = {split.name: [split] for split in sorted(home.iterdir()) if split.is_dir() and class_files(split)}
+        if not files:
+            builder = datasets.load_dataset_builder(str(home))
+            found = builder.config.data_files or {}
+            files = {str(split): [Path(file) for file in of_split] for split, of_split in found.items()}
+            every = [file for of_split in files.values() for file in of_split]
+            for file in every:
+                kinds = (*TABLE_SUFFIXES, TEXT_SUFFIX)
+                if table_suffix(file) not in kinds:
+                    raise DataError(f"{file} is none of {', '.join(kinds)}; unpack it")
+                if not any(file.resolve().is_relative_to(inside) for inside in homes):
+                    raise DataError(f"{file} leads out of {folder}; put the file itself there")
+            if not all(table_suffix(file) in FORMATS.keys() - {".parquet"} for file in every):
+                builder.download_and_prepare()
+                return dict(builder.as_dataset())
         corpus = {}
         for split, of_split in files.items():
-            rows = [row.cells for file in of_split for row in read_rows(file)]
+            rows = [row.cells for file in of_split for row in read_table(file, config).rows]
             names = dict.fromkeys(name for cells in rows for name in cells)
             corpus[split] = datasets.Dataset.from_dict({name: [cells.get(name) for cells in rows] for name in names})
         return corpus
@@ -111,13 +120,7 @@ def read_split(corpus: dict[str, Any], name: str, split: str) -> Table:
     dataset = find_split(corpus, name, split)
     class_names = {column: tuple(kind.names) for column, kind in dataset.features.items() if hasattr(kind, "names")}
     rows = [Row(f"{origin}, row {number}", cells) for number, cells in enumerate(dataset.to_list(), start=1)]
-    for column, names in class_names.items():
-        for place, cells in rows:
-            index = cells[column]
-            if index is not None and index >= len(names):
-                raise DataError(f"{place}: {column} {index} is none of {len(names)} classes; correct it")
-            cells[column] = None if index is None or index < 0 else names[index]
-    return Table(origin, rows, class_names)
+    return Table(origin, rows, class_names).with_class_names()
 
 
 @contextmanager
@@ -140,7 +143,9 @@ def _quiet(source: str, offline: bool) -> Iterator[None]:
         raise
     except Exception as error:  # whatever a corpus, a cache or a server does wrong
         reason = " ".join(str(error).split())[:300] or type(error).__name__
-        raise DataError(f"cannot load {source}: {reason}; name another folder or file, or check the network") from None
+        raise DataError(
+            f"cannot load {source}: {reason}; name another source, an ID:CONFIG, or check the network"
+        ) from None
     finally:
         for module, value in zip(modules, before, strict=True):
             module.HF_HUB_OFFLINE = value

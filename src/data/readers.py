@@ -1,26 +1,36 @@
 """Strict readers of tables: a row is read as it is written, or refused with its file and line.
 
-`datasets` and `pandas` read "NA" as a missing value and "007" as 7; these readers leave text alone.
+`datasets` and `pandas` read "NA" as a missing value and "007" as 7; these readers leave text alone. What they find out
+about a file (its separator, encoding, quotes) they say on standard error.
 """
 
+import codecs
 import csv
+import gzip
 import io
 import json
+import logging
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
-from src.utils.errors import DataError
+from src.utils.config import TableConfig
+from src.utils.errors import DataError, UsageError
 from src.utils.files import without_duplicates
 
-TEXT_COLUMNS = ("sentence", "text", "review", "content")
+logger = logging.getLogger(__name__)
+TEXT_COLUMNS = ("sentence", "text", "review", "content", "tweet")
+LABEL_COLUMNS = ("label", "labels", "sentiment", "class", "target")
+SEPARATORS = ",\t;|"
 SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class Row(NamedTuple):
-    """One record: where it stands, as in "reviews.csv:3", and its cells by column; only JSON holds more than text."""
+    """One record: where it stands, as in "reviews.csv:3", and its cells by column; those of CSV are text."""
 
     place: str
     cells: dict[str, Any]
@@ -31,28 +41,69 @@ class Table:
     """The rows of one split, with the names of the classes by column where the source declares them."""
 
     origin: str
-    rows: list[Row]
+    rows: list[Row] = field(default_factory=list)
     class_names: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    bad_rows: list[str] = field(default_factory=list)  # what is wrong with those that are not in `rows`
+
+    def with_class_names(self) -> "Table":
+        """Replaces, in the columns with declared classes, ids by names and -1 by None."""
+        for column, names in self.class_names.items():
+            for place, cells in self.rows:
+                index = cells[column]
+                if index is not None and index >= len(names):
+                    raise DataError(f"{place}: {column} {index} is none of {len(names)} classes; correct it")
+                cells[column] = None if index is None or index < 0 else names[index]
+        return self
 
 
-def read_rows(path: Path) -> list[Row]:
-    """Reads a table in UTF-8, in the format that its suffix names (`FORMATS`): at least one row.
+def read_table(path: Path, config: TableConfig | None = None) -> Table:
+    """Reads a file in the format that its suffix names (`FORMATS`), or a folder of `class_files`: at least one row.
 
     Raises:
-        DataError: the file cannot be read, holds no rows, or a row is malformed; the message names file and line.
+        DataError: the file cannot be read, holds no rows, or rows are malformed; the message names file and lines.
     """
-    read = FORMATS.get(path.suffix.lower())
-    if read is None:
-        raise DataError(f"{path} is none of {', '.join(FORMATS)}; convert it, or rename it to what it is")
-    if rows := list(read(path)):
-        return rows
+    table, config = Table(path.name), config or TableConfig()
+    files = class_files(path) if path.is_dir() else [path]
+    read = _text_file if path.is_dir() else FORMATS.get(table_suffix(path))
+    if read is None or not files:
+        raise DataError(f"{path} is none of {', '.join(FORMATS)}, nor .gz of these; convert it, or rename it")
+    for file in files:
+        read(file, config, table)
+    refuse_bad_rows(table.bad_rows, config.skip_bad_rows)
+    if table.rows:
+        return table.with_class_names()
     raise DataError(f"{path} holds no rows; give a file with a text in each row")
 
 
+def table_suffix(path: Path) -> str:
+    """Returns the suffix that tells the format of a file, in lower case: of a.csv.gz it is .csv."""
+    return (path.with_suffix("") if path.suffix.lower() == ".gz" else path).suffix.lower()
+
+
+def class_files(folder: Path) -> list[Path]:
+    """Lists FOLDER/CLASS/*.txt, as IMDB is distributed, but for its unsup, if there are two classes and no tables."""
+    files = [file for file in folder.glob("*/*.txt") if file.name[0] != "." and file.parent.name[0] != "."]
+    files = [file for file in sorted(files) if file.parent.name != "unsup"]
+    is_other = any(folder.glob("*/*/*.txt")) or any(table_suffix(file) in FORMATS for file in folder.rglob("*"))
+    return [] if is_other or len({file.parent for file in files}) < 2 else files
+
+
+def refuse_bad_rows(problems: list[str], skip: bool) -> None:
+    """Raises a DataError that tells the problems of all bad rows, or says how many are left out."""
+    summary = f"{len(problems):,} bad rows: {'; '.join(problems)}"
+    if problems and skip:
+        logger.info(f"left out    {summary:.500}")
+    elif problems:
+        raise DataError(problems[0] if len(problems) == 1 else f"{summary}; or leave them out with --skip-bad-rows")
+
+
 def choose_column(columns: Iterable[str], wanted: str | None, usual: Iterable[str], option: str, where: str) -> str:
-    """Finds the column that the user named by `option`, or the only one with a usual name, else raises a DataError."""
+    """Finds the column that the user named by `option`, or the only one with a usual name, in any case, or refuses."""
     names = list(columns)
-    found = [name for name in names if (name in usual if wanted is None else name == wanted)]
+    if wanted in names:
+        return wanted
+    meant = set(map(_folded, usual if wanted is None else [wanted]))
+    found = [name for name in names if _folded(name) in meant]
     if len(found) == 1:
         return found[0]
     problem = "several columns could be meant" if found else f"no column {wanted or ' or '.join(usual)}"
@@ -69,19 +120,39 @@ def text_cell(row: Row, column: str) -> str:
     return cell
 
 
-def _lines(path: Path) -> list[str]:
-    """Reads the lines of a text file with their ends, but for blank ones at the end of the file."""
+def _folded(name: str | None) -> str:
+    return (name or "").strip().casefold()
+
+
+def _content(path: Path) -> bytes:
     try:
         raw = path.read_bytes()
-    except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror or error}; give a readable file") from None
+        return gzip.decompress(raw) if path.suffix.lower() == ".gz" else raw
+    except Exception as error:  # of the disk, or whatever gzip finds wrong
+        reason = getattr(error, "strerror", None) or error
+        raise DataError(f"cannot read {path}: {reason}; give a readable file") from None
+
+
+def _text(path: Path, config: TableConfig) -> str:
+    raw, encoding = _content(path), config.encoding or "utf-8"
+    if config.encoding is None and raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        encoding = "utf-16"
+        logger.info(f"read        {path.name}: it is in UTF-16, as its byte order mark says")
     try:
-        text, broken = raw.decode("utf-8-sig"), raw.find(b"\0")
+        text = raw.decode(encoding).removeprefix("\ufeff")
+        before, nul, _ = text.partition("\0")
+        if not nul:
+            return text
+    except LookupError:
+        raise UsageError(f"--encoding {encoding} is unknown to Python; write it like utf-8 or cp1252") from None
     except UnicodeDecodeError as error:
-        text, broken = "", error.start
-    if broken >= 0:
-        line = raw.count(b"\n", 0, broken) + 1
-        raise DataError(f"{path}:{line}: not text in UTF-8; save the file as UTF-8")
+        before = raw[: error.start].decode(encoding, "ignore")
+    place = f"{path}:{before.count(chr(10)) + 1}"
+    raise DataError(f"{place}: not text in {encoding.upper()}; name its --encoding, or save the file as UTF-8")
+
+
+def _lines(text: str) -> list[str]:
+    """Divides a text into lines with their ends, but for blank ones at the end of the file."""
     # Not str.splitlines: it also splits at U+2028 and form feeds, which may stand in a text.
     lines = list(io.StringIO(text, newline=""))
     while lines and not lines[-1].strip(" \r\n"):
@@ -89,53 +160,132 @@ def _lines(path: Path) -> list[str]:
     return lines
 
 
-def _delimited(path: Path) -> Iterator[Row]:
+def _delimited(path: Path, config: TableConfig, table: Table) -> None:
     csv.field_size_limit(2**31 - 1)  # a review may be longer than the default of 128 KiB
-    if path.suffix.lower() == ".tsv":
-        records = csv.reader(_lines(path), "excel-tab", quoting=csv.QUOTE_NONE)
-    else:
-        records = csv.reader(_lines(path), strict=True)
-    header: list[str] = []
+    lines = _lines(_text(path, config))
+    first = sum(re.fullmatch(r"sep=.\s*", line) is not None for line in lines[:1])  # a line for Excel
+    separator = lines[0][4] if first else _separator(path, config, lines)
+    quoting: Literal[0, 3] = csv.QUOTE_MINIMAL
+    if table_suffix(path) == ".tsv" and separator == "\t" and any('"' in line for line in lines):
+        if _is_quoted(lines):
+            logger.info(f"read        {path.name}: its quotes enclose cells, as in CSV")
+        else:
+            quoting = csv.QUOTE_NONE
+    records = csv.reader(lines[first:], delimiter=separator, quoting=quoting, strict=True)
+    header = list[str]()
     while True:
-        place = f"{path}:{records.line_num + 1}"
+        place = f"{path}:{first + records.line_num + 1}"
         try:
             cells = next(records, None)
-        except csv.Error:
+        except csv.Error as error:
             problem = "a quote that is opened in this row is not closed before a comma or line end"
-            raise DataError(f'{place}: {problem}; close it, and write a quote inside the cell as ""') from None
+            table.bad_rows.append(f'{place}: {problem}; close it, and write a quote inside the cell as ""')
+            if header and "unexpected end" not in str(error):
+                continue
+            raise DataError(table.bad_rows[-1]) from None  # nobody knows how many rows it swallowed
         if cells is None:
             return
-        if not cells:
-            raise DataError(f"{place}: blank line between rows; remove it")
         if not header:
-            header = cells
-            if unusable := [name for name in header if not name.strip() or header.count(name) > 1]:
-                raise DataError(f"{place}: column name {unusable[0]!r} is empty or repeated; name every column once")
-        elif len(cells) != len(header):
-            problem = f"{len(cells)} cell{'s' * (len(cells) != 1)} under {len(header)} column names"
-            raise DataError(f"{place}: {problem}; mend the row (in a CSV, quote a cell that holds a comma)")
+            header = _column_names(path, cells) if config.header else [str(n) for n in range(1, len(cells) + 1)]
+            if config.header:
+                continue
+        if len(cells) == len(header):
+            table.rows.append(Row(place, dict(zip(header, cells, strict=True))))
         else:
-            yield Row(place, dict(zip(header, cells, strict=True)))
+            problem = f"{len(cells)} cell{'s' * (len(cells) != 1)} under {len(header)} column names; mend the row"
+            problem = f"{problem} (in a CSV, quote a cell that holds a comma)" if cells else "blank line between rows"
+            table.bad_rows.append(f"{place}: {problem}")
 
 
-def _json_lines(path: Path) -> Iterator[Row]:
-    for number, line in enumerate(_lines(path), start=1):
-        place = f"{path}:{number}"
-        if not line.strip():
-            raise DataError(f"{place}: blank line between rows; remove it")
+def _separator(path: Path, config: TableConfig, lines: list[str]) -> str:
+    """Finds the separator under which the first line has most columns with known names, or most columns.
+
+    `csv.Sniffer` takes "text<tab>label, as given" for comma-separated, and finds nothing in the header "text".
+    """
+    given, own = config.separator, "\t" if table_suffix(path) == ".tsv" else ","
+    if given is not None and given != "tab" and (len(given) != 1 or given in '"\r\n'):
+        raise UsageError(f"--separator {given!r} is not one character; give one, or tab")
+    known = {*TEXT_COLUMNS, *LABEL_COLUMNS, _folded(config.text_column), _folded(config.label_column)}
+
+    def fit(separator: str) -> tuple[int, bool, int]:
+        names = next(csv.reader(lines, delimiter=separator), [])
+        return sum(_folded(name) in known for name in names), separator == own and len(names) > 1, len(names)
+
+    found = max((own, *SEPARATORS), key=fit) if given is None else "\t" if given == "tab" else given
+    if given is None and found != own:
+        logger.info(f"read        {path.name}: its cells are separated by {found!r}")
+    return found
+
+
+def _is_quoted(lines: list[str]) -> bool:
+    """Tells whether `csv` would write a TSV just so, or its header is quoted; in others, as GLUE's, quotes are text."""
+    text, written = "".join(lines).replace("\r\n", "\n").rstrip("\n"), io.StringIO(newline="")
+    with suppress(csv.Error):
+        csv.writer(written, "excel-tab", lineterminator="\n").writerows(csv.reader(lines, "excel-tab", strict=True))
+    return text.startswith('"') or written.getvalue().rstrip("\n") == text
+
+
+def _column_names(path: Path, cells: list[str]) -> list[str]:
+    """Names the columns by the header, and those that have no name of their own by their numbers."""
+    counts = Counter(cells)
+    names = [name if name.strip() and counts[name] == 1 else str(number) for number, name in enumerate(cells, start=1)]
+    if unnamed := [name for name in names if name not in counts]:
+        finding = f"column {', '.join(unnamed):.60} has no name of its own (an index of pandas?), only this number"
+        logger.info(f"read        {path.name}: {finding}")
+    return names
+
+
+def _json(path: Path, config: TableConfig, table: Table) -> None:
+    """Reads an array of objects, alone or as the one array in an object, or one object a line."""
+    text, document = _text(path, config), None
+    try:
+        document = json.loads(text, object_pairs_hook=without_duplicates)
+    except (ValueError, RecursionError) as error:
+        if text.lstrip().startswith("["):
+            place = f"{path}:{getattr(error, 'lineno', 1)}"
+            raise DataError(f"{place}: not JSON ({error}); write an array of objects") from None
+    if isinstance(document, dict) and not set(map(_folded, document)) & set(TEXT_COLUMNS):
+        arrays = [name for name, rows in document.items() if isinstance(rows, list) and {*map(type, rows)} == {dict}]
+        if len(arrays) == 1:
+            logger.info(f"read        {path.name}: its rows are in {arrays[0]!r}")
+            document = document[arrays[0]]
+    entries = document if isinstance(document, list) else _lines(text)
+    for number, entry in enumerate(entries, start=1):
+        place = f"{path}, row {number}" if entries is document else f"{path}:{number}"
         try:
-            cells = json.loads(line, object_pairs_hook=without_duplicates)
+            cells = entry if entries is document else json.loads(entry, object_pairs_hook=without_duplicates)
+            problem = "" if isinstance(cells, dict) else "not a JSON object"
         except (ValueError, RecursionError) as error:
-            reason = error.msg if isinstance(error, json.JSONDecodeError) else error
-            raise DataError(f"{place}: not JSON ({reason}); write one JSON object a line") from None
-        if not isinstance(cells, dict):
-            raise DataError(f"{place}: not a JSON object; write one JSON object a line")
-        yield Row(place, cells)
+            problem = f"not JSON ({getattr(error, 'msg', error)})" if entry.strip() else "blank line between rows"
+        if problem:
+            table.bad_rows.append(f"{place}: {problem}; write one JSON object a line, or an array of objects")
+        else:
+            table.rows.append(Row(place, cells))
 
 
-FORMATS: dict[str, Callable[[Path], Iterator[Row]]] = {
+def _parquet(path: Path, config: TableConfig, table: Table) -> None:
+    from pyarrow import BufferReader, parquet
+
+    content = _content(path)
+    try:
+        found = parquet.read_table(BufferReader(content))
+        info = json.loads((found.schema.metadata or {}).get(b"huggingface", "{}"))  # as `datasets` writes it
+        for name, kind in info.get("info", {}).get("features", {}).items():
+            if kind.get("_type") == "ClassLabel" and found.schema.field(name).type == "int64":
+                table.class_names[name] = tuple(kind["names"])
+        table.rows.extend(Row(f"{path}, row {n}", cells) for n, cells in enumerate(found.to_pylist(), start=1))
+    except Exception as error:  # whatever a file does wrong
+        raise DataError(f"cannot read {path}: {str(error).partition(chr(10))[0]}; write it as Parquet again") from None
+
+
+def _text_file(path: Path, config: TableConfig, table: Table) -> None:
+    table.rows.append(Row(str(path), {"text": _text(path, config), "label": path.parent.name}))
+
+
+FORMATS: dict[str, Callable[[Path, TableConfig, Table], None]] = {
     ".csv": _delimited,  # RFC 4180
-    ".tsv": _delimited,  # without quoting
-    ".jsonl": _json_lines,
-    ".json": _json_lines,
+    ".tsv": _delimited,  # without quoting, unless all of it is quoted as in CSV
+    ".jsonl": _json,
+    ".json": _json,
+    ".parquet": _parquet,
 }

@@ -4,18 +4,20 @@ import logging
 import os
 import random
 import re
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 
-from src.data import hub
+from src.data import hub, readers
 from src.data.holdout import hold_out
-from src.data.readers import TEXT_COLUMNS, Row, Table, choose_column, read_rows, text_cell
+from src.data.readers import LABEL_COLUMNS, TEXT_COLUMNS, Row, Table, choose_column, text_cell
 from src.utils.config import SAMPLE, SAMPLE_DIR, SENTIMENT_LABELS, SST2, DataConfig
 from src.utils.errors import DataError
+from src.utils.files import absolute
 
 logger = logging.getLogger(__name__)
-LABEL_COLUMNS = ("label", "labels", "sentiment", "class")
 SENTIMENT_SPELLINGS = (("0", "1"), SENTIMENT_LABELS, ("neg", "pos"))
 SENTIMENT = {name: index for spelling in SENTIMENT_SPELLINGS for index, name in enumerate(spelling)}
 
@@ -33,6 +35,11 @@ class TextSplit:
         """Returns the examples at `rows`, under another origin."""
         pairs = None if self.pairs is None else [self.pairs[row] for row in rows]
         return TextSplit([self.texts[row] for row in rows], [self.labels[row] for row in rows], origin, pairs)
+
+    def same_texts(self) -> list[str]:
+        """Returns a string for each example, equal for those whose texts differ at most by case and blanks."""
+        texts = self.texts if self.pairs is None else map("\t".join, zip(self.texts, self.pairs, strict=True))
+        return [" ".join(text.split()).casefold() for text in texts]
 
 
 @dataclass(frozen=True)
@@ -73,6 +80,10 @@ def open_corpus(
         raise DataError(f"{name} has no split {missing[0]}; it has {', '.join(found)}: ask for one of these")
     if "train" in splits and len(set(found["train"].labels) - {-1}) == 1:
         raise DataError(f"{found['train'].origin}: all labels are the same; give rows of at least two classes")
+    if "train" in splits and "validation" in splits:
+        seen = set(found["train"].same_texts())
+        if count := sum(key in seen for key in found["validation"].same_texts()):
+            logger.info(f"overlap     {count:,} validation texts stand in the training texts, too")
     is_fallback = source.dataset == SAMPLE and data.dataset != SAMPLE
     return Corpus(name, names, {split: found[split] for split in splits}, source, is_fallback)
 
@@ -93,9 +104,9 @@ def _load(data: DataConfig, wanted: list[str]) -> tuple[str, dict[str, Table], D
     """Reads the tables of splits; returns the name of the corpus, them, and what names the corpus again."""
     if data.train_file is not None:
         files = {"train": data.train_file, "validation": data.validation_file}
-        tables = {split: Table(file.name, read_rows(file)) for split, file in files.items() if file is not None}
-        validation_file = data.validation_file and data.validation_file.resolve()
-        source = replace(data, train_file=data.train_file.resolve(), validation_file=validation_file)
+        tables = {split: readers.read_table(file, data) for split, file in files.items() if file is not None}
+        validation_file = data.validation_file and absolute(data.validation_file)
+        source = replace(data, train_file=absolute(data.train_file), validation_file=validation_file)
         return data.train_file.name, tables, source
     folder = os.environ.get("SST2_DIR")
     if data.dataset is None and folder and not Path(folder).is_dir():
@@ -103,12 +114,12 @@ def _load(data: DataConfig, wanted: list[str]) -> tuple[str, dict[str, Table], D
     name = data.dataset if data.dataset is not None else folder or SST2
     if name != SAMPLE:
         path = hub.existing_path(name)
-        if path is not None and path.is_file():
+        if path is not None and (path.is_file() or readers.class_files(path)):
             split = wanted[0] if len(wanted) == 1 else "train"
-            source = replace(data, dataset=None, train_file=path.resolve())
-            return path.name, {split: Table(path.name, read_rows(path))}, source
+            source = replace(data, dataset=None, train_file=absolute(path))
+            return path.name, {split: readers.read_table(path, data)}, source
         try:
-            corpus = hub.load_hub(name) if path is None else hub.load_folder(path)
+            corpus = hub.load_hub(name) if path is None else hub.load_folder(path, data)
         except DataError as error:
             if data.dataset is not None or folder:
                 raise
@@ -120,7 +131,7 @@ def _load(data: DataConfig, wanted: list[str]) -> tuple[str, dict[str, Table], D
                 name = path.resolve().name if path.resolve().name != SAMPLE else f"{name}/"
             return name, {split: hub.read_split(corpus, name, split) for split in wanted}, source
     tables = {
-        split: Table(f"{SAMPLE}, split {split}", read_rows(SAMPLE_DIR / f"{split}.jsonl"))
+        split: Table(f"{SAMPLE}, split {split}", readers.read_table(SAMPLE_DIR / f"{split}.jsonl").rows)
         for split in ("train", "validation")
     }
     return SAMPLE, tables, replace(data, dataset=SAMPLE)
@@ -133,46 +144,73 @@ def _labelled(
     columns, pair_column = table.rows[0].cells, data.text_pair_column
     text_column = choose_column(columns, data.text_column, TEXT_COLUMNS, "--text-column", table.origin)
     label_column = ""
-    if not allow_unlabelled or data.label_column or set(columns) & set(LABEL_COLUMNS):
+    if not allow_unlabelled or data.label_column or any(name.strip().lower() in LABEL_COLUMNS for name in columns):
         label_column = choose_column(columns, data.label_column, LABEL_COLUMNS, "--label-column", table.origin)
     if pair_column is not None:
-        choose_column(columns, pair_column, (), "--text-pair-column", table.origin)
-    texts = [text_cell(row, text_column) for row in table.rows]
-    pairs = None if pair_column is None else [text_cell(row, pair_column) for row in table.rows]
-    given: list[str | None] = []
-    for row, text, pair in zip(table.rows, texts, pairs or texts, strict=True):
-        if not text.strip() or not pair.strip():
-            raise DataError(f"{row.place}: empty text; remove the row")
-        label = row.cells.get(label_column)
-        if isinstance(label, int):
-            label = str(label).lower() if isinstance(label, bool) else str(label)
-        elif label is not None:
-            label = text_cell(row, label_column)
-        given.append(None if label is None or label.strip() in ("", "-1") else label)
-
-    found = {label for label in given if label is not None}
-    if not found and allow_unlabelled:
-        return TextSplit(texts, [-1] * len(texts), table.origin, pairs), names
-    if not found:
+        pair_column = choose_column(columns, pair_column, (), "--text-pair-column", table.origin)
+    bad, examples = list[str](), list[tuple[str, list[str], str | None]]()
+    for row in table.rows:
+        try:
+            texts = [text_cell(row, column) for column in (text_column, pair_column) if column is not None]
+            if not all(map(str.strip, texts)):
+                raise DataError(f"{row.place}: empty text; remove the row")
+            examples.append((row.place, texts, _label_cell(row, label_column)))
+        except DataError as error:
+            bad.append(str(error))
+    found = {label for *_, label in examples if label is not None}
+    is_unlabelled = allow_unlabelled and found <= {"-1"} - set(names)
+    if not found and not is_unlabelled:
+        readers.refuse_bad_rows(bad, data.skip_bad_rows)
         raise DataError(f"{table.origin} has no labels (first at {table.rows[0].place}); predict with --file instead")
-    if not names:
-        are_numbers = all(re.fullmatch(r"-?\d{1,18}", label) for label in found)  # longer ones are codes, if not traps
-        names = table.class_names.get(label_column) or tuple(sorted(found, key=int if are_numbers else None))
+    if not names and not is_unlabelled:
+        spellings = set(map(_spelling, found))
+        # Longer ones are codes, if not traps.
+        are_numbers = all(re.fullmatch(r"-?\d{1,18}", label) for label in spellings)
+        names = table.class_names.get(label_column) or tuple(sorted(spellings, key=int if are_numbers else None))
         if any({name.lower() for name in names} <= set(spelling) for spelling in SENTIMENT_SPELLINGS):
             names = SENTIMENT_LABELS
-    indices = {name: index for index, name in enumerate(names)}
+    indices = dict.fromkeys((*found, None), -1) if is_unlabelled else _class_indices(found, names)
+    for place, _, label in examples:
+        if label not in indices:
+            problem = "no label; give the row one of" if label is None else f"label {label!r} is none of"
+            bad.append(f"{place}: {problem} {', '.join(names)}")
+    readers.refuse_bad_rows(bad, data.skip_bad_rows)
+    kept = [(texts, indices[label]) for _, texts, label in examples if label in indices]
+    pairs = None if pair_column is None else [texts[1] for texts, _ in kept]
+    return TextSplit([texts[0] for texts, _ in kept], [index for _, index in kept], table.origin, pairs), names
+
+
+def _label_cell(row: Row, column: str) -> str | None:
+    label = row.cells.get(column)
+    if label is None or label != label:  # NaN, which pandas writes for a label that is not there
+        return None
+    if isinstance(label, int | float) and label % 1 == 0:
+        return str(label)
+    return text_cell(row, column) if str(label).strip() else None
+
+
+def _spelling(label: str) -> str:
+    """Returns the one spelling of 0 and 0.0, and of True and true."""
+    label = label.lower() if label.lower() in ("true", "false") else label
+    return re.sub(r"\A(-?\d{1,18})\.0+\Z", r"\1", label)
+
+
+def _class_indices(labels: set[str], names: tuple[str, ...]) -> dict[str | None, int]:
+    """Finds the class of each label that has one, and says which labels look alike."""
     order = [SENTIMENT.get(name.lower(), -1) for name in names]
     # A model of sentiment understands every spelling of it.
     aliases = {name: order.index(index) for name, index in SENTIMENT.items()} if sorted(order) == [0, 1] else {}
-    labels = []
-    for (place, _), label in zip(table.rows, given, strict=True):
-        if label is None:
-            raise DataError(f"{place}: no label; give the row one of {', '.join(names)}")
-        index = indices.get(label, aliases.get(label, aliases.get(label.lower())))
-        if index is None:
-            raise DataError(f"{place}: label {label!r} is none of {', '.join(names)}; correct it")
-        labels.append(index)
-    return TextSplit(texts, labels, table.origin, pairs), names
+    own = {key: index for spell in (_spelling, str) for index, name in enumerate(names) for key in [spell(name)]}
+    found = {
+        label: own.get(label, (aliases | own).get(_spelling(label), aliases.get(label.lower()))) for label in labels
+    }
+    alike = defaultdict(list)
+    for label in sorted(labels):
+        alike[" ".join(_spelling(label).casefold().split())].append(label)
+    for same in (same for same in alike.values() if len(same) > 1):
+        count = len({found[label] for label in same})
+        logger.info(f"labels      {', '.join(map(repr, same))} look alike and are {count} class{'es' * (count > 1)}")
+    return {label: index for label, index in found.items() if index is not None}
 
 
 def _divide(train: TextSplit, holdout: float, names: tuple[str, ...], seed: int) -> dict[str, TextSplit]:
@@ -183,12 +221,15 @@ def _divide(train: TextSplit, holdout: float, names: tuple[str, ...], seed: int)
             raise DataError(f"holdout = {holdout} of {train.origin} is not one row; raise it")
         what = "held-out phrases"
     else:
+        rows = defaultdict(list)  # of each text, so that equal ones stay on one side
+        for row, key in enumerate(train.same_texts()):
+            rows[key].append(row)
         generator, drawn = random.Random(seed), []
         for label in sorted(set(train.labels)):
-            rows = [row for row, other in enumerate(train.labels) if other == label]
-            if len(rows) < 2:
-                raise DataError(f"{train.origin}: one row only is {names[label]}; add rows or --validation-file")
-            drawn += generator.sample(rows, max(1, round(len(rows) / 10)))
+            texts = [of_text for of_text in rows.values() if train.labels[of_text[0]] == label]
+            if len(texts) < 2:
+                raise DataError(f"{train.origin}: one text only is {names[label]}; add rows or --validation-file")
+            drawn += chain.from_iterable(generator.sample(texts, max(1, round(len(texts) / 10))))
         kept = sorted(set(range(len(train.texts))) - set(drawn))
         what = "a stratified tenth"
     return {

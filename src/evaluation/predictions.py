@@ -15,7 +15,7 @@ from itertools import chain, count, islice
 from pathlib import Path
 from typing import Any
 
-from src.data.readers import read_rows
+from src.data.readers import read_table
 from src.data.sources import Corpus, TextSplit, open_corpus
 from src.data.tokenizer import special_token_ids
 from src.evaluation.predictor import Prediction, Predictor
@@ -82,12 +82,11 @@ def open_split(
     folder: Path, config: EvaluatedData, label_names: tuple[str, ...], allow_unlabelled: bool = False
 ) -> Corpus:
     """Opens the split to evaluate a model on: of the data that is named, else of what the model was trained on."""
-    columns = {name: getattr(config, name) for name in ("text_column", "label_column", "text_pair_column")}
     if config.dataset is not None or not (folder / RUN).exists():
-        data = DataConfig(dataset=config.dataset, **columns)
+        data = DataConfig(dataset=config.dataset, **config.table_options)
         return open_corpus(data, (config.split,), label_names, allow_unlabelled=allow_unlabelled)
     trained = config_of(folder, TrainConfig())
-    data = replace(trained.data, **{name: column for name, column in columns.items() if column is not None})
+    data = replace(trained.data, **config.table_options)
     if data.train_file is None and data.dataset is None:
         raise DataError(f"{folder} was trained on Python lists, which are gone; name data with --dataset")
     # A validation part drawn from the training rows or phrases is drawn again, by the same seed.
@@ -151,7 +150,7 @@ def read_predictions(path: Path) -> Predictions:
 
     Pairs, truth and unknown tokens are there only if every line tells them.
     """
-    rows = [row for row in read_rows(path) if row.cells.get("label", "") is not None]
+    rows = [row for row in read_table(path).rows if row.cells.get("label", "") is not None]
     if not rows:
         raise DataError(f"{path} holds no predictions; {REMEDY}")
     for place, cells in rows:

@@ -338,6 +338,6 @@ def _new_name(config: TrainConfig | PretrainConfig) -> Path:
     model = config.preset if config.model_name_or_path is None else Path(config.model_name_or_path).name
     source = (config.data.dataset or config.data.train_file) if isinstance(config, TrainConfig) else "pretrained"
     name = f"{model}-{time.strftime('%Y%m%d-%H%M%S')}-seed{config.run.seed}"
-    name = f"{Path(source).stem}-{name}" if source else name
+    name = f"{Path(source).stem}-{name}".replace(":", "-") if source else name
     taken = sum(path.name.startswith(name) for path in WEIGHTS_DIR.glob("*"))
     return WEIGHTS_DIR / (f"{name}-{taken + 1}" if taken else name)

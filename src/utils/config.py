@@ -118,22 +118,42 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 
 
+@dataclass(frozen=True, kw_only=True)
+class TableConfig:
+    """How files of rows are written, and which columns are used."""
+
+    text_column: str | None = None
+    """Column that holds the text; unset: the one named sentence, text, review, content or tweet."""
+    label_column: str | None = None
+    """Column that holds the label; unset: the one named label, labels, sentiment, class or target."""
+    text_pair_column: str | None = None
+    """Column that holds a second text, for models that compare two; unset: one text only."""
+    separator: str | None = None
+    """Character between the cells of CSV and TSV files, or tab; unset: found from the header."""
+    encoding: str | None = None
+    """Encoding of files, such as cp1252; unset: UTF-8, or UTF-16 where a byte order mark says so."""
+    header: bool = True
+    """The first line of CSV and TSV files names the columns; without a header they are 1, 2, ..."""
+    skip_bad_rows: bool = False
+    """Leave out rows that cannot be read or lack a text or label, and say how many, instead of refusing the data."""
+
+    @property
+    def table_options(self) -> dict[str, Any]:
+        """The options above that are not the defaults."""
+        options = {f.name: (getattr(self, f.name), f.default) for f in fields(TableConfig)}
+        return {name: value for name, (value, default) in options.items() if value != default}
+
+
 @dataclass(frozen=True)
-class DataConfig:
+class DataConfig(TableConfig):
     """Where sentences come from, how many of them are used, and what becomes of long ones."""
 
     dataset: str | None = None
-    """Hub id, folder in the hub's layout, CSV/TSV/JSONL file, or "sample"; unset: SST2_DIR, else the hub's SST-2, else the sample."""
+    """Hub id, or ID:CONFIG where it has configurations, folder, file (CSV, TSV, JSON, JSONL or Parquet, also .gz), or "sample"; unset: SST2_DIR, else the hub's SST-2, else the sample."""
     train_file: Path | None = None
-    """CSV, TSV or JSONL file to train on, in place of --dataset."""
+    """File to train on, in place of --dataset, or folder with a folder of .txt files for each class."""
     validation_file: Path | None = None
     """File to evaluate on, with --train-file; without it a seeded, stratified tenth of the training rows."""
-    text_column: str | None = None
-    """Column that holds the text; unset: the one named sentence, text, review or content."""
-    label_column: str | None = None
-    """Column that holds the label; unset: the one named label, labels, sentiment or class."""
-    text_pair_column: str | None = None
-    """Column that holds a second text, for models that compare two; unset: one text only."""
     max_train_samples: int | None = None
     """Train on this many randomly drawn examples only."""
     holdout: float = 0.0
@@ -283,25 +303,18 @@ class DistillationConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluatedData:
+class EvaluatedData(TableConfig):
     """Which texts a model answers to be judged by."""
 
     dataset: str | None = None
     """Data to evaluate on, named as for training; unset: the data the model was trained on."""
     split: str = "validation"
     """Split to evaluate on."""
-    text_column: str | None = None
-    """Column that holds the text; unset: the one named sentence, text, review or content."""
-    label_column: str | None = None
-    """Column that holds the label; unset: the one named label, labels, sentiment or class."""
-    text_pair_column: str | None = None
-    """Column that holds a second text, for models that compare two."""
 
     @property
     def is_named(self) -> bool:
         """Whether any option of the data but the split was given."""
-        names = (self.dataset, self.text_column, self.label_column, self.text_pair_column)
-        return any(name is not None for name in names)
+        return self.dataset is not None or bool(self.table_options)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -453,7 +466,7 @@ class PretrainConfig:
     corpus: tuple[str, ...] = (f"{IMDB}:train", f"{IMDB}:unsupervised")
     """Texts, read one after the other: SOURCE or SOURCE:SPLIT, where SOURCE is a hub id, a folder in the hub's layout or of .txt files, or a .txt (blank lines divide documents), .jsonl, .csv or .tsv file."""
     text_column: str | None = None
-    """Column that holds the text, in every source that has columns; unset: the one named sentence, text, review or content."""
+    """Column that holds the text, in every source that has columns; unset: the one named sentence, text, review, content or tweet."""
     preset: str = "mini"
     """Size of the model (layers/width): nano 1/128, tiny 2/128, mini 4/256, small 4/512, medium 8/512, base 12/768, large 24/1024."""
     tokenization: TokenizerConfig = TokenizerConfig(tokenizer="wordpiece")

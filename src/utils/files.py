@@ -214,6 +214,11 @@ def local_path(name: str) -> Path | None:
     return None
 
 
+def absolute(path: Path) -> Path:
+    """Makes a path absolute without following a link at its end, for what that leads to may have no suffix."""
+    return path.parent.resolve() / path.name
+
+
 def absolute_model_path(name: str | None) -> str | None:
     """Makes the path of a model folder absolute, so that a resumed run finds it from any folder; hub ids stay."""
     return name if name is None or (path := local_path(name)) is None or not path.is_dir() else str(path.resolve())

@@ -15,7 +15,7 @@ from starlette.middleware.base import BaseHTTPMiddleware, RequestResponseEndpoin
 from starlette.requests import Request
 from starlette.responses import Response
 
-from src.data.readers import TEXT_COLUMNS, choose_column, read_rows
+from src.data.readers import TEXT_COLUMNS, choose_column, read_table
 from src.evaluation.attribution import explain
 from src.evaluation.predictor import Predictor
 from src.evaluation.visualize import LEGEND, as_html, attention_maps, draw_attention
@@ -129,7 +129,7 @@ def classify_table(predictor: Predictor, file: str | None, column: str, folder: 
     if file is None:
         raise refusal("Choose a CSV file first.")
     try:
-        rows = [row.cells for row in read_rows(Path(file))]
+        rows = [row.cells for row in read_table(Path(file)).rows]
         name = choose_column(rows[0], column.strip() or None, TEXT_COLUMNS, "the field above", "the table")
     except UserError as error:
         raise refusal(escape(str(error).replace(file, "the table"))) from None  # where it lies is the server's business

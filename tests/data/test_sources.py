@@ -112,7 +112,7 @@ def test_a_split_a_column_or_a_row_without_labels_is_refused_unless_allowed(tmp_
     refuses(folder, TEST, "c, split test has no labels", "--file")
     assert open_named(folder, TEST, allow_unlabelled=True).splits["test"].labels == [-1, -1]
     path = write("a.csv", "text\na\nb\n")
-    refuses(path, TRAIN, "no column label or labels or sentiment or class; name one of text")
+    refuses(path, TRAIN, "no column label or labels or sentiment or class or target; name one of text")
     corpus = open_named(path, TRAIN, allow_unlabelled=True)
     assert corpus.splits["train"] == TextSplit(["a", "b"], [-1, -1], "a.csv") and corpus.label_names == ()
     path = write("a.csv", "text,label\na,0\nb, \nc,1\n")
@@ -209,10 +209,13 @@ def test_declared_classes_keep_their_order_and_others_are_sorted(tmp_path: Path,
         (["007", "NA"], ("007", "NA")),
         ([3, "21"], ("3", "21")),
         ([True, False], ("false", "true")),
-        (["a", 1.0], "1.0"),
+        ([-1, "1"], ("-1", "1")),
+        ([0, 1.0, "0.0", 2], ("0", "1", "2")),
+        ([True, "TRUE", "no"], ("no", "true")),
+        (["a", 1.5], "1.5"),
         (["a", ["b"]], "['b']"),
         (["a", "\udfff"], "surrogate"),
-        *((["a", missing], "no label") for missing in ("-1", -1, " ", None)),
+        *((["a", missing], "no label") for missing in (" ", None, float("nan"))),
     ],
 )
 def test_labels_become_text_or_are_refused(cells: list[object], expected: tuple[str, ...] | str, write: Write) -> None:

@@ -5,6 +5,7 @@ tests/data/test_readers.py has the faults of single rows.
 """
 
 import codecs
+import gzip
 import json
 from pathlib import Path
 
@@ -57,7 +58,7 @@ READ: dict[str, tuple[str, bytes, Rows]] = {
     "unusual Unicode in CSV": ("a.csv", _all_csv(*UNICODE), _rows(*UNICODE)),
     "unusual Unicode in JSONL": ("a.jsonl", _all_jsonl(*UNICODE), _rows(*UNICODE)),
     "whole surrogate pairs in JSON": ("a.jsonl", _jsonl(r'{"text": "\ud83d\ude00", "label": "a"}', TWO), _rows("\U0001f600", "y")),
-    "labels that look like values": ("a.csv", _csv("x,007", "y,7", "z,0.0", "v,NA", "w,null"), [("x", "007"), ("y", "7"), ("z", "0.0"), ("v", "NA"), ("w", "null")]),
+    "labels that look like values": ("a.csv", _csv("x,007", "y,7", "z,0.50", "v,NA", "w,null"), [("x", "007"), ("y", "7"), ("z", "0.50"), ("v", "NA"), ("w", "null")]),
     "labels with blanks, in capitals, in other digits": ("a.csv", _csv("x, a", "y,A", "z,a", "w,\u0663"), [("x", " a"), ("y", "A"), ("z", "a"), ("w", "\u0663")]),
     "a label of thousands of digits": ("a.csv", _csv(f"x,{DIGITS}", "y,2"), [("x", DIGITS), ("y", "2")]),
     "a byte order mark in front and one inside": ("a.csv", codecs.BOM_UTF8 + _all_csv("\ufeffx", "y"), _rows("\ufeffx", "y")),
@@ -67,7 +68,11 @@ READ: dict[str, tuple[str, bytes, Rows]] = {
 
 # What is wrong: refused, and what the error names.
 REFUSED: dict[str, tuple[str, bytes, str]] = {
-    "another separator": ("a.csv", _csv("x;a", "y;b", header="text;label"), "text;label"),
+    "another separator": ("a.csv", _csv("x:a", "y:b", header="text:label"), "text:label"),
+    "a torn archive": ("a.csv.gz", gzip.compress(_all_csv("x", "y"))[:-9], "cannot read"),
+    "no archive": ("a.jsonl.gz", _jsonl(ONE, TWO), "cannot read"),
+    "torn Parquet": ("a.parquet", b"PAR1 torn", "cannot read"),
+    "UTF-16 that is torn": ("a.csv", _csv("x,a").decode().encode("utf-16")[:-1], "a.csv:2: not text in UTF-16"),
     "two byte order marks": ("a.csv", 2 * codecs.BOM_UTF8 + _all_csv("x", "y"), r"\ufefftext, label"),
     "a text of other blanks": ("a.csv", _csv("x,a", "\u3000\u00a0 ,b"), "a.csv:3: empty text"),
     "a label that is infinite": ("a.jsonl", _jsonl({"text": "x", "label": 1}, '{"text": "y", "label": 1e999}'), "a.jsonl:2"),

@@ -40,7 +40,7 @@ FOLDERS: dict[str, tuple[Callable[[Path], object], str]] = {
     "settings that lead out of the folder": (file("README.md", SETTINGS.format("../secret.csv")), "secret.csv"),
     "settings that lead to the network": (file("README.md", SETTINGS.format("http://127.0.0.1:9/x.csv")), "corpus"),
     "a link out of the folder": (lambda folder: (folder / "train.csv").symlink_to("../secret.csv"), "train.csv"),
-    "an archive": (file("train.csv.gz", gzip.compress(ROWS)), "train.csv.gz is none of .csv, .tsv, .jsonl"),
+    "a torn archive": (file("train.csv.gz", gzip.compress(ROWS)[:-9]), "cannot read"),
     "an archive of many files": (file("train.tar", bytes(10_240)), "train.tar"),
     "code": (file("corpus.py", "open('../executed', 'w')"), "corpus.py"),
     "a class that is not declared": (undeclared_class, "split train, row 2: label 7"),
