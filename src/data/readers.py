@@ -56,11 +56,11 @@ class Table:
         return self
 
 
-def read_table(path: Path, config: TableConfig | None = None) -> Table:
+def read_table(path: Path, config: TableConfig | None = None, refuse: bool = True) -> Table:
     """Reads a file in the format that its suffix names (`FORMATS`), or a folder of `class_files`: at least one row.
 
     Raises:
-        DataError: the file cannot be read, holds no rows, or rows are malformed; the message names file and lines.
+        DataError: the file cannot be read, holds no rows, or, unless `refuse` is unset, rows are malformed.
     """
     table, config = Table(path.name), config or TableConfig()
     files = class_files(path) if path.is_dir() else [path]
@@ -69,7 +69,8 @@ def read_table(path: Path, config: TableConfig | None = None) -> Table:
         raise DataError(f"{path} is none of {', '.join(FORMATS)}, nor .gz of these; convert it, or rename it")
     for file in files:
         read(file, config, table)
-    refuse_bad_rows(table.bad_rows, config.skip_bad_rows)
+    if refuse or not table.rows:
+        refuse_bad_rows(table.bad_rows, config.skip_bad_rows)
     if table.rows:
         return table.with_class_names()
     raise DataError(f"{path} holds no rows; give a file with a text in each row")

@@ -104,7 +104,9 @@ def _load(data: DataConfig, wanted: list[str]) -> tuple[str, dict[str, Table], D
     """Reads the tables of splits; returns the name of the corpus, them, and what names the corpus again."""
     if data.train_file is not None:
         files = {"train": data.train_file, "validation": data.validation_file}
-        tables = {split: readers.read_table(file, data) for split, file in files.items() if file is not None}
+        tables = {
+            split: readers.read_table(file, data, refuse=False) for split, file in files.items() if file is not None
+        }
         validation_file = data.validation_file and absolute(data.validation_file)
         source = replace(data, train_file=absolute(data.train_file), validation_file=validation_file)
         return data.train_file.name, tables, source
@@ -117,7 +119,7 @@ def _load(data: DataConfig, wanted: list[str]) -> tuple[str, dict[str, Table], D
         if path is not None and (path.is_file() or readers.class_files(path)):
             split = wanted[0] if len(wanted) == 1 else "train"
             source = replace(data, dataset=None, train_file=absolute(path))
-            return path.name, {split: readers.read_table(path, data)}, source
+            return path.name, {split: readers.read_table(path, data, refuse=False)}, source
         try:
             corpus = hub.load_hub(name) if path is None else hub.load_folder(path, data)
         except DataError as error:
@@ -148,7 +150,7 @@ def _labelled(
         label_column = choose_column(columns, data.label_column, LABEL_COLUMNS, "--label-column", table.origin)
     if pair_column is not None:
         pair_column = choose_column(columns, pair_column, (), "--text-pair-column", table.origin)
-    bad, examples = list[str](), list[tuple[str, list[str], str | None]]()
+    bad, examples = list(table.bad_rows), list[tuple[str, list[str], str | None]]()
     for row in table.rows:
         try:
             texts = [text_cell(row, column) for column in (text_column, pair_column) if column is not None]
@@ -182,11 +184,10 @@ def _labelled(
 
 def _label_cell(row: Row, column: str) -> str | None:
     label = row.cells.get(column)
-    if label is None or label != label:  # NaN, which pandas writes for a label that is not there
-        return None
     if isinstance(label, int | float) and label % 1 == 0:
         return str(label)
-    return text_cell(row, column) if str(label).strip() else None
+    # NaN, which is not equal to itself, is what pandas writes for a label that is not there.
+    return None if label is None or label != label or not str(label).strip() else text_cell(row, column)
 
 
 def _spelling(label: str) -> str:
