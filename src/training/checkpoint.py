@@ -253,6 +253,8 @@ class RunFolder:
         with files.new_folder(self.path / CHECKPOINTS / name) as folder:
             trainer.task.save(folder, trainer.trained_model)
             save_state(folder, trainer, random_states)
+            if (self.path / METRICS).exists():
+                files.flush(self.path / METRICS)  # else a crash could keep the checkpoint and lose the rows before it
         for old in self.checkpoints()[keep_last:]:
             files.discard(old)
 

@@ -1,13 +1,15 @@
 """Files and folders that are whole or absent: written under another name, flushed, renamed, listed in a manifest."""
 
+import ctypes
+import errno
 import hashlib
 import json
 import logging
 import os
+import secrets
 import shutil
 import stat
 import sys
-import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -26,6 +28,8 @@ UNFINISHED = ".unfinished-"
 LOCK = ".lock"  # held by the process that trains in the folder
 # As Python objects, JSON may take thirty times its size. A list of tens of thousands of classes stays below this.
 LARGEST_JSON = 3_000_000
+# What some file systems, and Windows for folders, answer who asks them to flush.
+CANNOT_FLUSH = (errno.EINVAL, errno.EPERM, errno.EACCES, errno.ENOTSUP)
 
 
 @contextmanager
@@ -46,45 +50,72 @@ def new_folder(target: Path) -> Iterator[Path]:
     with storage_errors(target), _temporary_folder(target.parent) as temporary:
         yield temporary
         _write_manifest(temporary)
-        old = Path(f"{temporary}-old")
-        if target.is_dir():
-            target.rename(old)
-        try:
-            temporary.rename(target)
-        finally:
-            if old.exists() and not target.exists():
-                old.rename(target)
-        shutil.rmtree(old, ignore_errors=True)
-        _flush(target.parent)
+        if not (target.is_dir() and _exchange(temporary, target)):
+            old = _unfinished(target.parent)
+            if target.is_dir():
+                target.rename(old)
+            try:
+                temporary.rename(target)
+            finally:
+                if old.exists() and not target.exists():
+                    old.rename(target)
+            shutil.rmtree(old, ignore_errors=True)
+        flush(target.parent)
+
+
+def _exchange(folder: Path, other: Path) -> bool:
+    """Swaps the names of two folders in one step; False where the system cannot."""
+    rename = getattr(ctypes.CDLL(None), "renameat2", None) if sys.platform == "linux" else None
+    current, exchange = -100, 2  # AT_FDCWD and RENAME_EXCHANGE of the system's headers
+    return rename is not None and rename(current, os.fsencode(folder), current, os.fsencode(other), exchange) == 0
 
 
 @contextmanager
 def refreshed_folder(target: Path) -> Iterator[Path]:
-    """Gives a folder to write files into, which then replace those of `target` one by one, the manifest last."""
+    """Gives a folder to write files into, which then replace those of `target` one by one, the manifest last.
+
+    Meanwhile the manifest of `target` allows each file to be the old or the new one.
+    """
     with storage_errors(target), _temporary_folder(target) as temporary:
         yield temporary
         _write_manifest(temporary)
+        if (target / MANIFEST).exists():
+            old, new = read_json(target / MANIFEST), read_json(temporary / MANIFEST)
+            allowed = {name: [*_digests(old.get(name, [])), *_digests(new.get(name, []))] for name in old | new}
+            write_json(target / MANIFEST, allowed)
         for file in sorted(temporary.iterdir(), key=lambda file: file.name == MANIFEST):
             file.replace(target / file.name)
-        _flush(target)
+        flush(target)
 
 
 @contextmanager
 def _temporary_folder(parent: Path) -> Iterator[Path]:
+    new = [folder for folder in (parent, *parent.parents) if not folder.exists()]
     parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=UNFINISHED, dir=parent))
-    temporary.chmod(0o755)  # mkdtemp's folders are for their owner alone
+    for folder in new:
+        flush(folder.parent)
+    temporary = _unfinished(parent)
+    temporary.mkdir()
     try:
         yield temporary
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def _unfinished(parent: Path) -> Path:
+    return parent / f"{UNFINISHED}{secrets.token_hex(8)}"
+
+
 def _write_manifest(folder: Path) -> None:
     write_json(folder / MANIFEST, {file.name: _digest(file) for file in sorted(folder.iterdir()) if file.name != CARD})
     for file in folder.iterdir():
-        file.chmod(0o644)  # safetensors writes for the owner alone
-        _flush(file)
+        shutil.copymode(folder / MANIFEST, file)  # safetensors writes for the owner alone
+        flush(file)
+    flush(folder)
+
+
+def _digests(entry: Any) -> list[Any]:
+    return entry if isinstance(entry, list) else [entry]
 
 
 def _digest(file: Path) -> dict[str, Any]:
@@ -92,12 +123,17 @@ def _digest(file: Path) -> dict[str, Any]:
         return {"bytes": file.stat().st_size, "sha256": hashlib.file_digest(stream, "sha256").hexdigest()}
 
 
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
+def flush(path: Path) -> None:
+    """Waits until a file, or the list of names in a folder, is on the disk."""
     try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        if error.errno not in CANNOT_FLUSH:
+            raise
 
 
 def discard(path: Path) -> None:
@@ -115,15 +151,22 @@ def discard_unfinished(folder: Path) -> None:
 
 @contextmanager
 def new_file(target: Path) -> Iterator[TextIO]:
-    """Opens a text file that then replaces `target` as a whole, or not at all."""
-    unfinished = target.with_name(f"{UNFINISHED}{target.name}")
+    """Opens a text file that then replaces `target` as a whole, or not at all; devices and pipes are written to."""
     with storage_errors(target):
-        try:
-            with unfinished.open("w", encoding="utf-8") as stream:
+        if target.exists() and not target.is_file():
+            with target.open("w", encoding="utf-8") as stream:
                 yield stream
-            _flush(unfinished)
+            return
+        target = target.resolve()  # a link stays
+        unfinished = _unfinished(target.parent)
+        try:
+            with unfinished.open("x", encoding="utf-8") as stream:
+                if target.exists():
+                    shutil.copymode(target, unfinished)
+                yield stream
+            flush(unfinished)
             unfinished.replace(target)
-            _flush(target.parent)
+            flush(target.parent)
         finally:
             unfinished.unlink(missing_ok=True)
 
@@ -167,7 +210,7 @@ def verify(folder: Path, has_manifest: bool = False) -> None:
             raise CheckpointError(f"{folder / MANIFEST} lists {name!r}, no file of this folder; restore the manifest")
         check_regular_file(file)
         try:
-            is_same = _digest(file) == expected
+            is_same = _digest(file) in _digests(expected)
         except (OSError, ValueError) as error:
             raise CheckpointError(f"{file} cannot be read ({error}); restore it or train again") from None
         if not is_same:

@@ -1,6 +1,9 @@
+import errno
+import os
 import shutil
+import sys
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -165,6 +168,42 @@ def test_a_file_appears_whole_or_not_at_all(error: Exception, told: type[Excepti
             pass
 
 
+def test_a_file_keeps_its_links_and_its_mode_and_replaces_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / "results").write_text("old")
+    (tmp_path / "results").chmod(0o640)
+    (tmp_path / "link").symlink_to("results")
+    with new_file(tmp_path / "link") as stream:
+        stream.write("new")
+    assert (tmp_path / "link").readlink() == Path("results") and contents(tmp_path)["results"] == "new"
+    assert (tmp_path / "results").stat().st_mode & 0o777 == 0o640
+    os.mkfifo(tmp_path / "pipe")
+    reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    with new_file(tmp_path / "pipe") as stream:
+        stream.write("through")
+    assert os.read(reader, 10) == b"through" and (tmp_path / "pipe").is_fifo()
+    os.close(reader)
+
+
+def test_new_files_and_folders_follow_the_umask(tmp_path: Path) -> None:
+    before = os.umask(0o077)
+    try:
+        with new_folder(tmp_path / "model") as folder:
+            write(folder, weights="1")
+    finally:
+        os.umask(before)
+    assert {path.stat().st_mode & 0o077 for path in (tmp_path / "model").rglob("*")} == {0}
+    assert (tmp_path / "model").stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize(("number", "is_refused"), [(errno.EINVAL, False), (errno.EPERM, False), (errno.EIO, True)])
+def test_a_file_system_that_cannot_flush_is_used_and_a_broken_one_is_not(
+    number: int, is_refused: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "fsync", Mock(side_effect=OSError(number, "refused")))
+    with pytest.raises(StorageError) if is_refused else nullcontext():
+        write_json(tmp_path / "a.json", {})
+
+
 def test_what_is_discarded_is_never_there_in_part_and_what_is_linked_stays(
     saved: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -230,6 +269,46 @@ def test_a_folder_is_named_by_its_full_path(tmp_path: Path, monkeypatch: pytest.
     assert (absolute_model_path("file"), absolute_model_path(None)) == ("file", None)
 
 
+# Replacing
+
+
+def test_a_folder_is_replaced_in_one_step_where_the_system_can(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if sys.platform != "linux":
+        pytest.skip("only Linux exchanges folders")
+    monkeypatch.setattr(Path, "rename", Mock(side_effect=AssertionError))
+    with new_folder(saved) as folder:
+        write(folder, weights="new")
+    assert contents(saved) == {"weights": "new"} and [path.name for path in saved.parent.iterdir()] == ["model"]
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3])
+def test_a_folder_stays_valid_while_its_files_are_replaced(
+    steps: int, saved: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, left = Path.replace, steps
+
+    def replace(path: Path, target: Path) -> Path:
+        nonlocal left
+        if target.parent == saved:
+            left -= 1
+            if left < 0:
+                raise KeyboardInterrupt
+        return real(path, target)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt), refreshed_folder(saved) as folder:
+        write(folder, weights="new", config="{ }")
+        patch.setattr(Path, "replace", replace)
+    new = {"config": "{ }", "weights": "new"}
+    assert contents(saved) == {"config": "{}", "weights": "0123456789"} | dict(list(new.items())[: steps - 1])
+    verify(saved, has_manifest=True)
+    with refreshed_folder(saved) as folder:
+        write(folder, **new)
+    verify(saved, has_manifest=True)
+    (saved / "config").write_text("{}")  # the old one counts no longer
+    with pytest.raises(CheckpointError):
+        verify(saved)
+
+
 def test_a_folder_that_cannot_be_put_in_place_leaves_the_old_one(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real, calls = Path.rename, list[Path]()
 
@@ -240,6 +319,7 @@ def test_a_folder_that_cannot_be_put_in_place_leaves_the_old_one(saved: Path, mo
         return real(path, target)
 
     before = contents(saved)
+    monkeypatch.setattr("src.utils.files._exchange", lambda *_: False)  # as on other systems
     monkeypatch.setattr(Path, "rename", rename)
     with pytest.raises(StorageError), new_folder(saved) as folder:
         write(folder, weights="new")
