@@ -1,7 +1,7 @@
 """Train or fine-tune a BERT sentence classifier: `python -m src.train --help` lists every setting."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -72,8 +72,8 @@ def _with_absolute_paths(config: TrainConfig) -> TrainConfig:
     return with_options(config, {"model_name_or_path": base, "teacher": teacher, "unlabelled": unlabelled})
 
 
-def fit(texts: Sequence[str], labels: Sequence[str | int], output_dir: str | Path, **options: Any) -> "Predictor":
-    """Trains a classifier on Python lists, however few, and evaluates it on those same texts.
+def fit(texts: Iterable[str], labels: Iterable[Any], output_dir: str | Path, **options: Any) -> "Predictor":
+    """Trains a classifier on texts and labels, however few, and evaluates it on those same texts.
 
     The sorted names of `labels` become the classes; 0 and 1 become negative and positive. `options` are settings of
     `TrainConfig` by name, e.g. epochs=30; the rest is the recipe "sample", or "finetune" with model_name_or_path.

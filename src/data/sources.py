@@ -5,10 +5,11 @@ import os
 import random
 import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 from src.data import hub, readers
 from src.data.holdout import hold_out
@@ -88,16 +89,40 @@ def open_corpus(
     return Corpus(name, names, {split: found[split] for split in splits}, source, is_fallback)
 
 
-def corpus_of_lists(texts: Sequence[str], labels: Sequence[str | int]) -> Corpus:
+def corpus_of_lists(texts: Iterable[str], labels: Iterable[Any]) -> Corpus:
     """Makes a corpus of texts with one label for each; its validation split is the training texts themselves."""
+    texts, labels = list_of_texts(texts), list(labels)
     if len(texts) != len(labels):
         raise DataError(f"{len(texts)} texts and {len(labels)} labels; give one label for each text")
-    if len(set(map(str, labels))) < 2:
+    labels = [_plain_label(label, f"label {number}") for number, label in enumerate(labels, start=1)]
+    if len(set(labels)) < 2:
         raise DataError("all labels are the same; give texts of at least two classes")
     examples = enumerate(zip(texts, labels, strict=True), start=1)
-    rows = [Row(f"text {number}", {"text": text, "label": str(label)}) for number, (text, label) in examples]
+    rows = [Row(f"text {number}", {"text": text, "label": label}) for number, (text, label) in examples]
     split, names = _labelled(Table("the training texts themselves", rows), DataConfig(), (), allow_unlabelled=False)
     return Corpus("lists", names, {"train": split, "validation": split}, DataConfig())
+
+
+def list_of_texts(texts: Iterable[str], name: str = "text") -> list[str]:
+    """Lists texts in their order; DataError where one is no string, TypeError if they are one string or a table."""
+    if isinstance(texts, str | Mapping) or getattr(texts, "ndim", 1) != 1:  # of a table, only the names of its columns
+        raise TypeError(f"{type(texts).__name__} is no list of texts; wrap a single text, [text], or choose a column")
+    texts = list(texts)
+    for number, text in enumerate(texts, start=1):
+        if not isinstance(text, str):
+            raise DataError(f"{name} {number}: {text!r:.40} is not a string; mend it, or leave it out")
+    return texts
+
+
+def _plain_label(label: Any, place: str) -> str | int:
+    """Unwraps a label of NumPy or PyTorch; DataError if it is then neither a name nor a whole number."""
+    if getattr(label, "ndim", None) == 0:
+        label = label.item()
+    if isinstance(label, float) and label.is_integer():
+        label = int(label)
+    if not isinstance(label, str | int):
+        raise DataError(f"{place}: {label!r:.40} is neither a name nor a whole number; give each text one class")
+    return label
 
 
 def _load(data: DataConfig, wanted: list[str]) -> tuple[str, dict[str, Table], DataConfig]:

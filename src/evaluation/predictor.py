@@ -14,10 +14,11 @@ import torch
 from torch import Tensor
 
 from src.data.dataset import DSCreator, group_by_length, to_device
+from src.data.sources import list_of_texts
 from src.interop.huggingface import Classifier, load_classifier
 from src.utils.device import resolve_device
 from src.utils.distributed import all_gather_object, split_between_processes
-from src.utils.errors import CheckpointError, printable
+from src.utils.errors import CheckpointError, DataError, printable
 
 # A CPU computes fastest what its cache can hold; a GPU what keeps all of it busy.
 TOKENS_PER_BATCH = {"cpu": 512, "cuda": 16384}
@@ -69,9 +70,9 @@ class Predictor:
 
     def predict(self, texts: Iterable[str], pairs: Iterable[str] | None = None) -> list[Prediction]:
         """Classifies texts, or pairs of texts, in order; a blank text keeps its place and gets no label."""
-        if isinstance(texts, str):
-            raise TypeError("predict takes a list of texts; wrap a single one: predict([text])")
-        texts, pairs = list(texts), None if pairs is None else list(pairs)
+        texts, pairs = list_of_texts(texts), None if pairs is None else list_of_texts(pairs, "second text")
+        if pairs is not None and len(pairs) != len(texts):
+            raise DataError(f"{len(texts)} texts and {len(pairs)} second texts; give one for each")
         if not texts:
             return []
         dataset = self.classifier.dataset(texts, pairs=pairs)

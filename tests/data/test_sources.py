@@ -1,11 +1,14 @@
 import json
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
 from src.data import hub, sources
 from src.data.sources import Corpus, TextSplit, corpus_of_lists, open_corpus
@@ -262,7 +265,25 @@ def test_lists_become_a_corpus_that_validates_on_itself() -> None:
     corpus = corpus_of_lists(["x", "y", "z"], ["b", "a", "b"])
     train = TextSplit(["x", "y", "z"], [1, 0, 1], corpus.splits["train"].origin)
     assert corpus == Corpus("lists", ("a", "b"), {"train": train, "validation": train}, DataConfig())
-    assert corpus_of_lists(["x", "y"], [0, 1]).label_names == ("negative", "positive")
+    pandas = pytest.importorskip("pandas")
+    shuffled = pandas.Series(["z", "x", "y"], index=[2, 0, 1])
+    assert corpus_of_lists(shuffled, iter("bba")).splits["train"].texts == ["z", "x", "y"]
+
+
+@pytest.mark.parametrize(
+    ("labels", "names"),
+    [
+        ([0, 1], ("negative", "positive")),
+        (torch.tensor([0, 1]), ("negative", "positive")),
+        (np.array([0.0, 1.0]), ("negative", "positive")),
+        (np.array([2, 10]), ("2", "10")),
+        (np.array(["a", "b"]), ("a", "b")),
+        ([False, np.True_], ("false", "true")),  # as in JSON
+    ],
+)
+def test_labels_of_numpy_and_torch_are_names_and_whole_numbers(labels: Any, names: tuple[str, ...]) -> None:
+    corpus = corpus_of_lists(["x", "y"], labels)
+    assert (corpus.label_names, corpus.splits["train"].labels) == (names, [0, 1])
 
 
 @pytest.mark.parametrize(
@@ -273,8 +294,14 @@ def test_lists_become_a_corpus_that_validates_on_itself() -> None:
         (["x", " "], ["a", "b"], "text 2: empty text"),
         (["x", "y"], ["a", ""], "text 2: no label"),
         (["x", "y"], [0, 0], "two classes"),
+        (["x", None], ["a", "b"], "text 2: None"),
+        (["x", "y"], ["a", None], "label 2: None"),
+        (["x", "y"], [0, math.nan], "label 2: nan"),
+        (["x", "y"], [0, torch.tensor(0.5)], r"label 2: 0\.5"),
+        (["x", "y"], [["a"], ["a", "b"]], r"label 1: \['a'\]"),
+        (["x", "y"], np.eye(2), r"label 1: array\(\[1"),
     ],
 )
-def test_lists_that_teach_nothing_are_refused(texts: list[str], labels: list[str | int], fact: str) -> None:
+def test_lists_that_teach_nothing_are_refused(texts: list[str], labels: list[Any], fact: str) -> None:
     with pytest.raises(DataError, match=fact):
         corpus_of_lists(texts, labels)

@@ -1,6 +1,8 @@
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -8,7 +10,7 @@ import torch
 from src.evaluation.predictor import Prediction, Predictor, classify
 from src.interop.huggingface import load_classifier
 from src.utils.config import LongText
-from src.utils.errors import CheckpointError, UsageError
+from src.utils.errors import CheckpointError, DataError, UsageError
 from tests.conftest import TrainedRun
 
 TEXTS = [
@@ -57,10 +59,32 @@ def test_three_lines_are_enough_and_a_single_text_is_no_list(sample_run: Trained
 
 
 def test_score_is_the_probability_of_the_label_in_the_order_of_the_texts(predictor: Predictor) -> None:
-    predictions = predictor.predict(iter(TEXTS))
-    assert [prediction.text for prediction in predictions] == TEXTS
-    for one in predictions:
-        assert_is(one, by_hand(predictor, predictor.classifier.tokenizer.encode(one.text).ids), predictor)
+    pandas = pytest.importorskip("pandas")
+    order = [3, 0, 4, 2]
+    shuffled = pandas.Series(TEXTS).iloc[order]
+    for texts, wanted in ((iter(TEXTS), TEXTS), (shuffled, [TEXTS[index] for index in order])):
+        predictions = predictor.predict(texts)
+        assert [one.text for one in predictions] == wanted
+        for one in predictions:
+            assert_is(one, by_hand(predictor, predictor.classifier.tokenizer.encode(one.text).ids), predictor)
+    with pytest.raises(TypeError, match="DataFrame"):
+        predictor.predict(pandas.DataFrame({"text": TEXTS}))
+
+
+@pytest.mark.parametrize(
+    ("texts", "pairs", "fact"),
+    [
+        (["a", None], None, "text 2: None"),
+        (["a", math.nan], None, "text 2: nan"),
+        (["a", "b"], ["c", 1], "second text 2: 1"),
+        (["a", "b"], ["c"], "2 texts and 1 second texts"),
+    ],
+)
+def test_texts_that_are_none_are_refused_with_their_place(
+    texts: list[Any], pairs: list[Any] | None, fact: str, predictor: Predictor
+) -> None:
+    with pytest.raises(DataError, match=fact):
+        predictor.predict(texts, pairs)
 
 
 @pytest.mark.parametrize("tokens", [1, 60, 10_000])
