@@ -1,7 +1,7 @@
 """Predictions of many texts: a stream, one line in and one line out, and a split, kept as lines of JSON.
 
-A line holds what `Prediction.as_json` gives (text, text_pair, label, score), of a split also the true label and the
-number of the text's tokens that the tokenizer does not know.
+A line holds text, text_pair, label and score; of a stream the scores of all classes, as `Prediction.as_json` gives
+them; of a split the true label, and the number of the text's tokens that the tokenizer does not know.
 """
 
 import json

@@ -7,7 +7,7 @@ print(predictor.predict(["a gripping film"]))
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -34,6 +34,7 @@ class Prediction:
     truncated: bool = False  # not all of the text was read
     unknown: bool = False  # the model knows none of its words
     pair: str | None = None  # the second text, where two were compared
+    scores: dict[str, float] = field(default_factory=dict)  # of all classes
 
     @property
     def remark(self) -> str | None:
@@ -45,9 +46,10 @@ class Prediction:
         return "too long, not all of it was read" if self.truncated else None
 
     def as_json(self) -> str:
-        """Formats the prediction as one line of JSON: text, its pair if there is one, label, score."""
+        """Formats the prediction as one line of JSON: text, its pair if there is one, label, score, scores."""
         pair = {} if self.pair is None else {"text_pair": self.pair}
-        return json.dumps({"text": self.text} | pair | {"label": self.label, "score": self.score})
+        answer = {"label": self.label, "score": self.score, "scores": self.scores}
+        return json.dumps({"text": self.text} | pair | answer)
 
     def as_line(self) -> str:
         """Formats the prediction for people: label, score and text(s) between tabs; control characters are escaped."""
@@ -76,12 +78,14 @@ class Predictor:
         if not texts:
             return []
         dataset = self.classifier.dataset(texts, pairs=pairs)
-        scores, labels = self.logits(dataset).softmax(-1).max(-1)
-        names = [self.classifier.label_names[label] for label in labels.tolist()]
+        every, names = self.logits(dataset).softmax(-1), self.classifier.label_names  # (N, C)
+        scores, labels = every.max(-1)
         seconds = [None] * len(texts) if pairs is None else pairs
-        columns = (texts, names, scores.tolist(), dataset.truncated, dataset.unknown, seconds)
+        known = (dataset.truncated, dataset.unknown, seconds)
+        by_name = (dict(zip(names, row, strict=True)) for row in every.tolist())
+        columns = (texts, [names[label] for label in labels.tolist()], scores.tolist(), *known, by_name)
         return [
-            Prediction(*row) if row[0].strip() else Prediction(row[0], pair=row[-1])
+            Prediction(*row) if row[0].strip() else Prediction(row[0], pair=row[5])
             for row in zip(*columns, strict=True)
         ]
 

@@ -53,7 +53,9 @@ def test_lines_end_at_line_feeds_alone_and_what_is_no_text_is_named(
 def assert_alike(found: Iterable[Prediction], expected: Iterable[Prediction]) -> None:
     """The same but for the rounding of scores: a text's batch has another shape in another chunk."""
     for one, other in zip(found, expected, strict=True):
-        assert one == replace(other, score=one.score) and one.score == pytest.approx(other.score, abs=1e-6)
+        assert one == replace(other, score=one.score, scores=one.scores) and one.score == pytest.approx(
+            other.score, abs=1e-6
+        )
 
 
 def test_predictions_come_in_order_across_chunks_that_are_read_one_at_a_time(

@@ -44,6 +44,8 @@ def by_hand(predictor: Predictor, ids: list[int], types: list[int] | None = None
 def assert_is(found: Prediction, logits: torch.Tensor, predictor: Predictor) -> None:
     assert found.score == pytest.approx(float(logits.softmax(-1).max()), abs=1e-5)
     assert found.label == predictor.classifier.label_names[int(logits.argmax())]
+    expected = dict(zip(predictor.classifier.label_names, logits.softmax(-1).tolist(), strict=True))
+    assert found.scores == pytest.approx(expected, abs=1e-5)
 
 
 def test_three_lines_are_enough_and_a_single_text_is_no_list(sample_run: TrainedRun, tmp_path: Path) -> None:
@@ -110,12 +112,16 @@ def test_blank_texts_keep_their_place_and_get_no_label(predictor: Predictor) -> 
     (good,) = predictor.predict(["good"])
     assert [one.label is None for one in predictions] == [True, False, True, False, True]
     assert predictions[2] == Prediction(" \t\n", None, None)
-    assert predictions[1] == replace(good, score=predictions[1].score)  # which another batch may round
+    assert predictions[1] == replace(
+        good, score=predictions[1].score, scores=predictions[1].scores
+    )  # which another batch may round
     assert predictions[1].score == pytest.approx(good.score, abs=1e-6)
     assert predictor.predict([]) == [] and predictor.predict([" "]) == [Prediction(" ")]
     blank, known = predictor.predict([" ", "good"], ["dull", "a film"])  # of pairs the first text counts
     (alone,) = predictor.predict(["good"], ["a film"])
-    assert blank == Prediction(" ", None, None, pair="dull") and known == replace(alone, score=known.score)
+    assert blank == Prediction(" ", None, None, pair="dull") and known == replace(
+        alone, score=known.score, scores=known.scores
+    )
     assert known.score == pytest.approx(alone.score, abs=1e-6)
 
 
@@ -164,7 +170,9 @@ def test_a_line_has_three_cells_and_json_is_one_line_whatever_the_text_holds() -
     assert Prediction("a\tb\x1b[2J\u202e", "good", 0.98765).as_line() == "good\t0.9877\ta\\tb\\x1b[2J\\u202e"
     assert Prediction(" ").as_line() == "-\t\t "
     assert Prediction("a", "b", 0.5, pair="c").as_line() == "b\t0.5000\ta\tc"
-    line = Prediction('a "film"\n\u2028', "good", 0.75, pair="c").as_json()
+    scores = {"good": 0.75, "bad": 0.25}
+    line = Prediction('a "film"\n\u2028', "good", 0.75, pair="c", scores=scores).as_json()
     assert line.splitlines() == [line]
-    assert json.loads(line) == {"text": 'a "film"\n\u2028', "text_pair": "c", "label": "good", "score": 0.75}
-    assert json.loads(Prediction("").as_json()) == {"text": "", "label": None, "score": None}
+    answer = {"label": "good", "score": 0.75, "scores": scores}
+    assert json.loads(line) == {"text": 'a "film"\n\u2028', "text_pair": "c"} | answer
+    assert json.loads(Prediction("").as_json()) == {"text": "", "label": None, "score": None, "scores": {}}
