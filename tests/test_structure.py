@@ -1,8 +1,11 @@
 """Imports point downwards: entry points, then training and web, evaluation and interop, data and model, utils."""
 
 import ast
+import subprocess
+import sys
 from collections.abc import Iterator
 from functools import cache
+from pathlib import Path
 
 from src.utils.config import REPOSITORY
 
@@ -71,3 +74,25 @@ def test_inference_reaches_neither_training_nor_wandb() -> None:
     found = reachable("src.inference")
     assert {"src.evaluation.predictor", "src.model.bert", "torch"} <= found
     assert [module for module in found if room(module) == "training" or module == "wandb"] == []
+
+
+def test_every_module_imports_without_what_windows_lacks() -> None:
+    program = f"""
+import importlib, signal, sys
+sys.modules |= dict.fromkeys(("fcntl", "grp", "pwd", "resource"))
+for name in ("SIGALRM", "SIGHUP", "SIGKILL", "SIGPIPE", "SIGQUIT", "SIGUSR1", "SIGUSR2"):
+    delattr(signal, name)
+for name in {sorted(imports())}:
+    importlib.import_module(name)
+"""
+    ended = subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
+
+
+def test_every_program_runs_by_its_path_from_any_folder(tmp_path: Path) -> None:
+    programs = [path for path in (REPOSITORY / "src").glob("*.py") if "__main__" in path.read_text(encoding="utf-8")]
+    assert len(programs) > 6
+    for path in programs:
+        command = [sys.executable, str(path), "--help"]
+        ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+        assert (ended.returncode, ended.stdout[:6]) == (0, "usage:"), ended.stderr

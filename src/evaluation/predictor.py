@@ -16,12 +16,12 @@ from torch import Tensor
 from src.data.dataset import DSCreator, group_by_length, to_device
 from src.data.sources import list_of_texts
 from src.interop.huggingface import Classifier, load_classifier
-from src.utils.device import resolve_device
+from src.utils.device import resolve_device, survive_fork
 from src.utils.distributed import all_gather_object, split_between_processes
 from src.utils.errors import CheckpointError, DataError, printable
 
 # A CPU computes fastest what its cache can hold; a GPU what keeps all of it busy.
-TOKENS_PER_BATCH = {"cpu": 512, "cuda": 16384}
+TOKENS_PER_BATCH = {"cpu": 512, "cuda": 16384, "mps": 16384}
 
 
 @dataclass(frozen=True)
@@ -62,12 +62,13 @@ class Predictor:
     """A classifier on a device."""
 
     def __init__(self, classifier: Classifier, device: torch.device):
+        survive_fork()
         self.classifier, self.device = classifier, device
         self.model = classifier.model.to(device).eval()
 
     @classmethod
     def load(cls, folder: str | Path, device: str = "auto") -> "Predictor":
-        """Loads a folder that this project or `transformers` wrote; the device is auto, cpu, cuda or cuda:N."""
+        """Loads a folder that this project or `transformers` wrote; the device is as in `resolve_device`."""
         return cls(load_classifier(Path(folder)), resolve_device(device))
 
     def predict(self, texts: Iterable[str], pairs: Iterable[str] | None = None) -> list[Prediction]:

@@ -38,6 +38,7 @@ TIME = "%Y-%m-%dT%H:%M:%S%z"
 EVALUATION = "evaluation-validation.json"
 # "-before-evaluation": saved after an epoch's last step, before that epoch was evaluated.
 CHECKPOINT = re.compile(r"step-(\d+)(-before-evaluation)?")
+ACCELERATORS = {"cuda": torch.cuda, "mps": torch.mps}  # whose random states a checkpoint keeps, like the CPU's
 ADAM_STATE = ("step", "exp_avg", "exp_avg_sq")
 # A resumed run may change these: they do not change what is learned. Another device or number of threads, or --compile,
 # changes rounding, so that the result is no longer equal to the bit.
@@ -107,13 +108,14 @@ def load_state(folder: Path, trainer: "Trainer") -> None:
         if (before := progress.pop(kind, now)) != now:
             logger.info(f"{kind:<12}resumed with {now}, were {before}: as good, but no longer equal bit for bit")
     trainer.progress.__dict__.update(progress)
-    cpu, cuda = (tensors.get(f"random.{kind}.{rank()}") for kind in ("cpu", "cuda"))
-    if cpu is None:
+    states = {kind: tensors.get(f"random.{kind}.{rank()}") for kind in ("cpu", *ACCELERATORS)}
+    if states["cpu"] is None:
         torch.manual_seed(torch.initial_seed() + trainer.progress.step)  # no state was saved for this process
     else:
-        torch.set_rng_state(cpu)
-    if cuda is not None and torch.cuda.is_available():
-        torch.cuda.set_rng_state(cuda)
+        torch.set_rng_state(states["cpu"])
+    for kind, accelerator in ACCELERATORS.items():
+        if states[kind] is not None and accelerator.is_available():
+            accelerator.set_rng_state(states[kind])
 
 
 def _computed_by() -> dict[str, int]:
@@ -123,9 +125,8 @@ def _computed_by() -> dict[str, int]:
 
 def gather_random_states() -> dict[str, Tensor]:
     """Returns the states of PyTorch's random number generators in every process; all processes must call it."""
-    own = {"cpu": torch.get_rng_state()}
-    if torch.cuda.is_available():
-        own["cuda"] = torch.cuda.get_rng_state()
+    own = {kind: module.get_rng_state() for kind, module in ACCELERATORS.items() if module.is_available()}
+    own["cpu"] = torch.get_rng_state()
     every = enumerate(all_gather_object(own))
     return {f"random.{kind}.{rank}": state for rank, states in every for kind, state in states.items()}
 

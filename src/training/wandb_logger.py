@@ -43,8 +43,10 @@ class WandbLogger:
 
 def open_wandb(config: RunConfig, settings: Mapping[str, Any], folder: Path, run_id: str | None = None) -> WandbLogger:
     """Opens a Weights & Biases run named after `folder`, or continues `run_id`; offline without a server."""
-    # auto is WANDB_MODE if set, else online when a key is configured.
-    mode = os.environ.get("WANDB_MODE", "auto") if config.wandb == "auto" else config.wandb
+    mode: str = config.wandb
+    if mode == "auto":  # the first variable is known from transformers, the second is wandb's own
+        is_disabled = os.environ.get("WANDB_DISABLED", "").lower() in ("1", "true", "yes", "on")
+        mode = "disabled" if is_disabled else os.environ.get("WANDB_MODE", "auto")
     if mode == "disabled" or not is_main_process():
         return WandbLogger()
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # its reports about itself have no time-out
@@ -54,7 +56,8 @@ def open_wandb(config: RunConfig, settings: Mapping[str, Any], folder: Path, run
         silent=True, console="off", disable_git=True, disable_code=True, x_disable_stats=True,
         init_timeout=TIMEOUT, finish_timeout=TIMEOUT, finish_timeout_raises=True,
     )  # fmt: skip
-    options: dict[str, Any] = {"project": config.wandb_project, "name": folder.name, "dir": str(folder)}
+    project = config.wandb_project or os.environ.get("WANDB_PROJECT") or "bert-sst2"
+    options: dict[str, Any] = {"project": project, "name": folder.name, "dir": str(folder)}
     options |= {"id": run_id, "resume": "allow", "config": dict(settings), "settings": quiet}
     reason = ""
     try:
@@ -62,7 +65,7 @@ def open_wandb(config: RunConfig, settings: Mapping[str, Any], folder: Path, run
         if mode == "auto" and not wandb.login(prompt=False):
             return WandbLogger()
         folder.mkdir(parents=True, exist_ok=True)
-        if mode != "offline":
+        if mode not in ("offline", "dryrun"):  # the second is its old name
             try:
                 return WandbLogger(wandb.init(mode="online", **options))
             except Exception as error:

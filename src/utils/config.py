@@ -322,7 +322,7 @@ class DeviceConfig:
     """On what a program runs."""
 
     device: str = "auto"
-    """auto (CUDA when there, else CPU), cpu, cuda or cuda:N."""
+    """auto (CUDA or Apple's GPU when there, else CPU), cpu, cuda, cuda:N or mps."""
     num_threads: int = 0
     """CPU threads to compute with; 0 leaves PyTorch's own choice, OMP_NUM_THREADS or all CPUs."""
     debug: bool = False
@@ -378,11 +378,11 @@ class RunConfig(DeviceConfig):
     seed: int = 0
     """Seed of initialisation, order of examples, dropout and every random draw."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """Arithmetic of matrix products: auto is bf16 autocast on CUDA and fp32 on a CPU."""
+    """Arithmetic of matrix products: auto is bf16 autocast on CUDA GPUs that have it, and fp32 elsewhere."""
     wandb: Literal["auto", "online", "offline", "disabled"] = "auto"
-    """Weights & Biases; auto is online when a key is configured, else disabled."""
-    wandb_project: str = "bert-sst2"
-    """Project the run is logged to."""
+    """Weights & Biases; auto is WANDB_MODE if set, else online when a key is configured, else disabled."""
+    wandb_project: str | None = None
+    """Project the run is logged to; unset: WANDB_PROJECT, else bert-sst2."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

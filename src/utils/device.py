@@ -1,23 +1,31 @@
 """Where and in which arithmetic the model computes."""
 
 import ctypes
+import logging
 import os
 import re
 import sys
+from functools import cache
 
 import torch
 from torch import Tensor, nn
 
 from src.utils.errors import UsageError
 
+logger = logging.getLogger(__name__)
+
 
 def resolve_device(name: str) -> torch.device:
-    """Turns --device (auto, cpu, cuda or cuda:N) into a device; under `torchrun`, cuda is the GPU of the process."""
-    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", name):
-        raise UsageError(f"--device {name} is unknown; use auto, cpu, cuda or cuda:N")
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
+    """Turns --device (auto, cpu, cuda, cuda:N or mps) into a device; under `torchrun`, cuda is the process's GPU."""
+    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", name):
+        raise UsageError(f"--device {name} is unknown; use auto, cpu, cuda, cuda:N or mps")
     own = os.environ.get("LOCAL_RANK")
+    has_mps = torch.backends.mps.is_available()  # the GPU of Apple's processors
+    if name == "auto":
+        # Processes on an Apple GPU have no way to exchange gradients.
+        name = "cuda" if torch.cuda.is_available() else "mps" if has_mps and own is None else "cpu"
+    if name == "mps" and not has_mps:
+        raise UsageError("--device mps: this machine or PyTorch has no Apple GPU; use cpu or auto")
     device = torch.device(name if own is None or name != "cuda" else f"cuda:{own}")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise UsageError(f"--device {name}: this machine has {torch.cuda.device_count()} CUDA devices; use cpu or auto")
@@ -25,8 +33,12 @@ def resolve_device(name: str) -> torch.device:
 
 
 def wants_bf16(precision: str, device: torch.device) -> bool:
-    """Resolves --precision: auto is bfloat16 on CUDA and float32 on a CPU."""
-    return precision == "bf16" or (precision == "auto" and device.type == "cuda")
+    """Resolves --precision: auto is bfloat16 on CUDA GPUs that compute in it, and float32 elsewhere."""
+    if precision != "auto" or device.type != "cuda":
+        return precision == "bf16"
+    if not (has_bf16 := torch.cuda.is_bf16_supported(including_emulation=False)):
+        logger.info(f"precision   {torch.cuda.get_device_name(device)} has no bfloat16: float32 instead")
+    return has_bf16
 
 
 def set_up_device(name: str, num_threads: int = 0) -> torch.device:
@@ -50,6 +62,13 @@ def set_up_device(name: str, num_threads: int = 0) -> torch.device:
             torch.cuda.set_device(device)  # whose random numbers a checkpoint keeps
         torch.set_float32_matmul_precision("high")  # TF32
     return device
+
+
+@cache
+def survive_fork() -> None:
+    """Gives forked children one thread each: they would wait for ever for the parent's, which a fork does not copy."""
+    if sys.platform != "win32":
+        os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
 
 
 def multiplies_by_onednn() -> bool:

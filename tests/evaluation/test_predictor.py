@@ -1,5 +1,8 @@
 import json
 import math
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,7 +12,7 @@ import torch
 
 from src.evaluation.predictor import Prediction, Predictor, classify
 from src.interop.huggingface import load_classifier
-from src.utils.config import LongText
+from src.utils.config import REPOSITORY, SHIPPED_CHECKPOINT, LongText
 from src.utils.errors import CheckpointError, DataError, UsageError
 from tests.conftest import TrainedRun
 
@@ -105,6 +108,22 @@ def test_a_text_scores_the_same_in_whatever_batch(
             assert predictor.model.training == training
     finally:
         predictor.model.eval()
+
+
+def test_a_forked_process_predicts_as_its_parent() -> None:
+    program = f"""
+import os, signal, sys
+from src.evaluation.predictor import Predictor
+predictor = Predictor.load({str(SHIPPED_CHECKPOINT)!r}, "cpu")
+predict = lambda: [one.label for one in predictor.predict(["a gripping film", "a dull one"] * 500)]
+found = predict()
+if os.fork() == 0:
+    signal.alarm(60)
+    os._exit(predict() != found)
+sys.exit(os.wait()[1] != 0)
+"""
+    environment = os.environ | {"OMP_NUM_THREADS": "2"}
+    subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY, env=environment, check=True)
 
 
 def test_blank_texts_keep_their_place_and_get_no_label(predictor: Predictor) -> None:

@@ -126,6 +126,38 @@ def test_auto_obeys_wandb_mode_and_else_looks_for_a_key(
     assert opened == ["offline"]
 
 
+@pytest.mark.parametrize(("wish", "modes"), [("true", []), ("1", []), ("false", ["online"])])
+def test_auto_obeys_wandb_disabled_which_an_option_overrides(
+    wish: str, modes: list[str], opened: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WANDB_API_KEY", FAKE_KEY)
+    monkeypatch.setenv("WANDB_DISABLED", wish)
+    open_in("auto", tmp_path)
+    assert opened == modes
+    open_in("online", tmp_path)
+    assert opened == [*modes, "online"]
+
+
+@pytest.mark.parametrize(
+    ("option", "variable", "project"),
+    [(None, None, "bert-sst2"), (None, "theirs", "theirs"), ("mine", "theirs", "mine")],
+)
+def test_the_project_is_that_of_the_option_else_that_of_the_environment(
+    option: str | None,
+    variable: str | None,
+    project: str,
+    opened: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    if variable is not None:
+        monkeypatch.setenv("WANDB_PROJECT", variable)
+    asked: dict[str, str] = {}
+    monkeypatch.setattr("wandb.init", lambda **options: asked.update(options))
+    open_wandb(RunConfig(wandb="offline", wandb_project=option), {}, tmp_path)
+    assert asked["project"] == project
+
+
 def test_without_a_server_the_run_is_an_offline_one_with_one_line(
     opened: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

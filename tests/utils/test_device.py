@@ -6,14 +6,23 @@ import torch
 from torch import nn
 
 from src.utils.config import REPOSITORY
-from src.utils.device import FastDropout, multiplies_by_onednn, resolve_device, set_up_device, use_fast_dropout
+from src.utils.device import (
+    FastDropout,
+    multiplies_by_onednn,
+    resolve_device,
+    set_up_device,
+    use_fast_dropout,
+    wants_bf16,
+)
 from src.utils.errors import UsageError
 
 
 @pytest.mark.parametrize(
     ("count", "local_rank", "devices"),
     [
-        (0, None, {"auto": "cpu", "cuda": None}),
+        (0, None, {"auto": "cpu", "cuda": None, "mps": None}),
+        (-1, None, {"auto": "mps", "mps": "mps", "cpu": "cpu", "cuda": None}),  # Apple's processors
+        (-1, "0", {"auto": "cpu"}),
         (2, None, {"auto": "cuda", "cpu": "cpu", "cuda": "cuda", "cuda:1": "cuda:1", "cuda:2": None}),
         (2, None, dict.fromkeys(("", "gpu", "cuda:x", "cuda:-1", "meta"))),
         (2, "1", {"auto": "cuda:1", "cpu": "cpu", "cuda": "cuda:1", "cuda:0": "cuda:0"}),  # under torchrun
@@ -24,7 +33,8 @@ def test_each_name_is_a_device_that_is_there_or_none(
     count: int, local_rank: str | None, devices: dict[str, str | None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: count > 0)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: max(0, count))
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: count < 0)
     if local_rank is not None:
         monkeypatch.setenv("LOCAL_RANK", local_rank)
     for name, device in devices.items():
@@ -33,6 +43,32 @@ def test_each_name_is_a_device_that_is_there_or_none(
         else:
             with pytest.raises(UsageError, match="--device"):
                 resolve_device(name)
+
+
+@pytest.mark.parametrize(
+    ("precision", "device", "has_bf16", "wanted", "lines"),
+    [
+        ("auto", "cpu", True, False, 0),
+        ("auto", "mps", True, False, 0),
+        ("auto", "cuda", True, True, 0),
+        ("auto", "cuda", False, False, 1),  # which would be emulated
+        ("bf16", "cuda", False, True, 0),
+        ("fp32", "cuda", True, False, 0),
+    ],
+)
+def test_auto_is_bfloat16_on_gpus_that_compute_in_it(
+    precision: str,
+    device: str,
+    has_bf16: bool,
+    wanted: bool,
+    lines: int,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: including_emulation or has_bf16)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "Tesla T4")
+    assert wants_bf16(precision, torch.device(device)) is wanted
+    assert capsys.readouterr().err.count("Tesla T4") == lines
 
 
 ZEN_5 = {"architecture": "x86_64", "cpu_name": "AMD EPYC", "avx512_vp2intersect": True, "amx_tile": False}
