@@ -23,7 +23,7 @@ def main(arguments: list[str]) -> None:
     from src.training.dry_run import dry_run, with_steps
     from src.training.tasks import MaskedLMTask
     from src.training.trainer import train
-    from src.utils.distributed import main_process_first, process_group
+    from src.utils.distributed import process_group
     from src.utils.runs import config_of
 
     with process_group(), open_run(config) as folder:
@@ -35,8 +35,7 @@ def main(arguments: list[str]) -> None:
             refuse_changes(saved, config)
         documents, base = open_documents(config.corpus, config.text_column), config.model_name_or_path
         tokenizer = None if base is None else pretrained_tokenizer(fetch(base), config)
-        with main_process_first():
-            corpus = tokenized_corpus(documents, config.tokenization, config.model.vocab_size, CACHE_DIR, tokenizer)
+        corpus = tokenized_corpus(documents, config.tokenization, config.model.vocab_size, CACHE_DIR, tokenizer)
         config = with_steps(config, corpus)
         task = MaskedLMTask(config, corpus, initialize=folder.checkpoint is None)
         if config.run.dry_run:

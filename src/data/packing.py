@@ -21,7 +21,7 @@ from src.data.masking import Masking
 from src.data.tokenizer import SPELLINGS, build_tokenizer, special_token_ids
 from src.utils.config import TokenizerConfig
 from src.utils.errors import DataError
-from src.utils.files import is_whole, new_folder
+from src.utils.files import cached_folder
 
 logger = logging.getLogger(__name__)
 TOKENIZER = "tokenizer.json"
@@ -65,10 +65,10 @@ def tokenized_corpus(
     if count < 2:
         raise DataError(f"{documents.name} holds {count} documents; give two at least (blank lines divide a .txt file)")
     folder = cache / digest.hexdigest()[:16]
-    if not is_whole(folder):
-        logger.info(f"tokenizing  {count:,} documents into {folder}")
-        held_out = HELD_OUT if count >= LARGE else min(HELD_OUT_OF_SMALL, count)
-        with new_folder(folder) as unfinished:
+    held_out = HELD_OUT if count >= LARGE else min(HELD_OUT_OF_SMALL, count)
+    with cached_folder(folder) as unfinished:
+        if unfinished is not None:
+            logger.info(f"tokenizing  {count:,} documents into {folder}")
             if tokenizer is None:
                 training = (text for number, text in enumerate(documents.read(), start=1) if number % held_out)
                 tokenizer = build_tokenizer((part for text in training for part in pieces(text)), config, vocab_size)

@@ -12,7 +12,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from src.data.hub import HUB_ID
 from src.interop.huggingface import CONFIG, load_classifier, load_masked_lm
 from src.utils.config import EVALUATED_MASK_RATE, IMDB, SAMPLE, SST2
-from src.utils.errors import CheckpointError
+from src.utils.errors import CheckpointError, printable
 from src.utils.files import CARD, read_json
 from src.utils.runs import stages
 
@@ -30,16 +30,16 @@ FOLDER = "path/to/this/folder"  # the examples' own, until the folder has a plac
 def classifier_card(run: Mapping[str, Any], evaluation: Mapping[str, Any]) -> str:
     """Writes the model card of a classifier, given its run.json and its numbers on the validation split."""
     data, settings, training = run["data"], run["config"], run["config"]["optimization"]
-    text = f"""on {data["train"]:,} examples of {data["name"]}:
+    text = f"""on {data["train"]:,} examples of {_escaped(data["name"])}:
 {training["epochs"]} epochs, about {training["batch_size"]} sentences a batch,
 learning rate {training["learning_rate"]}, seed {settings["run"]["seed"]}.
 
-Labels: {", ".join(data["label_names"])}. A text is read up to {run["model"]["seq_len"]} tokens
+Labels: {", ".join(map(_escaped, data["label_names"]))}. A text is read up to {run["model"]["seq_len"]} tokens
 (`long_text`: {settings["data"]["long_text"]})."""
     if data["name"] == SAMPLE:
         text += "\n\n> **Trained on the bundled sample, not on SST-2**: good for trying the program only."
     low, high = (100 * bound for bound in evaluation["interval"])
-    table = f"""| {data["validation_origin"]} | |
+    table = f"""| {_escaped(data["validation_origin"])} | |
 |---|---|
 | examples | {evaluation["n"]} |
 | accuracy | {100 * evaluation["accuracy"]:.1f} % (95 % interval {low:.1f}-{high:.1f}) |
@@ -106,7 +106,7 @@ def _card(run: Mapping[str, Any], task: str, numbers: Mapping[str, float], text:
 {header.to_yaml()}
 ---
 
-# {title}
+# {_escaped(title)}
 
 {model["parameters"]:,} parameters in {model["num_hidden_layers"]} layers, {model["hidden_size"]} wide, trained from
 {_base(run)}
@@ -123,6 +123,11 @@ print(pipe("{example}"))
 """
 
 
+def _escaped(text: str) -> str:
+    """Writes a name that came with the data so that Markdown and HTML show it as it is."""
+    return re.sub(r"[\\`*_\[\]<>&|#]", r"\\\g<0>", printable(text))
+
+
 def _corpora(stage: Mapping[str, Any]) -> list[str]:
     """Names what a training read, by the hub's names where it has them."""
     names = (part.rpartition(":")[0] or part for part in stage["data"]["name"].split(" + "))
@@ -132,7 +137,7 @@ def _corpora(stage: Mapping[str, Any]) -> list[str]:
 def _base(run: Mapping[str, Any]) -> str:
     """Names what the weights were before a training; of a folder the last part, for its place is private."""
     name = run["config"].get("model_name_or_path") or "random weights"
-    return str(name) if HUB_ID.fullmatch(name) else Path(name).name
+    return str(name) if HUB_ID.fullmatch(name) else _escaped(Path(name).name)
 
 
 def _history(run: Mapping[str, Any]) -> str:
@@ -149,4 +154,4 @@ def _pretraining(stage: Mapping[str, Any]) -> str:
     data, settings = stage["data"], stage["config"]
     training, seq_len = settings["optimization"], settings["tokenization"]["seq_len"]
     return f"""{training["max_steps"]:,} steps of {training["batch_size"]} rows of {seq_len} tokens
-   of {data["name"]} ({data["documents"]:,} documents, {data["train"]:,} tokens)"""
+   of {_escaped(data["name"])} ({data["documents"]:,} documents, {data["train"]:,} tokens)"""

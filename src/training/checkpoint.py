@@ -9,7 +9,7 @@ import re
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -145,7 +145,7 @@ class RunFolder:
             yield
             return
         lock = FileLock(self.path / files.LOCK, blocking=False)
-        with files.storage_errors(self.path), suppress(NotImplementedError):  # some network file systems lock nothing
+        with files.storage_errors(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
             try:
                 lock.acquire()
@@ -266,7 +266,7 @@ class RunFolder:
         run = files.read_json(self.path / RUN)
         with files.refreshed_folder(self.path) as folder:
             task.save(folder, model)
-            (folder / files.CARD).write_text(task.card(run, numbers), encoding="utf-8")
+            (folder / files.CARD).write_text(task.card(run, numbers), encoding="utf-8", errors="backslashreplace")
         # Outside the manifest: evaluating again may replace it.
         files.write_json(self.path / EVALUATION, {**numbers, "dataset": run["data"]["name"]})
 

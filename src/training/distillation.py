@@ -15,9 +15,8 @@ from src.data.documents import open_documents, sentences
 from src.data.sources import TextSplit
 from src.evaluation.predictor import classify
 from src.interop.huggingface import fetch, load_classifier
-from src.utils.distributed import main_process_first
 from src.utils.errors import CheckpointError, UsageError
-from src.utils.files import is_whole, new_folder
+from src.utils.files import cached_folder
 
 logger = logging.getLogger(__name__)
 
@@ -61,13 +60,13 @@ def teacher_logits(
     for tensor in classifier.model.state_dict().values():
         digest.update(tensor.numpy())
     place = cache / f"teacher-{digest.hexdigest()[:16]}"
-    with main_process_first():
-        if not is_whole(place):
+    with cached_folder(place) as unfinished:
+        if unfinished is not None:
             logger.info(f"teacher     labels {len(split.texts):,} texts, kept in {place}")
             dataset = classifier.dataset(split.texts, pairs=split.pairs)
-            with new_folder(place) as unfinished, torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+            with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
                 logits = classify(classifier.model.to(device), dataset, device).half()
-                if not logits.isfinite().all():
-                    raise CheckpointError(f"--teacher {teacher} gives logits beyond float16; name another")
-                save_file({"logits": logits}, unfinished / LOGITS)
+            if not logits.isfinite().all():
+                raise CheckpointError(f"--teacher {teacher} gives logits beyond float16; name another")
+            save_file({"logits": logits}, unfinished / LOGITS)
     return load_file(place / LOGITS)["logits"], digest.hexdigest()

@@ -269,7 +269,8 @@ def _log(trainer: Trainer, last: StepReport, folder: RunFolder, wandb: WandbLogg
         "train/loss": loss,
         "train/learning_rate": last.learning_rate,
         "train/gradient_norm": last.gradient_norm,
-        "train/tokens_per_second": progress.logged_tokens / (progress.training_seconds - progress.logged_until),
+        "train/tokens_per_second": progress.logged_tokens
+        / max(progress.training_seconds - progress.logged_until, 1e-9),
         "epoch": trainer.epochs_done,
     }
     progress.logged_loss, progress.logged_targets, progress.logged_tokens = 0.0, 0, 0

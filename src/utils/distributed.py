@@ -64,16 +64,6 @@ def barrier() -> None:
         dist.barrier()
 
 
-@contextmanager
-def main_process_first() -> Iterator[None]:
-    """Lets process 0 run the block before the others, which then find what it made."""
-    if not is_main_process():
-        barrier()
-    yield
-    if is_main_process():
-        barrier()
-
-
 def all_gather_object(item: Item) -> list[Item]:
     """Returns the items of all processes, by rank."""
     if not dist.is_initialized():

@@ -1,5 +1,6 @@
 """Errors that a user can mend: one line with what is wrong, where, and what to do, and an exit code."""
 
+import re
 from importlib.util import find_spec
 
 LONGEST_MESSAGE = 1000  # characters
@@ -55,7 +56,8 @@ class Interrupted(UserError):
 
 
 def printable(text: str) -> str:
-    r"""Writes control, format and unassigned characters and odd spaces of a text as `\n`, `\x1b`, `\u202e`."""
+    r"""Writes control, format and unassigned characters and odd spaces as `\n`, `\x1b`; hides an address's password."""
+    text = re.sub(r"(?<=://)[^/\s@]+@", "", text)
     if text.isprintable():
         return text
     escapes = {ord(c): c.encode("unicode_escape").decode() for c in set(text) if not c.isprintable()}

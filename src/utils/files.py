@@ -16,6 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TextIO
 
+from filelock import FileLock
 from safetensors import SafetensorError
 
 from src.utils.errors import CheckpointError, StorageError
@@ -109,7 +110,8 @@ def _unfinished(parent: Path) -> Path:
 def _write_manifest(folder: Path) -> None:
     write_json(folder / MANIFEST, {file.name: _digest(file) for file in sorted(folder.iterdir()) if file.name != CARD})
     for file in folder.iterdir():
-        shutil.copymode(folder / MANIFEST, file)  # safetensors writes for the owner alone
+        with suppress(PermissionError):  # some file systems have no modes
+            shutil.copymode(folder / MANIFEST, file)  # safetensors writes for the owner alone
         flush(file)
     flush(folder)
 
@@ -161,7 +163,7 @@ def new_file(target: Path) -> Iterator[TextIO]:
         unfinished = _unfinished(target.parent)
         try:
             with unfinished.open("x", encoding="utf-8") as stream:
-                if target.exists():
+                with suppress(FileNotFoundError, PermissionError):
                     shutil.copymode(target, unfinished)
                 yield stream
             flush(unfinished)
@@ -174,7 +176,7 @@ def new_file(target: Path) -> Iterator[TextIO]:
 def write_json(path: Path, content: dict[str, Any]) -> None:
     """Writes a JSON object as `new_file` does; paths in it become strings."""
     with new_file(path) as stream:
-        stream.write(json.dumps(content, indent=2, ensure_ascii=False, default=str) + "\n")
+        stream.write(json.dumps(content, indent=2, default=str) + "\n")
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -217,16 +219,27 @@ def verify(folder: Path, has_manifest: bool = False) -> None:
             raise CheckpointError(f"{file} is damaged: it differs from {MANIFEST}; restore it or train again")
 
 
-def is_whole(folder: Path) -> bool:
-    """Tells whether a folder of the cache is there and undamaged; a damaged one is deleted, to be made again."""
-    if not folder.exists():
-        return False
+@contextmanager
+def cached_folder(folder: Path) -> Iterator[Path | None]:
+    """Gives a folder to fill as `new_folder` does, or None where an undamaged one exists; other processes wait."""
+    with storage_errors(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder.parent / LOCK).acquire()
+    with lock:
+        discard_unfinished(folder.parent)
+        if folder.exists() and _is_whole(folder):
+            yield None
+            return
+        with new_folder(folder) as unfinished:
+            yield unfinished
+
+
+def _is_whole(folder: Path) -> bool:
     try:
         verify(folder, has_manifest=True)
         return True
     except CheckpointError as error:
         logger.warning(f"{error}; making it again")
-        shutil.rmtree(folder)
         return False
 
 

@@ -1,6 +1,7 @@
 """What a run left in its folder: which runs there are under weights/, and what run.json and metrics.jsonl say."""
 
 import json
+import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -9,6 +10,8 @@ from typing import Any, TypeVar
 from src.utils.config import SHIPPED_CHECKPOINT, WEIGHTS_DIR, PretrainConfig, TrainConfig, options_of, with_options
 from src.utils.errors import CheckpointError, UsageError
 from src.utils.files import read_json
+
+logger = logging.getLogger(__name__)
 
 RUN, METRICS, CHECKPOINTS = "run.json", "metrics.jsonl", "checkpoints"
 # Settings that say how a run began, not what it is.
@@ -39,7 +42,14 @@ def _runs(task: str, with_file: str) -> Iterator[tuple[Path, Mapping[str, Any]]]
     """Yields the runs of a task under weights/, newest first, that hold a file, with the content of their run.json."""
     found = [path for path in WEIGHTS_DIR.glob(f"*/{RUN}") if any(path.parent.glob(with_file))]
     for path in sorted(found, key=lambda path: path.stat().st_mtime, reverse=True):
-        if path.parent != SHIPPED_CHECKPOINT and (run := read_json(path)).get("task") == task:
+        if path.parent == SHIPPED_CHECKPOINT:
+            continue
+        try:
+            run = read_json(path)
+        except CheckpointError as error:
+            logger.warning(f"{error}; leaving this run out")
+            continue
+        if run.get("task") == task:
             yield path.parent, run
 
 

@@ -95,6 +95,17 @@ def test_bases_and_data_are_named_as_the_hub_does_and_license_and_language_only_
     assert "/home" not in header.to_yaml()
 
 
+def test_names_from_the_data_are_shown_as_they_are(sample_run: TrainedRun) -> None:
+    run = after(sample_run, None, None, "a|b <img src=x>")
+    run["data"] |= {"label_names": ["*no*", "[x](http://y)\n# z"], "validation_origin": "a|b"}
+    _, text = read(classifier_card(run, EVALUATION))
+    assert (
+        r"Labels: \*no\*, \[x\](http://y)\\n\# z." in text
+        and r"| a\|b | |" in text
+        and "<img" not in text.replace(r"\<", "")
+    )
+
+
 def test_an_edited_card_is_completed_but_keeps_what_it_says(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = shutil.copytree(SHIPPED_CHECKPOINT, tmp_path / "model")
     (folder / "README.md").write_text("---\nlicense: cc0-1.0\ncolour: red\n---\n# Mine\n")

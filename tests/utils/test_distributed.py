@@ -2,6 +2,7 @@
 
 import math
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from src.evaluation.predictor import classify
 from src.training.trainer import StepReport, Trainer
 from src.utils import distributed
 from src.utils.errors import DataError, DivergedError, Interrupted
+from src.utils.files import cached_folder
 from tests.training import tiny_pretraining, tiny_training
 from tests.training.tiny_training import ALL_RANDOMNESS, NO_DROPOUT
 from tests.training.together import together
@@ -163,10 +165,11 @@ def begin_unlike(folder: Path) -> tuple[dict[str, Any], list[float], int]:
         for parameter in task.model.parameters():
             parameter.add_(number)
     weights = arrays(Trainer(task).model.state_dict())
-    with distributed.main_process_first():
-        if distributed.is_main_process():
-            (folder / "made").write_text("by the first")
-        assert (folder / "made").exists()
+    with cached_folder(folder / "made") as unfinished:  # by one of them, while the others wait
+        if unfinished is not None:
+            (unfinished / str(number)).touch()
+            time.sleep(0.2)
+    assert len(list((folder / "made").glob("[0-9]"))) == 1
     distributed.refuse_differences("the same")
     with pytest.raises(DataError, match="different data"):
         distributed.refuse_differences({"sentences": number})

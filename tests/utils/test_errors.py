@@ -9,6 +9,11 @@ def test_every_character_is_shown_or_escaped_alone_and_among_all() -> None:
     assert printable("".join(every)) == "".join(map(printable, every))
 
 
+def test_the_password_of_an_address_is_not_shown() -> None:
+    error = DataError("cannot reach https://me:secret@example.org/api?x=a@b or http://token@host; check the network")
+    assert str(error) == "cannot reach https://example.org/api?x=a@b or http://host; check the network"
+
+
 def test_an_error_is_one_line_of_which_the_middle_is_left_out_if_it_is_long() -> None:
     message = str(DataError(f"a.csv:2: {'x' * 10_000}; mend the row"))
     assert str(DataError("a.csv: no column \x1b[2J\nx")) == "a.csv: no column \\x1b[2J\\nx"

@@ -15,6 +15,7 @@ from src.utils.files import (
     MANIFEST,
     UNFINISHED,
     absolute_model_path,
+    cached_folder,
     check_regular_file,
     discard,
     discard_unfinished,
@@ -98,6 +99,22 @@ def test_a_file_in_the_way_is_a_storage_error_and_stays(make: Maker, name: str, 
     assert contents(tmp_path) == {"file": "precious"}
 
 
+def test_a_cached_folder_is_made_once_again_if_damaged_and_what_was_killed_is_deleted(tmp_path: Path) -> None:
+    (tmp_path / f"{UNFINISHED}0").mkdir()
+    made = []
+    for damage in (None, None, b"other", None):
+        if damage is not None:
+            (tmp_path / "made" / "a").write_bytes(damage)
+        with cached_folder(tmp_path / "made") as folder:
+            made.append(folder is not None)
+            if folder is not None:
+                write(folder, a="1")
+    assert made == [True, False, True, False] and contents(tmp_path / "made") == {"a": "1"}
+    assert [path.name for path in tmp_path.glob("[!.]*")] == ["made"] and not list(tmp_path.glob(f"{UNFINISHED}*"))
+    with pytest.raises(CheckpointError, match="other"), cached_folder(tmp_path / "made"):
+        raise CheckpointError("other")
+
+
 # Verification
 
 
@@ -134,8 +151,9 @@ def test_any_flipped_bit_any_other_length_and_a_missing_file_is_found(saved: Pat
 )
 def test_what_is_no_json_object_is_refused(content: bytes | None, tmp_path: Path) -> None:
     file = tmp_path / "config.json"
-    write_json(file, {"path": Path("na\u00efve"), "nested": {"x": [1, None]}})
-    assert read_json(file) == {"path": "na\u00efve", "nested": {"x": [1, None]}}
+    written = {"path": Path("na\u00efve"), "no UTF-8": os.fsdecode(b"n\xe9"), "nested": {"x": [1, None]}}
+    write_json(file, written)
+    assert read_json(file) == written | {"path": "na\u00efve"}
     file.unlink()
     if content is not None:
         file.write_bytes(content)

@@ -38,6 +38,7 @@ def test_the_newest_unfinished_run_is_the_one_to_resume(weights: Path) -> None:
     add(weights / "newest", age=1, finished="2020-01-01T00:00:00+00:00")
     add(weights / "of another task", age=0, task=PRETRAIN)
     (add(weights / "without a checkpoint", age=0) / "checkpoints" / "step-1").rmdir()
+    (add(weights / "torn", age=0, saved=True) / RUN).write_text('{"finished": nu')
     assert newest_unfinished_run(TRAIN) == unfinished
 
 
@@ -51,6 +52,7 @@ def test_the_newest_model_is_of_the_newest_run_of_the_task_that_saved_one_else_t
     assert newest_model() == shipped
     add(weights / "oldest", age=9, saved=True)
     newest = add(weights / "older", age=5, saved=True)
+    (add(weights / "torn", age=0, saved=True) / RUN).write_text('{"finished": nu')
     assert (newest_model(), newest_model(PRETRAIN)) == (newest, pretrained)
 
 
