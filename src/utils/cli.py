@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from io import TextIOWrapper, UnsupportedOperation
+from pathlib import Path
 from typing import TypeVar, cast
 
 from src.utils.config import PretrainConfig, TrainConfig, resolve, with_options
@@ -66,6 +67,8 @@ def set_up_logging() -> None:
 def run_program(main: Callable[[list[str]], None]) -> None:
     """Runs an entry point; turns UserErrors, signals and a full disk into one line and an exit code."""
     set_up_logging()
+    if sys.stdout is None:  # closed by the shell
+        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a console may lack a text's characters
     arguments = sys.argv[1:]

@@ -159,6 +159,7 @@ WARN = "{}; logging.getLogger('src').warning('odd'); print('done')"
         (KILL.format("SIGTERM"), 143, ""),
         (WARN.format("sys.stderr.close()"), 0, ""),
         (WARN.format("sys.stderr = None"), 0, ""),
+        ("sys.stdout = None; run_program(lambda _: print('lost')); sys.stdout = sys.__stdout__; print('done')", 0, ""),
         (WARN.format("os.dup2(os.open('/dev/full', os.O_WRONLY), 2)"), 0, ""),
     ],
 )
