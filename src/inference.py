@@ -6,10 +6,14 @@ import os
 import shutil
 import sys
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
+from tqdm import tqdm
+
+from src.data.readers import DELIMITED, FORMATS, read_rows, table_suffix
 from src.utils.cli import parse, run_program
 from src.utils.config import NOT_NEGATIVE, DeviceConfig, EvaluatedData, PretrainConfig, TrainConfig, require
 from src.utils.errors import StorageError, UsageError
@@ -19,6 +23,12 @@ if TYPE_CHECKING:
     from src.evaluation.predictor import Predictor
 
 PROGRAM = "python -m src.inference"
+OF_DATA = {f.name for f in fields(EvaluatedData)}
+OPTIONS = {  # of one kind of input, which mean nothing to others
+    "an evaluation": {"examples", *OF_DATA},
+    "a table in --file": {"scores", *OF_DATA} - {"dataset", "split", "label_column"},
+    "texts, also of --file": {"pairs"},
+}
 logger = logging.getLogger("src.inference")
 
 
@@ -33,29 +43,43 @@ class InferenceConfig(EvaluatedData, DeviceConfig):
     fill_mask: str | None = None
     """Name the tokens that would fit each [MASK] of this text, with a pre-trained checkpoint."""
     file: Path | None = None
-    """Classify this file, one text a line; - is standard input."""
+    """Classify this file: a text a line (- is standard input), or a table, whose rows come back with labels."""
     pairs: bool = False
     """Each text is two, separated by a tab, for models that compare two."""
     output: Path | None = None
-    """Write the results to this file instead of standard output."""
+    """Write the results to this file instead of standard output; those of a table as .csv, .tsv or .jsonl."""
     json: bool = False
-    """Print JSON: one object for an evaluation, one line a text for predictions."""
+    """Print JSON: one object for an evaluation, one line a text, with the scores of all classes, for predictions."""
+    scores: bool = False
+    """Write the score of every class beside the rows of a table, too."""
     examples: int = 10
     """Rows in the table of examples that an evaluation prints."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require(self, NOT_NEGATIVE, "examples")
-        if self.texts and self.file is not None:
-            raise UsageError("texts on the command line and --file are two inputs; give one of them")
-        if self.fill_mask is not None and (self.texts or self.file is not None or self.is_named):
-            raise UsageError("--fill-mask takes one text of its own; drop the other texts and all options of data")
-        if self.pairs and not self.texts and self.file is None:
-            raise UsageError("--pairs goes with texts or --file; an evaluation takes --text-pair-column")
-        if self.dataset is not None and (self.texts or self.file is not None):
-            raise UsageError("--dataset is evaluated, texts and --file are classified; give one of them")
+        if (self.fill_mask is not None) + bool(self.texts) + (self.file is not None) > 1:
+            raise UsageError("texts on the command line, --file and --fill-mask are three inputs; give one of them")
+        kind = "texts, also of --file" if self.table_format is None else "a table in --file"
+        if not self.texts and self.file is None:
+            kind = "an evaluation" if self.fill_mask is None else "--fill-mask"
+        for f in fields(self):
+            kinds = [kind for kind, names in OPTIONS.items() if f.name in names]
+            if kinds and kind not in kinds and getattr(self, f.name) != f.default:
+                option = "--no-header" if f.name == "header" else f"--{f.name}".replace("_", "-")
+                raise UsageError(f"{option} is for {' or '.join(kinds)}, not for {kind}; drop it")
+        if self.output is not None and self.table_format not in (None, self.output.suffix.lower()):
+            raise UsageError(f"--output {self.output}: a table ends in .csv, .tsv or .jsonl, with --json in .jsonl")
         if self.file is not None and self.output is not None and self.file.resolve() == self.output.resolve():
             raise UsageError(f"--output {self.output} would overwrite --file; choose another")
+
+    @property
+    def table_format(self) -> str | None:
+        """Suffix of the format in which the rows of --file are written again, if it is a table."""
+        if self.file is None or table_suffix(self.file) not in FORMATS:
+            return None
+        suffix = table_suffix(self.file) if self.output is None else self.output.suffix.lower()
+        return suffix if suffix in DELIMITED and not self.json else ".jsonl"
 
 
 def main(arguments: list[str]) -> None:
@@ -65,7 +89,7 @@ def main(arguments: list[str]) -> None:
         raise UsageError("several processes share a --file; run anything else without torchrun")
     # Not above: --help should not wait for PyTorch.
     from src.evaluation.masked_lm import fill_mask
-    from src.evaluation.predictions import predict_all, read_lines
+    from src.evaluation.predictions import predict_all, predict_rows, read_lines, write_table
     from src.evaluation.predictor import Predictor
     from src.interop.huggingface import load_masked_lm
     from src.utils.device import set_up_device
@@ -88,8 +112,16 @@ def main(arguments: list[str]) -> None:
             if not config.texts and config.file is None:
                 _evaluate(predictor, folder, config, stream)
                 return
-            texts = config.texts if config.file is None else read_lines(config.file)
-            for prediction in predict_all(predictor, texts, config.pairs):
+            is_shown = sys.stderr is not None and sys.stderr.isatty() and not stream.isatty()
+            progress = partial(tqdm, unit=" texts", leave=False, disable=not is_shown)
+            if config.file is not None and config.table_format is not None:
+                rows, texts = read_rows(config.file, config)
+                predictions = progress(predict_rows(predictor, texts), total=len(rows))
+                scored = predictor.classifier.label_names if config.scores or config.json else ()
+                write_table(stream, config.table_format, rows, predictions, scored)
+                return
+            lines = config.texts if config.file is None else read_lines(config.file)
+            for prediction in progress(predict_all(predictor, lines, config.pairs)):
                 print(prediction.as_json() if config.json else prediction.as_line(), file=stream)
 
 

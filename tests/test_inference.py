@@ -11,7 +11,9 @@ from typing import Any
 
 import pytest
 
-from src.utils.config import REPOSITORY, SAMPLE_DIR
+from src.data.readers import read_table
+from src.data.sources import open_corpus
+from src.utils.config import REPOSITORY, SAMPLE_DIR, DataConfig
 from tests.conftest import Answer, Programs, TrainedRun
 from tests.interop import peers
 
@@ -99,6 +101,60 @@ def test_a_console_without_the_characters_of_a_text_shows_them_escaped(sample_ru
     assert result.stdout.endswith("\tfilm \\u2192 film\n")
 
 
+# A table
+
+
+TABLES = {
+    "a.csv": 'id,message\n007,a gripping film\n8, \n-0.5,"@a dull, ""long"" bore"\n',
+    "b.jsonl": '{"message": "a gripping film"}\n{"message": "", "id": -1}\n{"message": "@a \\"dull\\" bore"}\n',
+    "c.json": '[{"message": "a film", "id": ["=1"]}, {"message": "\\t"}, {"message": "@a, \\"dull\\" bore"}]',
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "suffix"),
+    [("a.csv", ""), ("a.csv", ".tsv"), ("a.csv", ".jsonl"), ("b.jsonl", ""), ("b.jsonl", ".csv"), ("c.json", ".csv")],
+)
+def test_rows_of_a_table_come_back_with_label_and_scores(
+    name: str, suffix: str, programs: Programs, sample_run: TrainedRun, tmp_path: Path
+) -> None:
+    (tmp_path / name).write_text(TABLES[name], encoding="utf-8")
+    options = ["--checkpoint", sample_run.path, "--file", tmp_path / name, "--text-column", "message", "--scores"]
+    answer = succeed(programs.inference(*options, *(["--output", tmp_path / f"out{suffix}"] if suffix else [])))
+    assert "text 2: blank" in answer.err
+    suffix = suffix or (".csv" if name == "a.csv" else ".jsonl")
+    if answer.out:
+        (tmp_path / f"out{suffix}").write_text(answer.out, encoding="utf-8")
+    before, after = ([row.cells for row in read_table(tmp_path / file).rows] for file in (name, f"out{suffix}"))
+    alone = succeed(programs.inference(*options[:2], "--json", *(row["message"] for row in before))).out.splitlines()
+    for given, row, wanted in zip(before, after, map(json.loads, alone), strict=True):
+        assert (row.pop("predicted_label") or None) == wanted["label"]
+        names = {"predicted_score": wanted["label"]} | {f"score_{name}": name for name in ("negative", "positive")}
+        for key, of in names.items():
+            assert float(row.pop(key) or -1) == pytest.approx(wanted["scores"].get(of, -1), abs=1e-5)
+        text = given["message"]
+        if suffix == ".jsonl":
+            assert row == given
+        else:  # a spreadsheet computes what begins like a formula
+            assert row.pop("message") == (f"'{text}" if text[:1] == "@" else text)
+            assert row.get("id", "") in (str(given.get("id", "")), '["=1"]')
+
+
+def test_a_table_with_a_row_that_cannot_be_read_or_with_such_columns_is_a_data_error(
+    programs: Programs, sample_run: TrainedRun, tmp_path: Path
+) -> None:
+    path = tmp_path / "a.csv"
+    options = ("--checkpoint", sample_run.path, "--file", path)
+    path.write_text("text\na film\na,film\n")
+    answer = programs.inference(*options)
+    assert (answer.code, answer.out) == (3, "") and "a.csv:3: " in answer.error
+    answer = succeed(programs.inference(*options, "--skip-bad-rows"))
+    assert answer.out.count("\n") == 2 and "1 bad row" in answer.err
+    path.write_text("text,predicted_label\na film,x\n")
+    answer = programs.inference(*options)
+    assert (answer.code, answer.out) == (3, "") and "predicted_label" in answer.error
+
+
 # Evaluating
 
 
@@ -142,6 +198,7 @@ def test_evaluation_for_people_shows_what_the_training_printed_and_examples(
 def test_a_held_out_part_is_drawn_again_by_the_seed_of_the_run(programs: Programs, folder: Path) -> None:
     run, texts = json.loads((folder / "run.json").read_text()), []
     run["config"]["data"] |= {"dataset": None, "train_file": str(SAMPLE_DIR / "train.jsonl")}
+    del run["data"]["validation_sha256"]  # as before it was noted
     for seed in (0, 0, 1):
         run["config"]["run"]["seed"] = seed
         (folder / "run.json").write_text(json.dumps(run))
@@ -150,6 +207,27 @@ def test_a_held_out_part_is_drawn_again_by_the_seed_of_the_run(programs: Program
         assert len(table) == 64
         texts.append({line.partition(" %  ")[2] for line in table})
     assert texts[0] == texts[1] != texts[2]
+
+
+def test_a_part_that_cannot_be_drawn_again_is_refused_and_other_data_that_changed_is_said(
+    programs: Programs, folder: Path
+) -> None:
+    lines = (SAMPLE_DIR / "train.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
+    for name, content in (("train.jsonl", lines), ("validation.jsonl", lines[:20])):
+        (folder / name).write_text("".join(content), encoding="utf-8")
+    run = json.loads((folder / "run.json").read_text())
+    run["config"]["data"] |= {"dataset": None, "train_file": str(folder / "train.jsonl")}
+    for validation, changed, code in ((None, "train", 3), (folder / "validation.jsonl", "validation", 0)):
+        run["config"]["data"]["validation_file"] = validation and str(validation)
+        corpus = open_corpus(DataConfig(train_file=folder / "train.jsonl", validation_file=validation))
+        run["data"]["validation_sha256"] = corpus.splits["validation"].sha256
+        (folder / "run.json").write_text(json.dumps(run))
+        assert notices(succeed(programs.inference("--checkpoint", folder))) == []
+        content = (folder / f"{changed}.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
+        (folder / f"{changed}.jsonl").write_text("".join(sorted(content)), encoding="utf-8")
+        answer = programs.inference("--checkpoint", folder)
+        assert answer.code == code and "not what it was" in answer.err
+    assert programs.report(folder).code == 0
 
 
 def test_a_file_that_is_named_is_evaluated_whole_and_its_labels_and_columns_have_to_be_known(
@@ -236,7 +314,12 @@ def test_contradictory_and_mistyped_options_are_usage_errors(programs: Programs,
         (["--file", "x.txt", "film"], ["--file"]),
         (["--dataset", "sample", "--file", "x.txt"], ["--dataset", "--file"]),
         (["--dataset", "sample", "film"], ["--dataset"]),
-        (["--pairs"], ["--pairs", "--text-pair-column"]),
+        (["--pairs"], ["--pairs"]),
+        (["--scores", "film"], ["--scores"]),
+        (["--file", "x.txt", "--text-column", "a"], ["--text-column"]),
+        (["--file", "x.csv", "--no-header", "--split", "test"], ["--split"]),
+        (["--file", "x.csv", "--output", "x.parquet"], [".jsonl"]),
+        (["--file", "x.csv", "--output", "y.csv", "--json"], [".jsonl"]),
         (["--examples", -1], ["examples = -1"]),
         (["--fill-mask", "a [MASK]", "film"], ["--fill-mask"]),
         (["--checkpont", "x", "film"], ["--checkpoint "]),

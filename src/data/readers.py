@@ -12,7 +12,7 @@ import json
 import logging
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,7 +25,12 @@ from src.utils.files import without_duplicates
 logger = logging.getLogger(__name__)
 TEXT_COLUMNS = ("sentence", "text", "review", "content", "tweet")
 LABEL_COLUMNS = ("label", "labels", "sentiment", "class", "target")
+DELIMITED = (".csv", ".tsv")
 SEPARATORS = ",\t;|"
+# What is packed may grow to this many bytes, or to this times its size; text grows tenfold, what is meant to harm more.
+LARGEST_UNPACKED, LARGEST_RATIO = 64_000_000, 100
+ROWS_AT_ONCE, ROW_BYTES = 1000, 64  # rows cost memory even where they hold nothing
+UNLABELLED = "unsup"  # folder of IMDB's texts for pre-training
 SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -69,6 +74,10 @@ def read_table(path: Path, config: TableConfig | None = None, refuse: bool = Tru
         raise DataError(f"{path} is none of {', '.join(FORMATS)}, nor .gz of these; convert it, or rename it")
     for file in files:
         read(file, config, table)
+    if path.is_dir():
+        left_out = f"; {UNLABELLED}, which has no labels, is left out" if (path / UNLABELLED).is_dir() else ""
+        classes = ", ".join(dict.fromkeys(file.parent.name for file in files))
+        logger.info(f"read        {path.name}: its folders {classes} are the classes{left_out}")
     if refuse or not table.rows:
         refuse_bad_rows(table.bad_rows, config.skip_bad_rows)
     if table.rows:
@@ -82,9 +91,9 @@ def table_suffix(path: Path) -> str:
 
 
 def class_files(folder: Path) -> list[Path]:
-    """Lists FOLDER/CLASS/*.txt, as IMDB is distributed, but for its unsup, if there are two classes and no tables."""
+    """Lists FOLDER/CLASS/*.txt, as IMDB is distributed, if there are two classes, `UNLABELLED` aside, and no tables."""
     files = [file for file in folder.glob("*/*.txt") if file.name[0] != "." and file.parent.name[0] != "."]
-    files = [file for file in sorted(files) if file.parent.name != "unsup"]
+    files = [file for file in sorted(files) if file.parent.name != UNLABELLED]
     is_other = any(folder.glob("*/*/*.txt")) or any(table_suffix(file) in FORMATS for file in folder.rglob("*"))
     return [] if is_other or len({file.parent for file in files}) < 2 else files
 
@@ -111,6 +120,26 @@ def choose_column(columns: Iterable[str], wanted: str | None, usual: Iterable[st
     raise DataError(f"{where}: {problem}; name one of {', '.join(names)} with {option}")
 
 
+def read_texts(table: Table, config: TableConfig) -> Iterator[tuple[Row, tuple[str, ...]]]:
+    """Yields rows with their text, or two texts; what is wrong with others goes to `bad_rows`."""
+    wanted = [choose_column(table.rows[0].cells, config.text_column, TEXT_COLUMNS, "--text-column", table.origin)]
+    if (pair := config.text_pair_column) is not None:
+        wanted.append(choose_column(table.rows[0].cells, pair, (), "--text-pair-column", table.origin))
+    for row in table.rows:
+        try:
+            yield row, tuple(text_cell(row, column) for column in wanted)
+        except DataError as error:
+            table.bad_rows.append(str(error))
+
+
+def read_rows(path: Path, config: TableConfig) -> tuple[list[dict[str, Any]], list[tuple[str, ...]]]:
+    """Reads the cells of a table's rows, and the text or two texts of each; labels need not be there."""
+    table = read_table(path, config, refuse=False)
+    found = list(read_texts(table, config))
+    refuse_bad_rows(table.bad_rows, config.skip_bad_rows)
+    return [row.cells for row, _ in found], [texts for _, texts in found]
+
+
 def text_cell(row: Row, column: str) -> str:
     """Returns a cell that must be text; raises a DataError if it is not, or holds what `tokenizers` cannot read."""
     cell = row.cells.get(column)
@@ -127,8 +156,14 @@ def _folded(name: str | None) -> str:
 
 def _content(path: Path) -> bytes:
     try:
-        raw = path.read_bytes()
-        return gzip.decompress(raw) if path.suffix.lower() == ".gz" else raw
+        if path.suffix.lower() != ".gz":
+            return path.read_bytes()
+        most = max(LARGEST_UNPACKED, LARGEST_RATIO * path.stat().st_size)
+        with gzip.open(path) as stream:
+            content = stream.read(most + 1)
+        if len(content) <= most:
+            return content
+        raise ValueError(f"it unpacks to more than {most:,} bytes")
     except Exception as error:  # of the disk, or whatever gzip finds wrong
         reason = getattr(error, "strerror", None) or error
         raise DataError(f"cannot read {path}: {reason}; give a readable file") from None
@@ -269,18 +304,27 @@ def _parquet(path: Path, config: TableConfig, table: Table) -> None:
 
     content = _content(path)
     try:
-        found = parquet.read_table(BufferReader(content))
-        info = json.loads((found.schema.metadata or {}).get(b"huggingface", "{}"))  # as `datasets` writes it
+        file, unpacked = parquet.ParquetFile(BufferReader(content)), 0
+        info = json.loads((file.schema_arrow.metadata or {}).get(b"huggingface", "{}"))  # as `datasets` writes it
         for name, kind in info.get("info", {}).get("features", {}).items():
-            if kind.get("_type") == "ClassLabel" and found.schema.field(name).type == "int64":
+            if kind.get("_type") == "ClassLabel" and file.schema_arrow.field(name).type == "int64":
                 table.class_names[name] = tuple(kind["names"])
-        table.rows.extend(Row(f"{path}, row {n}", cells) for n, cells in enumerate(found.to_pylist(), start=1))
+        most = max(LARGEST_UNPACKED, LARGEST_RATIO * len(content))
+        for batch in file.iter_batches(ROWS_AT_ONCE):
+            unpacked += batch.nbytes + ROW_BYTES * len(batch)
+            if unpacked > most:
+                raise ValueError(f"it unpacks to more than {most:,} bytes")
+            first = len(table.rows) + 1
+            table.rows.extend(Row(f"{path}, row {n}", cells) for n, cells in enumerate(batch.to_pylist(), start=first))
     except Exception as error:  # whatever a file does wrong
         raise DataError(f"cannot read {path}: {str(error).partition(chr(10))[0]}; write it as Parquet again") from None
 
 
 def _text_file(path: Path, config: TableConfig, table: Table) -> None:
-    table.rows.append(Row(str(path), {"text": _text(path, config), "label": path.parent.name}))
+    try:
+        table.rows.append(Row(str(path), {"text": _text(path, config), "label": path.parent.name}))
+    except DataError as error:
+        table.bad_rows.append(str(error))
 
 
 FORMATS: dict[str, Callable[[Path, TableConfig, Table], None]] = {

@@ -1,5 +1,7 @@
 """Labelled text: hub ids, folders, files, Python lists and the bundled sample all come out as a `Corpus`."""
 
+import hashlib
+import json
 import logging
 import os
 import random
@@ -13,7 +15,7 @@ from typing import Any
 
 from src.data import hub, readers
 from src.data.holdout import hold_out
-from src.data.readers import LABEL_COLUMNS, TEXT_COLUMNS, Row, Table, choose_column, text_cell
+from src.data.readers import LABEL_COLUMNS, Row, Table, choose_column, read_texts, text_cell
 from src.utils.config import SAMPLE, SAMPLE_DIR, SENTIMENT_LABELS, SST2, DataConfig
 from src.utils.errors import DataError
 from src.utils.files import absolute
@@ -36,6 +38,11 @@ class TextSplit:
         """Returns the examples at `rows`, under another origin."""
         pairs = None if self.pairs is None else [self.pairs[row] for row in rows]
         return TextSplit([self.texts[row] for row in rows], [self.labels[row] for row in rows], origin, pairs)
+
+    @property
+    def sha256(self) -> str:
+        """Sum of the texts and labels, in their order."""
+        return hashlib.sha256(json.dumps((self.texts, self.labels, self.pairs)).encode()).hexdigest()
 
     def same_texts(self) -> list[str]:
         """Returns a string for each example, equal for those whose texts differ at most by case and blanks."""
@@ -168,17 +175,12 @@ def _labelled(
     table: Table, data: DataConfig, names: tuple[str, ...], allow_unlabelled: bool
 ) -> tuple[TextSplit, tuple[str, ...]]:
     """Reads the texts and labels of a table; without `names`, its classes are those it declares or holds."""
-    columns, pair_column = table.rows[0].cells, data.text_pair_column
-    text_column = choose_column(columns, data.text_column, TEXT_COLUMNS, "--text-column", table.origin)
-    label_column = ""
+    columns, label_column = table.rows[0].cells, ""
     if not allow_unlabelled or data.label_column or any(name.strip().lower() in LABEL_COLUMNS for name in columns):
         label_column = choose_column(columns, data.label_column, LABEL_COLUMNS, "--label-column", table.origin)
-    if pair_column is not None:
-        pair_column = choose_column(columns, pair_column, (), "--text-pair-column", table.origin)
-    bad, examples = list(table.bad_rows), list[tuple[str, list[str], str | None]]()
-    for row in table.rows:
+    bad, examples = table.bad_rows, list[tuple[str, tuple[str, ...], str | None]]()
+    for row, texts in read_texts(table, data):
         try:
-            texts = [text_cell(row, column) for column in (text_column, pair_column) if column is not None]
             if not all(map(str.strip, texts)):
                 raise DataError(f"{row.place}: empty text; remove the row")
             examples.append((row.place, texts, _label_cell(row, label_column)))
@@ -203,7 +205,7 @@ def _labelled(
             bad.append(f"{place}: {problem} {', '.join(names)}")
     readers.refuse_bad_rows(bad, data.skip_bad_rows)
     kept = [(texts, indices[label]) for _, texts, label in examples if label in indices]
-    pairs = None if pair_column is None else [texts[1] for texts, _ in kept]
+    pairs = None if data.text_pair_column is None else [texts[1] for texts, _ in kept]
     return TextSplit([texts[0] for texts, _ in kept], [index for _, index in kept], table.origin, pairs), names
 
 

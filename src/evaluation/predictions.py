@@ -4,31 +4,35 @@ A line holds text, text_pair, label and score; of a stream the scores of all cla
 them; of a split the true label, and the number of the text's tokens that the tokenizer does not know.
 """
 
+import csv
 import json
 import logging
 import re
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, count, islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
-from src.data.readers import read_table
+from src.data.readers import DELIMITED, read_table
 from src.data.sources import Corpus, TextSplit, open_corpus
 from src.data.tokenizer import special_token_ids
 from src.evaluation.predictor import Prediction, Predictor
 from src.utils.config import DataConfig, EvaluatedData, TrainConfig
 from src.utils.distributed import all_gather_object, is_main_process, rank, world_size
 from src.utils.errors import DataError
-from src.utils.runs import RUN, config_of
+from src.utils.files import read_json
+from src.utils.runs import RUN, config_of, whole_run
 
 logger = logging.getLogger(__name__)
 
 LINES_AT_ONCE = 8192  # enough to find many of equal length, few enough to hold in memory
+FIRST_LINES = 256  # and then twice as many each time, so that a progress bar soon moves
 REMARKS_OF_A_KIND = 10  # a million would hide what matters
 
+FORMULA = re.compile(r"[=@]|[+-](?!\d*\.?\d+(e[+-]?\d+)?\Z)", re.IGNORECASE)  # but no number
 REMEDY = "name a file that a report or python -m src.inference --json wrote"
 KINDS = {"text": str, "text_pair": str, "label": str, "score": int | float, "true": str, "unknown": int}
 
@@ -51,10 +55,16 @@ def predict_all(predictor: Predictor, texts: Iterable[str], in_pairs: bool = Fal
 
     Of n processes under `torchrun` each classifies every n-th chunk; the main one gets all predictions, in order.
     """
-    rows = _in_two(texts) if in_pairs else ((text,) for text in texts)
+    return predict_rows(predictor, _in_two(texts) if in_pairs else ((text,) for text in texts))
+
+
+def predict_rows(predictor: Predictor, rows: Iterable[tuple[str, ...]]) -> Iterator[Prediction]:
+    """Classifies rows of one text, or of two, as `predict_all` does."""
+    rows, size = iter(rows), FIRST_LINES
     remarks, numbers = Counter[str](), count(1)
     try:
-        while any(chunks := [list(islice(rows, LINES_AT_ONCE)) for _ in range(world_size())]):
+        while any(chunks := [list(islice(rows, min(size, LINES_AT_ONCE))) for _ in range(world_size())]):
+            size *= 2
             columns = zip(*chunks[rank()], strict=True)  # texts, and in pairs the second ones
             shares = all_gather_object(predictor.predict(*columns) if chunks[rank()] else [])
             for prediction, number in zip(chain(*shares) if is_main_process() else (), numbers, strict=False):
@@ -78,10 +88,47 @@ def _in_two(texts: Iterable[str]) -> Iterator[tuple[str, ...]]:
         yield both
 
 
+def write_table(
+    stream: TextIO,
+    suffix: str,
+    rows: Sequence[dict[str, Any]],
+    predictions: Iterable[Prediction],
+    scored: Sequence[str] = (),
+) -> None:
+    """Writes rows with the label of each, its score, and the scores of classes, as .csv, .tsv, or else lines of JSON.
+
+    In CSV and TSV an apostrophe keeps a spreadsheet from computing a text that begins like a formula.
+    """
+    columns = list(dict.fromkeys(chain.from_iterable(rows)))
+    added = ["predicted_label", "predicted_score", *(f"score_{name}" for name in scored)]
+    if taken := set(added) & set(columns):
+        raise DataError(f"the table has a column {min(taken)} already; rename it")
+    writer = csv.writer(stream, "excel-tab" if suffix == ".tsv" else "excel", lineterminator="\n")
+    if suffix in DELIMITED and is_main_process():
+        writer.writerow(map(_as_text, [*columns, *added]))
+    for cells, one in zip(rows, predictions, strict=False):  # only the main process has predictions
+        scores = [one.score, *(one.scores.get(name) for name in scored)]
+        answer = [one.label, *(None if score is None else round(score, 6) for score in scores)]
+        if suffix in DELIMITED:
+            writer.writerow(map(_as_text, [*map(cells.get, columns), *answer]))
+        else:
+            stream.write(json.dumps(cells | dict(zip(added, answer, strict=True)), default=str) + "\n")
+
+
+def _as_text(cell: object) -> object:
+    if isinstance(cell, str):
+        return f"'{cell}" if FORMULA.match(cell) else cell
+    return json.dumps(cell) if isinstance(cell, dict | list) else cell
+
+
 def open_split(
     folder: Path, config: EvaluatedData, label_names: tuple[str, ...], allow_unlabelled: bool = False
 ) -> Corpus:
-    """Opens the split to evaluate a model on: of the data that is named, else of what the model was trained on."""
+    """Opens the split to evaluate a model on: of the data that is named, else of what the model was trained on.
+
+    A validation part drawn from the training rows or phrases is drawn again, by the same seed; DataError if it is not
+    the same, for then it may hold texts that the model was trained on.
+    """
     if config.dataset is not None or not (folder / RUN).exists():
         data = DataConfig(dataset=config.dataset, **config.table_options)
         return open_corpus(data, (config.split,), label_names, allow_unlabelled=allow_unlabelled)
@@ -89,10 +136,17 @@ def open_split(
     data = replace(trained.data, **config.table_options)
     if data.train_file is None and data.dataset is None:
         raise DataError(f"{folder} was trained on Python lists, which are gone; name data with --dataset")
-    # A validation part drawn from the training rows or phrases is drawn again, by the same seed.
     drawn = bool(data.holdout) or (data.train_file is not None and data.validation_file is None)
-    splits = ("train", config.split) if drawn else (config.split,)
-    return open_corpus(data, splits, label_names, trained.run.seed, allow_unlabelled)
+    splits = ("train", "validation", config.split) if drawn else (config.split,)
+    corpus = open_corpus(data, splits, label_names, trained.run.seed, allow_unlabelled)
+    with whole_run(folder):
+        before = read_json(folder / RUN)["data"].get("validation_sha256")
+    if before is not None and "validation" in splits and corpus.splits["validation"].sha256 != before:
+        problem = f"{corpus.splits['validation'].origin} is not what it was when {folder} was trained"
+        if drawn:
+            raise DataError(f"{problem}, so the model may have seen it; restore the data, or name other with --dataset")
+        logger.warning(problem)
+    return corpus
 
 
 @dataclass(frozen=True)

@@ -91,6 +91,7 @@ class ClassificationTask:
             "validation_origin": validation.origin,
             "validation": len(self.validation.text_labels),
             "sha256": hashlib.sha256(json.dumps(content).encode()).hexdigest(),
+            "validation_sha256": validation.sha256,
             "teacher": teacher_digest,  # SHA-256 of its weights and settings
         }
         self.setup_seconds = time.perf_counter() - started

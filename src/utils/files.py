@@ -162,7 +162,7 @@ def new_file(target: Path) -> Iterator[TextIO]:
         target = target.resolve()  # a link stays
         unfinished = _unfinished(target.parent)
         try:
-            with unfinished.open("x", encoding="utf-8") as stream:
+            with unfinished.open("x", encoding="utf-8", errors="backslashreplace") as stream:
                 with suppress(FileNotFoundError, PermissionError):
                     shutil.copymode(target, unfinished)
                 yield stream

@@ -1,6 +1,5 @@
 """The page to try a model on: sentences with reasons, and tables, built with gradio."""
 
-import csv
 import time
 from collections import Counter
 from functools import partial
@@ -17,6 +16,7 @@ from starlette.responses import Response
 
 from src.data.readers import TEXT_COLUMNS, choose_column, read_table
 from src.evaluation.attribution import explain
+from src.evaluation.predictions import write_table
 from src.evaluation.predictor import Predictor
 from src.evaluation.visualize import LEGEND, as_html, attention_maps, draw_attention
 from src.utils.errors import UserError
@@ -138,10 +138,6 @@ def classify_table(predictor: Predictor, file: str | None, column: str, folder: 
     output = Path(mkdtemp(dir=folder)) / "predictions.csv"
     predictions = predictor.predict([row[name][:TEXT_CHARACTERS] for row in rows])
     with output.open("w", encoding="utf-8", newline="") as stream:
-        writer = csv.DictWriter(stream, dict.fromkeys([*rows[0], "predicted_label", "confidence"]))
-        writer.writeheader()
-        for row, one in zip(rows, predictions, strict=True):
-            score = "" if one.score is None else f"{one.score:.4f}"
-            writer.writerow(row | {"predicted_label": one.label, "confidence": score})
+        write_table(stream, ".csv", rows, predictions)
     cut = sum(len(row[name]) > TEXT_CHARACTERS for row in rows)
     return str(output), f"{cut} texts were cut at {TEXT_CHARACTERS:,} characters." if cut else "Done."

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from src.data import hub
+from src.data import hub, readers
 from src.data.sources import TextSplit, open_corpus
 from src.utils.config import REPOSITORY, DataConfig
 from src.utils.errors import DataError, UsageError
@@ -111,6 +111,22 @@ def test_an_option_that_names_no_separator_or_encoding_is_refused(option: str, v
         opened(write(tmp_path, "a.csv", "text,label\nx,a\ny,b\n"), **{option: value})
 
 
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.csv.gz", gzip.compress(b"text,label\n" + b"x,a\n" * 1_000_000)),
+        ("a.parquet", parquet({"text": ["a film"] * 100_000, "label": [None] * 100_000})),
+        ("a.parquet", parquet({"label": [None] * 100_000})),
+    ],
+)
+def test_what_unpacks_to_far_more_than_text_does_is_refused(
+    name: str, content: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(readers, "LARGEST_UNPACKED", 1000)
+    with pytest.raises(DataError, match=rf"{name}: it unpacks to more than"):
+        readers.read_table(write(tmp_path, name, content))
+
+
 BAD: dict[str, tuple[str, str, list[str]]] = {
     "cells": ("a.csv", 'text,label\nx,a\ntoo,many,c\nfew\n\n"q"u,a\n ,a\ny,b\n', [":3: 3 cells", ":4: 1 cell", ":5: blank line", ":6: a quote", ":7: empty text"]),
     "texts and labels": ("a.csv", "text,label\nx,a\n ,a\nno,\ny,b\n", [":3: empty text", ":4: no label"]),
@@ -156,12 +172,15 @@ def imdb(folder: Path) -> Path:
     return folder
 
 
-def test_folders_of_texts_are_classes_as_in_imdb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_folders_of_texts_are_classes_as_in_imdb(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     folder = imdb(tmp_path / "aclImdb")
     splits = open_corpus(DataConfig(dataset=str(folder))).splits
     assert [len(split.texts) for split in splits.values()] == [12, 12]
     assert splits["train"].texts[5:7] == ["train neg 5", "train pos 0"] and splits["train"].labels == [0] * 6 + [1] * 6
     assert "split test" in splits["validation"].origin
+    assert "folders neg, pos are the classes; unsup" in caplog.text and caplog.text.count("unsup") == 1
     monkeypatch.chdir(folder)
     # One folder is one file: its validation part is drawn.
     corpus = open_corpus(DataConfig(dataset="train"))
@@ -170,8 +189,10 @@ def test_folders_of_texts_are_classes_as_in_imdb(tmp_path: Path, monkeypatch: py
     named = open_corpus(DataConfig(train_file=Path("train"), validation_file=Path("test")))
     assert named.splits["validation"].texts == splits["validation"].texts
     write(folder, "train/pos/x_7.txt", b"caf\xe9")
-    with pytest.raises(DataError, match=r"train/pos/x_7\.txt:1: not text"):
+    write(folder, "train/neg/x_7.txt", " ")
+    with pytest.raises(DataError, match=r"^2 bad rows: .*train/pos/x_7\.txt:1: not text.*train/neg/x_7\.txt: empty"):
         open_corpus(DataConfig(dataset="train"))
+    assert len(open_corpus(DataConfig(dataset="train", skip_bad_rows=True), ("train",)).splits["train"].texts) == 12
 
 
 LINKS: dict[str, Callable[[Path], tuple[Path, Path]]] = {

@@ -48,13 +48,13 @@ def test_what_is_too_long_is_cut_and_said_to_be(
 def test_every_row_of_a_table_comes_back_with_label_and_confidence(predictor: Predictor, tmp_path: Path) -> None:
     table = 'id,text\n007,"a charming, ""fine"" film"\nNA,a bore\n3, \n'
     (header, fine, bore, blank), _ = classify(predictor, tmp_path, table)
-    assert header == ["id", "text", "predicted_label", "confidence"]
-    wanted = predictor.predict(['a charming, "fine" film', "a bore"])
-    assert fine == ["007", 'a charming, "fine" film', "positive", f"{wanted[0].score:.4f}"]
-    assert bore == ["NA", "a bore", "negative", f"{wanted[1].score:.4f}"]
+    assert header == ["id", "text", "predicted_label", "predicted_score"]
+    wanted = [round(one.score or 0, 6) for one in predictor.predict(['a charming, "fine" film', "a bore"])]
+    assert fine == ["007", 'a charming, "fine" film', "positive", str(wanted[0])]
+    assert bore == ["NA", "a bore", "negative", str(wanted[1])]
     assert blank == ["3", " ", "", ""]
-    (header, row), _ = classify(predictor, tmp_path, "words,confidence\na bore,old\n", " words ")
-    assert header == ["words", "confidence", "predicted_label"] and row[1:] == [bore[3], bore[2]]  # old ones replaced
+    (header, row), _ = classify(predictor, tmp_path, "words,=1+1\na bore,-x\n", " words ")
+    assert header[:2] == ["words", "'=1+1"] and row == ["a bore", "'-x", *bore[2:]]
 
 
 @pytest.mark.parametrize(
