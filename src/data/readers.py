@@ -28,7 +28,7 @@ LABEL_COLUMNS = ("label", "labels", "sentiment", "class", "target")
 DELIMITED = (".csv", ".tsv")
 SEPARATORS = ",\t;|"
 # What is packed may grow to this many bytes, or to this times its size; text grows tenfold, what is meant to harm more.
-LARGEST_UNPACKED, LARGEST_RATIO = 64_000_000, 100
+LARGEST_UNPACKED, LARGEST_RATIO = 16_000_000, 100
 ROWS_AT_ONCE, ROW_BYTES = 1000, 64  # rows cost memory even where they hold nothing
 UNLABELLED = "unsup"  # folder of IMDB's texts for pre-training
 SURROGATE = re.compile("[\ud800-\udfff]")
