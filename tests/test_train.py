@@ -144,6 +144,22 @@ def test_a_changed_setting_may_be_allowed_and_is_kept_from_then_on(programs: Pro
     assert programs.train("--resume", one_epoch, "--hidden-size", 32, "--allow-config-change").code == 4
 
 
+def test_settings_that_leave_nothing_to_train_are_refused_and_the_run_stays(
+    programs: Programs, one_epoch: Path
+) -> None:
+    before = contents(one_epoch)
+    for change in (("--batch-size", 7), ("--epochs", 1), ("--learning-rate", 1)):
+        answer = programs.train("--resume", one_epoch, *change, "--allow-config-change")
+        assert (answer.code, answer.out) == (2, "") and "--allow-config-change" in answer.error
+    assert contents(one_epoch) == before
+
+
+def test_a_model_that_predicts_one_class_is_told_of(programs: Programs, data: Path, tmp_path: Path) -> None:
+    options = ("--dataset", data, "--epochs", 1, "--learning-rate", 1e-9, "--output-dir", tmp_path / "run")
+    answer = succeed(programs.train_small(*options))
+    assert "warning: the model predicts" in answer.err and "for all 4" in answer.err
+
+
 def test_data_that_changed_since_is_refused(programs: Programs, data: Path, one_epoch: Path) -> None:
     data.write_text(CSV.replace("warm", "cold", 1))
     answer = programs.train("--resume", one_epoch)

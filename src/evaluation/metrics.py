@@ -64,6 +64,12 @@ class Evaluation(Numbers):
     confusion: list[list[int]]  # rows true, columns predicted, in the order of label_names
     label_names: list[str]
 
+    @property
+    def only_prediction(self) -> str | None:
+        """The class that is predicted for all examples, though not all are of it; None: several are predicted."""
+        given = np.flatnonzero(np.sum(self.confusion, axis=0))
+        return self.label_names[given[0]] if len(given) == 1 and self.accuracy < 1 else None
+
     def as_text(self) -> str:
         """Formats accuracy, loss, a table of the classes and the confusion matrix, in lines of at most 80 columns."""
         low, high = self.interval

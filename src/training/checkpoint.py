@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -57,7 +57,7 @@ class Progress:
     step_in_epoch: int = 0  # optimizer steps done in the epoch under way
     skipped_in_a_row: int = 0  # steps whose loss or gradient was not finite
     num_parts: int = 1  # of each batch; doubled whenever memory runs out
-    best_accuracy: float = -1.0
+    best: dict[str, float] = field(default_factory=dict)  # numbers of the best epoch's evaluation, by name
     best_epoch: int = 0
     training_seconds: float = 0.0  # in optimizer steps and, for a classifier, in making it, its tokenizer and datasets
     wandb_run_id: str | None = None
@@ -79,7 +79,8 @@ def save_state(folder: Path, trainer: "Trainer", random_states: Mapping[str, Ten
         tensors |= {f"ema.{name}": tensor for name, tensor in trainer.ema.module.named_parameters()}
         tensors["ema.n_averaged"] = trainer.ema.n_averaged
     save_file({name: tensor.detach().cpu().clone() for name, tensor in tensors.items()}, folder / TENSORS)
-    files.write_json(folder / PROGRESS, asdict(trainer.progress) | _computed_by())
+    state = asdict(trainer.progress) | {"steps_per_epoch": trainer.steps_per_epoch} | _computed_by()
+    files.write_json(folder / PROGRESS, state)
 
 
 def load_state(folder: Path, trainer: "Trainer") -> None:
@@ -107,7 +108,9 @@ def load_state(folder: Path, trainer: "Trainer") -> None:
     for kind, now in _computed_by().items():
         if (before := progress.pop(kind, now)) != now:
             logger.info(f"{kind:<12}resumed with {now}, were {before}: as good, but no longer equal bit for bit")
+    steps_before = progress.pop("steps_per_epoch", trainer.steps_per_epoch)
     trainer.progress.__dict__.update(progress)
+    trainer.rescale_epoch(steps_before)
     states = {kind: tensors.get(f"random.{kind}.{rank()}") for kind in ("cpu", *ACCELERATORS)}
     if states["cpu"] is None:
         torch.manual_seed(torch.initial_seed() + trainer.progress.step)  # no state was saved for this process
@@ -193,6 +196,10 @@ class RunFolder:
         assert self.checkpoint is not None
         self._refuse_other_data(trainer.task.data)
         load_state(self.checkpoint, trainer)
+        has_ended = trainer.is_finished or trainer.progress.step >= trainer.total_steps
+        if has_ended and trainer.task.config.run.allow_config_change:
+            what = f"these settings leave no step to do after {self.checkpoint}"
+            raise UsageError(f"{what}; train for longer, or drop --allow-config-change")
         if not is_main_process():
             return
         step = trainer.progress.step
@@ -210,7 +217,7 @@ class RunFolder:
         config = trainer.task.config
         changed = {"config": asdict(config)} if config.run.allow_config_change else {}
         files.write_json(self.path / RUN, files.read_json(self.path / RUN) | changed | {"finished": None})
-        logger.info(f"resuming    {self.checkpoint}, step {step:,}")
+        logger.info(f"resuming    {self.checkpoint}, step {step:,}" + (", the last one" if has_ended else ""))
 
     def finish(self, training_seconds: float) -> None:
         """Notes in run.json that the run is complete, and how many seconds `Progress` counted."""

@@ -4,6 +4,7 @@ import hashlib
 import json
 import logging
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -74,6 +75,9 @@ class ClassificationTask:
             self.train.teacher_logits, teacher_digest = teacher_logits(
                 teacher, train, corpus.label_names, CACHE_DIR, self.device, self.bf16
             )
+        self.class_weights: Tensor | None = None
+        if config.optimization.class_weights == "balanced":
+            self.class_weights = balanced_weights(train.labels, len(corpus.label_names)).to(self.device)
         freeze(self.model, config.optimization.freeze_layers)
         _prepare(self.model, config.optimization)
         ids = special_token_ids(self.classifier.tokenizer)
@@ -103,7 +107,9 @@ class ClassificationTask:
             input_ids = drop_words(input_ids, config.word_dropout, self._special_ids, self._unk_token_id)
         logits = model(input_ids, batch["attention_mask"], batch["token_type_ids"]).float()  # (B, C)
         smoothing, distillation = config.label_smoothing, self.config.distillation
-        loss = F.cross_entropy(logits, labels, label_smoothing=smoothing, ignore_index=NO_LABEL, reduction="sum")
+        loss = F.cross_entropy(
+            logits, labels, self.class_weights, label_smoothing=smoothing, ignore_index=NO_LABEL, reduction="sum"
+        )
         if "teacher_logits" not in batch:
             return loss
         taught = distillation_loss(logits, batch["teacher_logits"], distillation.temperature)
@@ -227,6 +233,13 @@ def draw(split: TextSplit, count: int | None, seed: int) -> TextSplit:
         return split
     kept = np.sort(np.random.default_rng(seed).choice(len(split.texts), size=count, replace=False)).tolist()
     return split.select(kept, split.origin)
+
+
+def balanced_weights(labels: Sequence[int], num_classes: int) -> Tensor:
+    """Weighs classes, shape (C,), so that all have the same sum over the examples, and the mean of that is 1."""
+    counts = torch.bincount(torch.tensor([label for label in labels if label != NO_LABEL]), minlength=num_classes)
+    weights = counts.sum() / (counts * (counts > 0).sum())  # (C,)
+    return weights.where(counts > 0, 0.0)  # label smoothing must not take an absent class's infinity
 
 
 def freeze(model: BertForSequenceClassification, layers: int | Literal["all"] | None) -> None:

@@ -30,7 +30,7 @@ from src.training.optimizer import build_ema, build_optimizer, learning_rate_at
 from src.training.tasks import Task
 from src.training.wandb_logger import WandbLogger, open_wandb
 from src.utils import distributed
-from src.utils.config import options_of
+from src.utils.config import OptimizationConfig, options_of
 from src.utils.errors import CheckpointError, DivergedError, Interrupted, UserError
 from src.utils.files import read_json
 
@@ -61,6 +61,7 @@ class Trainer:
         self.progress = Progress()
         self.steps_per_epoch = len(self._steps_of_epoch(0))
         self.total_steps = self.config.total_steps(self.steps_per_epoch)
+        self.step_offset = 0  # how many more steps were done than the schedule counts; see `rescale_epoch`
         self.is_updating = False  # whether the step under way has begun to change the model
         self.received_signal = 0  # number of the signal that asked this process to stop
         self._agreed_signal = 0  # the same for any process, as of the step just done
@@ -78,7 +79,8 @@ class Trainer:
         num_targets, num_tokens = (int(count) for count in distributed.all_reduce(targets, tokens))
         scale = distributed.world_size() / max(1, num_targets)  # DistributedDataParallel averages over the processes
 
-        learning_rate = learning_rate_at(step, self.total_steps, config.learning_rate, config.warmup_ratio)
+        position, end = step - self.step_offset, self.total_steps - self.step_offset
+        learning_rate = learning_rate_at(position, end, config.learning_rate, config.warmup_ratio)
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate * group["layer_scale"]
         self.optimizer.zero_grad()
@@ -125,6 +127,14 @@ class Trainer:
             self.progress.num_parts *= 2
             logger.warning(f"out of memory: batches are cut into {self.progress.num_parts} parts from here on")
 
+    def rescale_epoch(self, steps_before: int) -> None:
+        """Keeps the share of the epoch that is done; before, under another batch size, an epoch had so many steps."""
+        progress = self.progress
+        progress.step_in_epoch = round(progress.step_in_epoch * self.steps_per_epoch / steps_before)
+        if isinstance(self.config, OptimizationConfig):  # pre-training counts steps, whatever their size
+            self.step_offset = progress.step - progress.epoch * self.steps_per_epoch - progress.step_in_epoch
+            self.total_steps += self.step_offset
+
     def remaining_steps(self) -> list[list[list[int]]]:
         """Returns the steps that remain of the epoch; each is a list of batches, each a list of indices of examples."""
         progress = self.progress
@@ -146,14 +156,18 @@ class Trainer:
     @property
     def is_finished(self) -> bool:
         """Whether all steps are done, or --patience ran out."""
+        return self.is_out_of_patience or (self.progress.step >= self.total_steps and self.progress.step_in_epoch == 0)
+
+    @property
+    def is_out_of_patience(self) -> bool:
+        """Whether as many epochs as --patience says were no better than the best one."""
         progress, patience = self.progress, self.task.config.run.patience
-        is_out_of_patience = 0 < patience <= progress.epoch - progress.best_epoch
-        return is_out_of_patience or (progress.step >= self.total_steps and progress.step_in_epoch == 0)
+        return bool(progress.best) and 0 < patience <= progress.epoch - progress.best_epoch
 
     @property
     def epochs_done(self) -> float:
         """Passes over the data so far; a fraction within an epoch."""
-        return self.progress.step / self.steps_per_epoch
+        return self.progress.epoch + self.progress.step_in_epoch / self.steps_per_epoch
 
     @property
     def trained_model(self) -> torch.nn.Module:
@@ -209,14 +223,19 @@ def train(task: Task, folder: RunFolder, show: bool = True) -> None:
         raise
     folder.finish(progress.training_seconds)
     wandb.finish()
-    if show and distributed.is_main_process():
+    if distributed.is_main_process():
         evaluation = task.evaluation_class.from_dict(read_json(folder.path / EVALUATION))
-        print(f"{evaluation.as_text()}\n\n{folder.path}")
+        if isinstance(evaluation, Evaluation) and (label := evaluation.only_prediction) is not None:
+            what = f"the model predicts {label} for all {evaluation.n:,} validation examples"
+            logger.warning(f"{what}; try more --epochs, another --learning-rate, or --class-weights balanced")
+        if show:
+            print(f"{evaluation.as_text()}\n\n{folder.path}")
 
 
 def run_epochs(trainer: Trainer, folder: RunFolder, wandb: WandbLogger) -> None:
     """Runs the remaining steps, and logs, evaluates and saves when due."""
     progress, config = trainer.progress, trainer.task.config.run
+    best_by = config.best_by or "accuracy"
 
     def is_due(every: int) -> bool:
         return every > 0 and progress.step % every == 0
@@ -252,13 +271,18 @@ def run_epochs(trainer: Trainer, folder: RunFolder, wandb: WandbLogger) -> None:
         evaluation = _evaluate(trainer, folder, wandb)
         progress.epoch += 1
         progress.step_in_epoch = 0
-        is_best = evaluation.accuracy > progress.best_accuracy
-        if is_best:
-            progress.best_accuracy, progress.best_epoch = evaluation.accuracy, progress.epoch
-        should_save = is_best if config.keep == "best" else trainer.is_finished
+        values, sign = evaluation.curves(), -1 if best_by == "loss" else 1
+        is_better = best_by not in progress.best or sign * values[best_by] > sign * progress.best[best_by]
+        if config.keeps_best and is_better:
+            progress.best, progress.best_epoch = values, progress.epoch
+        should_save = is_better if config.keeps_best else trainer.is_finished
         if should_save:
             folder.save_model(trainer.task, trainer.trained_model, evaluation.as_dict())
         folder.save_checkpoint(trainer, config.keep_last)
+    if trainer.is_out_of_patience:
+        logger.info(f"stopped     {config.patience} epochs in a row were not better (--patience)")
+    if config.keeps_best:
+        logger.info(f"best        epoch {progress.best_epoch} of {progress.epoch}, by validation {best_by}")
 
 
 def _log(trainer: Trainer, last: StepReport, folder: RunFolder, wandb: WandbLogger) -> float:

@@ -244,6 +244,8 @@ class OptimizationConfig(OptimizerConfig):
     """Keep the embeddings and this many layers as they are, or all of the encoder and train its head only."""
     label_smoothing: float = 0.1
     """Probability mass taken from the true label and spread over all labels."""
+    class_weights: Literal["balanced"] | None = None
+    """Weigh the loss of each class by the inverse of its frequency (balanced), for rare classes; unset: all alike."""
     word_dropout: float = 0.1
     """Chance that a training token is replaced by [UNK]."""
 
@@ -369,9 +371,11 @@ class RunConfig(DeviceConfig):
     allow_config_change: bool = False
     """Resume with other settings than the run began with; its data and the sizes of its model stay."""
     keep: Literal["last", "best"] = "last"
-    """Save the last model, or the one with the best validation accuracy of all epochs."""
+    """Save the model of the last epoch, or of the best one, which --patience saves in any case."""
+    best_by: Literal["accuracy", "f1", "loss"] | None = None
+    """What makes an epoch the best: its validation accuracy, macro F1 or loss; unset: accuracy."""
     patience: int = 0
-    """Stop after this many epochs without a better validation accuracy; 0: train to the end."""
+    """Stop after this many epochs without a better one, and save the best; 0: train to the end."""
     save_every: int = 0
     """Write a resumable checkpoint every N steps, besides the one at each epoch's end; 0: epochs only."""
     keep_last: int = 2
@@ -396,6 +400,11 @@ class RunConfig(DeviceConfig):
             raise UsageError("--overwrite deletes what --resume would continue; give one of them")
         if self.dry_run and self.resume != "never":
             raise UsageError("--dry-run reports on a new run, --resume continues one; give one of them")
+
+    @property
+    def keeps_best(self) -> bool:
+        """Whether the best epoch's model is saved, not the last one's."""
+        return self.keep == "best" or self.patience > 0
 
 
 @dataclass(frozen=True)
@@ -495,6 +504,8 @@ class PretrainConfig:
     def __post_init__(self) -> None:
         if not self.corpus:
             raise UsageError("--corpus names no text; give at least one source")
+        if self.run.best_by == "f1":
+            raise UsageError("--best-by f1 is for classifiers; choose accuracy or loss")
         _require_parts_that_fit(self)
 
 

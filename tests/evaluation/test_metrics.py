@@ -61,6 +61,8 @@ def test_all_right_all_wrong_and_only_one_class() -> None:
     assert right.accuracy == right.f1 == right.mcc == 1
     assert (wrong.accuracy, wrong.f1, wrong.mcc) == (0, 0, -1)
     assert (single.accuracy, single.mcc) == (0, 0)  # a correlation that is not defined
+    found = [one.only_prediction for one in (right, wrong, single, binary(3, 0, 4, 0), binary(3, 0, 0, 0))]
+    assert found == [None, None, "positive", "negative", None]  # the last is right
 
 
 def test_a_label_may_carry_the_name_of_an_average() -> None:

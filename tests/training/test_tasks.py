@@ -4,9 +4,12 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import ANY
 
+import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 import transformers
+from sklearn.utils.class_weight import compute_class_weight
 from torch import Tensor
 
 from src.data.dataset import Batch
@@ -20,7 +23,15 @@ from src.utils.errors import DataError, UsageError
 from tests.model.tiny import randomized
 from tests.training import tiny_pretraining, tiny_training
 from tests.training.tiny_pretraining import WORDS, corpus, generator, varied_texts
-from tests.training.tiny_training import ALL_RANDOMNESS, assert_same, corpus_of, sentences, settings, weights
+from tests.training.tiny_training import (
+    ALL_RANDOMNESS,
+    NO_DROPOUT,
+    assert_same,
+    corpus_of,
+    sentences,
+    settings,
+    weights,
+)
 
 # transformers leaves config.json open in save_pretrained
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed file .*config.json:ResourceWarning")
@@ -90,6 +101,24 @@ def test_second_texts_are_in_the_vocabulary_and_in_both_datasets() -> None:
         for ids, types in zip(dataset.input_ids, dataset.token_type_ids or [], strict=True):
             at = ids.tolist().index(zebra)
             assert ids[at - 1] == sep and types.tolist() == [0] * at + [1] * (len(ids) - at)
+
+
+# Classification: weights of classes
+
+
+def test_balanced_weights_are_those_of_scikit_learn_and_weigh_the_loss() -> None:
+    labels = [0] * 9 + [1] * 2 + [2]
+    names = ("a", "b", "c", "absent")
+    train, validation = replace(sentences(12, 1), labels=labels), sentences(4, 2)
+    task = ClassificationTask(settings(class_weights="balanced", **NO_DROPOUT), corpus_of(train, validation, names))
+    weights = compute_class_weight("balanced", classes=np.arange(3), y=labels)
+    batch = task.train.collate(range(12))
+    logits = task.model(batch["input_ids"], batch["attention_mask"])
+    losses = F.cross_entropy(logits, batch["labels"], reduction="none")
+    wanted = float((losses.detach() * torch.tensor(weights)[batch["labels"]]).sum())
+    assert task.loss(task.model, batch).item() == pytest.approx(wanted, rel=1e-5)
+    task.config = settings(class_weights="balanced", label_smoothing=0.1)
+    assert task.loss(task.model, batch).isfinite()  # although one class is absent
 
 
 # Classification: freezing

@@ -16,9 +16,11 @@ from src.evaluation.metrics import Evaluation
 from src.interop.huggingface import load_classifier
 from src.training import trainer
 from src.training.checkpoint import EVALUATION
+from src.training.optimizer import learning_rate_at
 from src.training.tasks import ClassificationTask
 from src.utils.errors import Interrupted, StorageError
 from src.utils.files import read_json
+from tests.training import tiny_pretraining
 from tests.training.tiny_training import ALL_RANDOMNESS, Run, after_each_step, begin, resume
 
 
@@ -98,44 +100,56 @@ def test_evaluating_in_between_changes_neither_the_weights_nor_the_mode(tmp_path
 # What is delivered
 
 
-def evaluating(accuracies: list[float], monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Tensor]]:
-    """Makes the evaluations find these accuracies; returns the weights that each one saw."""
+def evaluating(
+    values: list[float], monkeypatch: pytest.MonkeyPatch, number: str = "accuracy"
+) -> list[dict[str, Tensor]]:
+    """Makes the evaluations find these values of a number; returns the weights that each one saw."""
     seen: list[dict[str, Tensor]] = []
     original = ClassificationTask.evaluate
 
     def evaluate(task: ClassificationTask, model: nn.Module) -> Evaluation:
         seen.append({name: tensor.clone() for name, tensor in model.state_dict().items()})
-        return Evaluation.from_dict(original(task, model).as_dict() | {"accuracy": accuracies[len(seen) - 1]})
+        return Evaluation.from_dict(original(task, model).as_dict() | {number: values[len(seen) - 1]})
 
     monkeypatch.setattr(ClassificationTask, "evaluate", evaluate)
     return seen
 
 
 @pytest.mark.parametrize(
-    ("keep", "patience", "accuracies", "delivered"),
+    ("options", "values", "delivered"),
     [
-        ("best", 0, [0.5, 0.75, 0.25], 1),
-        ("last", 0, [0.5, 0.75, 0.25], 2),
-        ("best", 2, [0.5, 0.6, 0.6, 0.5], 1),  # as good is not better
-        ("last", 2, [0.5, 0.4, 0.6, 0.5, 0.4], 4),
-        ("best", 1, [0.1, 0.2, 0.3, 0.4, 0.5, 0.6], 5),
+        ({"keep": "best"}, [0.5, 0.75, 0.25], 1),
+        ({"keep": "last"}, [0.5, 0.75, 0.25], 2),
+        ({"keep": "best", "best_by": "loss"}, [0.5, 0.75, 0.25, 0.3], 2),  # less is better
+        ({"keep": "best", "best_by": "f1"}, [0.5, 0.75, 0.25], 1),
+        ({"patience": 2}, [0.5, 0.6, 0.6, 0.5], 1),  # as good is not better
+        ({"patience": 2, "best_by": "loss"}, [0.5, 0.6, 0.4, 0.5, 0.4], 2),
+        ({"patience": 1}, [0.1, 0.2, 0.3, 0.4, 0.5, 0.6], 5),
     ],
 )
 def test_patience_ends_the_training_and_the_first_best_epoch_or_the_last_is_delivered(
-    keep: str, patience: int, accuracies: list[float], delivered: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    options: dict[str, Any],
+    values: list[float],
+    delivered: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    epochs = 6 if patience else len(accuracies)
-    run = begin(tmp_path / "run", keep=keep, patience=patience, epochs=epochs, ema_decay=0.9)
-    seen = evaluating(accuracies, monkeypatch)
+    options |= {"epochs": 6 if "patience" in options else len(values), "ema_decay": 0.9}
+    number = options.get("best_by", "accuracy")
+    run, seen = begin(tmp_path / "run", **options), evaluating(values, monkeypatch, number)
     run.train()
-    assert len(seen) == run.progress.epoch == len(accuracies)
+    assert len(seen) == run.progress.epoch == len(values)
     found = load_classifier(tmp_path / "run").model.state_dict()
     same = [all(torch.equal(tensor, epoch[name]) for name, tensor in found.items()) for epoch in seen]
-    assert same == [epoch == delivered for epoch in range(len(accuracies))]
-    assert read_json(tmp_path / "run" / EVALUATION)["accuracy"] == accuracies[delivered]
+    assert same == [epoch == delivered for epoch in range(len(values))]
+    assert read_json(tmp_path / "run" / EVALUATION)[number] == values[delivered]
+    err = capsys.readouterr().err
+    assert ("--patience" in err) == (len(values) < options["epochs"])
+    assert (f"epoch {delivered + 1} of {len(values)}, by validation {number}" in err) == (options.get("keep") != "last")
     before = model(tmp_path / "run")
-    resume(tmp_path / "run", keep=keep, patience=patience, epochs=epochs, ema_decay=0.9).train()
-    assert len(seen) == len(accuracies) and model(tmp_path / "run") == before  # it has ended for good
+    resume(tmp_path / "run", **options).train()
+    assert len(seen) == len(values) and model(tmp_path / "run") == before  # it has ended for good
 
 
 def test_the_best_accuracy_is_remembered_by_a_resumed_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -147,6 +161,69 @@ def test_the_best_accuracy_is_remembered_by_a_resumed_run(tmp_path: Path, monkey
     resumed = resume(tmp_path / "run", keep="best")
     resumed.train()
     assert read_json(tmp_path / "run" / EVALUATION)["accuracy"] == 0.75
+
+
+def test_patience_that_begins_with_a_resume_counts_and_saves_from_there_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin(tmp_path / "run", epochs=3).train()
+    run = resume(tmp_path / "run", epochs=9, patience=2, allow_config_change=True)
+    evaluating([0.3, 0.2, 0.1], monkeypatch)
+    run.train()
+    assert (run.progress.epoch, run.progress.best_epoch) == (6, 4)
+    assert read_json(tmp_path / "run" / EVALUATION)["accuracy"] == 0.3
+
+
+# Another batch size
+
+
+def train_and_count(run: Run) -> tuple[int, list[float]]:
+    """Trains to the end; returns how many examples that took, and the learning rates."""
+    reports, original = list[Any](), run.trainer.training_step
+    run.trainer.training_step = lambda batches: reports.append(original(batches)) or reports[-1]  # type: ignore
+    run.train()
+    return sum(report.num_targets for report in reports), [report.learning_rate for report in reports]
+
+
+@pytest.mark.parametrize(
+    "change", [{"batch_size": 16}, {"batch_size": 3}, {"gradient_accumulation_steps": 2}, {"learning_rate": 1e-3}]
+)
+@pytest.mark.parametrize(("stop", "examples"), [(18, 108), (15, 126)])
+def test_under_another_batch_size_a_run_goes_on_after_the_examples_that_it_has_seen(
+    change: dict[str, Any], stop: int, examples: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = begin(tmp_path / "run", epochs=3, keep_last=9)
+    if stop < 18:  # in the middle of an epoch
+        raises_at(run, stop)
+        with pytest.raises(Interrupted):
+            run.train()
+    else:
+        run.train()
+    options: dict[str, Any] = {"epochs": 6, "keep_last": 9, "allow_config_change": True} | change
+    resumed = resume(tmp_path / "run", **options)
+    passes, steps = stop / 6, resumed.trainer.steps_per_epoch
+    assert resumed.trainer.epochs_done == pytest.approx(passes, abs=0.5 / steps)
+    found, rates = train_and_count(resumed)
+    assert found == pytest.approx(examples, abs=0 if stop == 18 else 6) and resumed.progress.epoch == 6
+    assert resumed.progress.step == stop + len(rates) == stop + round((6 - passes) * steps)
+    done = round(passes * steps)
+    wanted = [learning_rate_at(done + n, 6 * steps, options.get("learning_rate", 3e-3), 0.1) for n in (1, len(rates))]
+    assert [rates[0], rates[-1]] == pytest.approx(wanted)
+    epochs = [row["epoch"] for row in rows(tmp_path / "run") if "validation/loss" in row]
+    assert epochs == [1, 2, 3, 4, 5, 6]
+    # Stopped once more, it ends the same.
+    stopped = next(path for path in resumed.folder.checkpoints()[1:] if path.name != f"step-{stop}")
+    before = model(tmp_path / "run")
+    resume(tmp_path / "run", stopped, **options).train()
+    assert model(tmp_path / "run") == before
+
+
+def test_pre_training_counts_steps_whatever_their_size(tmp_path: Path) -> None:
+    trainer = tiny_pretraining.trainer(tmp_path, max_steps=16)
+    trainer.progress.step = trainer.progress.step_in_epoch = 8
+    trainer.rescale_epoch(12)
+    assert (trainer.progress.step, trainer.progress.step_in_epoch, trainer.total_steps) == (8, 4, 16)
+    assert (trainer.steps_per_epoch, len(trainer.remaining_steps())) == (6, 2)
 
 
 # Checkpoints and signals

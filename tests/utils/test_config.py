@@ -93,6 +93,7 @@ CONTRADICTIONS: list[tuple[Any, dict[str, Any], list[str]]] = [
     (RunConfig, {"dry_run": True, "resume": "auto"}, ["--dry-run", "--resume"]),
     (ReportConfig, {"folder": Path("a"), "predictions": Path("b"), "dataset": "c"}, ["--predictions", "--dataset"]),
     (PretrainConfig, {"corpus": ()}, ["--corpus"]),
+    (PretrainConfig, {"run": RunConfig(best_by="f1")}, ["--best-by f1"]),
     (TrainConfig, {"model_name_or_path": "a/b", "run": RunConfig(output_dir=Path("a/b"))}, ["--output-dir", "a/b"]),
 ]
 
