@@ -45,7 +45,7 @@ class ExportConfig(EvaluatedData):
             raise UsageError(f"{len(self.model_folder)} model folders are named; give one")
         if (self.output is None) == (self.push_to_hub is None):
             raise UsageError("--output writes an ONNX graph, --push-to-hub uploads the model; give one of them")
-        if self.quantize is None and (self.split != "validation" or self.is_named):
+        if self.quantize is None and (self.dataset or self.split != "validation" or self.table_options):
             raise UsageError("data is named to measure what --quantize int8 costs; add it, or drop the options of data")
         if self.output is None and (self.quantize is not None or self.overwrite):
             raise UsageError("--quantize and --overwrite go with --output; an upload takes the model folder as it is")

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from src.data import hub
-from src.data.readers import TEXT_COLUMNS, Row, choose_column, read_table, table_suffix, text_cell
+from src.data.readers import TEXT_COLUMNS, Row, choose_column, read_rows, table_suffix, text_cell
+from src.utils.config import TableConfig
 from src.utils.errors import DataError
 from src.utils.files import absolute, local_path
 
@@ -88,7 +89,8 @@ def _open(source: str, text_column: str | None) -> Documents:
             logger.info(f"text        {len(texts):,} {hub.TEXT_SUFFIX} files of {path}")
         if texts:
             return Documents(path.name, lambda: (document for file in texts for document in _read_text(file)))
-        return Documents(path.name, lambda: _read_table(path, text_column))
+        table = TableConfig(text_column=text_column)
+        return Documents(path.name, lambda: (text for (text,) in read_rows(path, table)[1]))
     corpus = hub.load_hub(name) if path is None else hub.load_folder(path)
     label = f"{name if path is None else path.resolve().name}:{split or 'train'}"
     dataset = hub.find_split(corpus, label, split or "train")
@@ -107,12 +109,6 @@ def _read_text(path: Path) -> Iterator[str]:
         raise DataError(f"cannot read {path}: {error.strerror}; give a readable file") from None
     except UnicodeDecodeError:
         raise DataError(f"{path} is not UTF-8; save the file as UTF-8") from None
-
-
-def _read_table(path: Path, text_column: str | None) -> Iterator[str]:
-    rows = read_table(path).rows
-    column = choose_column(rows[0].cells, text_column, TEXT_COLUMNS, "--text-column", path.name)
-    yield from (text_cell(row, column) for row in rows)
 
 
 def _read_column(dataset: Any, column: str, label: str) -> Iterator[str]:

@@ -84,12 +84,10 @@ def load_folder(folder: Path, config: TableConfig | None = None) -> dict[str, An
             found = builder.config.data_files or {}
             files = {str(split): [Path(file) for file in of_split] for split, of_split in found.items()}
             every = [file for of_split in files.values() for file in of_split]
+            kinds = (*TABLE_SUFFIXES, TEXT_SUFFIX)
             for file in every:
-                kinds = (*TABLE_SUFFIXES, TEXT_SUFFIX)
-                if table_suffix(file) not in kinds:
-                    raise DataError(f"{file} is none of {', '.join(kinds)}; unpack it")
-                if not any(file.resolve().is_relative_to(inside) for inside in homes):
-                    raise DataError(f"{file} leads out of {folder}; put the file itself there")
+                if table_suffix(file) not in kinds or not any(map(file.resolve().is_relative_to, homes)):
+                    raise DataError(f"{file} is none of {', '.join(kinds)} inside {folder}; unpack it, or put it there")
             if not all(table_suffix(file) in FORMATS.keys() - {".parquet"} for file in every):
                 builder.download_and_prepare()
                 return dict(builder.as_dataset())
@@ -143,9 +141,7 @@ def _quiet(source: str, offline: bool) -> Iterator[None]:
         raise
     except Exception as error:  # whatever a corpus, a cache or a server does wrong
         reason = " ".join(str(error).split())[:300] or type(error).__name__
-        raise DataError(
-            f"cannot load {source}: {reason}; name another source, an ID:CONFIG, or check the network"
-        ) from None
+        raise DataError(f"cannot load {source}: {reason}; name another, an ID:CONFIG, or check the network") from None
     finally:
         for module, value in zip(modules, before, strict=True):
             module.HF_HUB_OFFLINE = value

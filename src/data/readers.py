@@ -27,9 +27,8 @@ TEXT_COLUMNS = ("sentence", "text", "review", "content", "tweet")
 LABEL_COLUMNS = ("label", "labels", "sentiment", "class", "target")
 DELIMITED = (".csv", ".tsv")
 SEPARATORS = ",\t;|"
-# What is packed may grow to this many bytes, or to this times its size; text grows tenfold, what is meant to harm more.
-LARGEST_UNPACKED, LARGEST_RATIO = 16_000_000, 100
-ROWS_AT_ONCE, ROW_BYTES = 1000, 64  # rows cost memory even where they hold nothing
+LARGEST_UNPACKED, LARGEST_RATIO = 16_000_000, 100  # bytes, or times the packed size; text takes ten times its own
+ROWS_AT_ONCE, ROW_BYTES = 1000, 64  # a row takes memory even if it is empty
 UNLABELLED = "unsup"  # folder of IMDB's texts for pre-training
 SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -62,22 +61,12 @@ class Table:
 
 
 def read_table(path: Path, config: TableConfig | None = None, refuse: bool = True) -> Table:
-    """Reads a file in the format that its suffix names (`FORMATS`), or a folder of `class_files`: at least one row.
-
-    Raises:
-        DataError: the file cannot be read, holds no rows, or, unless `refuse` is unset, rows are malformed.
-    """
+    """Reads a file in the format that its suffix names, or a folder of `class_files`; bad rows are told if `refuse`."""
     table, config = Table(path.name), config or TableConfig()
-    files = class_files(path) if path.is_dir() else [path]
-    read = _text_file if path.is_dir() else FORMATS.get(table_suffix(path))
-    if read is None or not files:
+    read = FORMATS.get(table_suffix(path)) if path.is_file() or not class_files(path) else _class_folder
+    if read is None:
         raise DataError(f"{path} is none of {', '.join(FORMATS)}, nor .gz of these; convert it, or rename it")
-    for file in files:
-        read(file, config, table)
-    if path.is_dir():
-        left_out = f"; {UNLABELLED}, which has no labels, is left out" if (path / UNLABELLED).is_dir() else ""
-        classes = ", ".join(dict.fromkeys(file.parent.name for file in files))
-        logger.info(f"read        {path.name}: its folders {classes} are the classes{left_out}")
+    read(path, config, table)
     if refuse or not table.rows:
         refuse_bad_rows(table.bad_rows, config.skip_bad_rows)
     if table.rows:
@@ -169,11 +158,15 @@ def _content(path: Path) -> bytes:
         raise DataError(f"cannot read {path}: {reason}; give a readable file") from None
 
 
+def _found(path: Path, what: str) -> None:
+    logger.info(f"read        {path.name}: {what}")
+
+
 def _text(path: Path, config: TableConfig) -> str:
     raw, encoding = _content(path), config.encoding or "utf-8"
     if config.encoding is None and raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         encoding = "utf-16"
-        logger.info(f"read        {path.name}: it is in UTF-16, as its byte order mark says")
+        _found(path, "it is in UTF-16, as its byte order mark says")
     try:
         text = raw.decode(encoding).removeprefix("\ufeff")
         before, nul, _ = text.partition("\0")
@@ -199,14 +192,10 @@ def _lines(text: str) -> list[str]:
 def _delimited(path: Path, config: TableConfig, table: Table) -> None:
     csv.field_size_limit(2**31 - 1)  # a review may be longer than the default of 128 KiB
     lines = _lines(_text(path, config))
-    first = sum(re.fullmatch(r"sep=.\s*", line) is not None for line in lines[:1])  # a line for Excel
+    first = int(bool(lines and re.fullmatch(r"sep=.\s*", lines[0])))  # a line for Excel
     separator = lines[0][4] if first else _separator(path, config, lines)
-    quoting: Literal[0, 3] = csv.QUOTE_MINIMAL
-    if table_suffix(path) == ".tsv" and separator == "\t" and any('"' in line for line in lines):
-        if _is_quoted(lines):
-            logger.info(f"read        {path.name}: its quotes enclose cells, as in CSV")
-        else:
-            quoting = csv.QUOTE_NONE
+    is_quoted = table_suffix(path) != ".tsv" or separator != "\t" or _is_quoted(path, lines)
+    quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if is_quoted else csv.QUOTE_NONE
     records = csv.reader(lines[first:], delimiter=separator, quoting=quoting, strict=True)
     header = list[str]()
     while True:
@@ -227,10 +216,9 @@ def _delimited(path: Path, config: TableConfig, table: Table) -> None:
                 continue
         if len(cells) == len(header):
             table.rows.append(Row(place, dict(zip(header, cells, strict=True))))
-        else:
-            problem = f"{len(cells)} cell{'s' * (len(cells) != 1)} under {len(header)} column names; mend the row"
-            problem = f"{problem} (in a CSV, quote a cell that holds a comma)" if cells else "blank line between rows"
-            table.bad_rows.append(f"{place}: {problem}")
+            continue
+        problem = f"{len(cells)} cell{'s' * (len(cells) != 1)} under {len(header)} columns; quote a cell with commas"
+        table.bad_rows.append(f"{place}: {problem if cells else 'blank line between rows'}")
 
 
 def _separator(path: Path, config: TableConfig, lines: list[str]) -> str:
@@ -249,16 +237,19 @@ def _separator(path: Path, config: TableConfig, lines: list[str]) -> str:
 
     found = max((own, *SEPARATORS), key=fit) if given is None else "\t" if given == "tab" else given
     if given is None and found != own:
-        logger.info(f"read        {path.name}: its cells are separated by {found!r}")
+        _found(path, f"its cells are separated by {found!r}")
     return found
 
 
-def _is_quoted(lines: list[str]) -> bool:
+def _is_quoted(path: Path, lines: list[str]) -> bool:
     """Tells whether `csv` would write a TSV just so, or its header is quoted; in others, as GLUE's, quotes are text."""
     text, written = "".join(lines).replace("\r\n", "\n").rstrip("\n"), io.StringIO(newline="")
     with suppress(csv.Error):
         csv.writer(written, "excel-tab", lineterminator="\n").writerows(csv.reader(lines, "excel-tab", strict=True))
-    return text.startswith('"') or written.getvalue().rstrip("\n") == text
+    is_quoted = '"' in text and (text[0] == '"' or written.getvalue().rstrip("\n") == text)
+    if is_quoted:
+        _found(path, "its quotes enclose cells, as in CSV")
+    return is_quoted
 
 
 def _column_names(path: Path, cells: list[str]) -> list[str]:
@@ -266,8 +257,7 @@ def _column_names(path: Path, cells: list[str]) -> list[str]:
     counts = Counter(cells)
     names = [name if name.strip() and counts[name] == 1 else str(number) for number, name in enumerate(cells, start=1)]
     if unnamed := [name for name in names if name not in counts]:
-        finding = f"column {', '.join(unnamed):.60} has no name of its own (an index of pandas?), only this number"
-        logger.info(f"read        {path.name}: {finding}")
+        _found(path, f"column {', '.join(unnamed):.60} has no name of its own (an index of pandas?), only this number")
     return names
 
 
@@ -278,25 +268,24 @@ def _json(path: Path, config: TableConfig, table: Table) -> None:
         document = json.loads(text, object_pairs_hook=without_duplicates)
     except (ValueError, RecursionError) as error:
         if text.lstrip().startswith("["):
-            place = f"{path}:{getattr(error, 'lineno', 1)}"
-            raise DataError(f"{place}: not JSON ({error}); write an array of objects") from None
+            line = getattr(error, "lineno", 1)
+            raise DataError(f"{path}:{line}: not JSON ({error}); write an array of objects") from None
     if isinstance(document, dict) and not set(map(_folded, document)) & set(TEXT_COLUMNS):
         arrays = [name for name, rows in document.items() if isinstance(rows, list) and {*map(type, rows)} == {dict}]
         if len(arrays) == 1:
-            logger.info(f"read        {path.name}: its rows are in {arrays[0]!r}")
+            _found(path, f"its rows are in {arrays[0]!r}")
             document = document[arrays[0]]
     entries = document if isinstance(document, list) else _lines(text)
     for number, entry in enumerate(entries, start=1):
         place = f"{path}, row {number}" if entries is document else f"{path}:{number}"
         try:
             cells = entry if entries is document else json.loads(entry, object_pairs_hook=without_duplicates)
-            problem = "" if isinstance(cells, dict) else "not a JSON object"
-        except (ValueError, RecursionError) as error:
-            problem = f"not JSON ({getattr(error, 'msg', error)})" if entry.strip() else "blank line between rows"
-        if problem:
-            table.bad_rows.append(f"{place}: {problem}; write one JSON object a line, or an array of objects")
-        else:
+            if not isinstance(cells, dict):
+                raise ValueError("no object")
             table.rows.append(Row(place, cells))
+        except (ValueError, RecursionError) as error:
+            problem = f"not a JSON object ({getattr(error, 'msg', error)}); write one a line, or an array of them"
+            table.bad_rows.append(f"{place}: {problem if str(entry).strip() else 'blank line between rows'}")
 
 
 def _parquet(path: Path, config: TableConfig, table: Table) -> None:
@@ -320,11 +309,16 @@ def _parquet(path: Path, config: TableConfig, table: Table) -> None:
         raise DataError(f"cannot read {path}: {str(error).partition(chr(10))[0]}; write it as Parquet again") from None
 
 
-def _text_file(path: Path, config: TableConfig, table: Table) -> None:
-    try:
-        table.rows.append(Row(str(path), {"text": _text(path, config), "label": path.parent.name}))
-    except DataError as error:
-        table.bad_rows.append(str(error))
+def _class_folder(path: Path, config: TableConfig, table: Table) -> None:
+    files = class_files(path)
+    for file in files:
+        try:
+            table.rows.append(Row(str(file), {"text": _text(file, config), "label": file.parent.name}))
+        except DataError as error:
+            table.bad_rows.append(str(error))
+    classes = ", ".join(dict.fromkeys(file.parent.name for file in files))
+    left_out = f"; {UNLABELLED}, without labels, is left out" if (path / UNLABELLED).is_dir() else ""
+    _found(path, f"its folders {classes} are the classes{left_out}")
 
 
 FORMATS: dict[str, Callable[[Path, TableConfig, Table], None]] = {

@@ -6,7 +6,7 @@ import logging
 import os
 import random
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -47,7 +47,7 @@ class TextSplit:
     def same_texts(self) -> list[str]:
         """Returns a string for each example, equal for those whose texts differ at most by case and blanks."""
         texts = self.texts if self.pairs is None else map("\t".join, zip(self.texts, self.pairs, strict=True))
-        return [" ".join(text.split()).casefold() for text in texts]
+        return list(map(_look, texts))
 
 
 @dataclass(frozen=True)
@@ -136,9 +136,7 @@ def _load(data: DataConfig, wanted: list[str]) -> tuple[str, dict[str, Table], D
     """Reads the tables of splits; returns the name of the corpus, them, and what names the corpus again."""
     if data.train_file is not None:
         files = {"train": data.train_file, "validation": data.validation_file}
-        tables = {
-            split: readers.read_table(file, data, refuse=False) for split, file in files.items() if file is not None
-        }
+        tables = {split: readers.read_table(file, data, refuse=False) for split, file in files.items() if file}
         validation_file = data.validation_file and absolute(data.validation_file)
         source = replace(data, train_file=absolute(data.train_file), validation_file=validation_file)
         return data.train_file.name, tables, source
@@ -192,12 +190,14 @@ def _labelled(
         readers.refuse_bad_rows(bad, data.skip_bad_rows)
         raise DataError(f"{table.origin} has no labels (first at {table.rows[0].place}); predict with --file instead")
     if not names and not is_unlabelled:
-        spellings = set(map(_spelling, found))
         # Longer ones are codes, if not traps.
-        are_numbers = all(re.fullmatch(r"-?\d{1,18}", label) for label in spellings)
-        names = table.class_names.get(label_column) or tuple(sorted(spellings, key=int if are_numbers else None))
+        are_numbers = all(re.fullmatch(r"-?\d{1,18}", label) for label in found)
+        names = table.class_names.get(label_column) or tuple(sorted(found, key=int if are_numbers else None))
+        looks = Counter(map(_look, names))
         if any({name.lower() for name in names} <= set(spelling) for spelling in SENTIMENT_SPELLINGS):
             names = SENTIMENT_LABELS
+        elif alike := [repr(name) for name in names if looks[_look(name)] > 1]:
+            logger.info(f"labels      {', '.join(alike)} differ by case or blanks only; each is a class of its own")
     indices = dict.fromkeys((*found, None), -1) if is_unlabelled else _class_indices(found, names)
     for place, _, label in examples:
         if label not in indices:
@@ -209,35 +209,32 @@ def _labelled(
     return TextSplit([texts[0] for texts, _ in kept], [index for _, index in kept], table.origin, pairs), names
 
 
+def _look(text: str) -> str:
+    return " ".join(text.split()).casefold()
+
+
 def _label_cell(row: Row, column: str) -> str | None:
+    """Reads a label in the one spelling of 0 and 0.0, and of True and true; None if there is none."""
     label = row.cells.get(column)
-    if isinstance(label, int | float) and label % 1 == 0:
-        return str(label)
     # NaN, which is not equal to itself, is what pandas writes for a label that is not there.
-    return None if label is None or label != label or not str(label).strip() else text_cell(row, column)
+    if label is None or label != label or not str(label).strip():
+        return None
+    is_whole = isinstance(label, int | float) and label % 1 == 0
+    return _spelling(str(label) if is_whole else text_cell(row, column))
 
 
 def _spelling(label: str) -> str:
-    """Returns the one spelling of 0 and 0.0, and of True and true."""
     label = label.lower() if label.lower() in ("true", "false") else label
     return re.sub(r"\A(-?\d{1,18})\.0+\Z", r"\1", label)
 
 
 def _class_indices(labels: set[str], names: tuple[str, ...]) -> dict[str | None, int]:
-    """Finds the class of each label that has one, and says which labels look alike."""
+    """Finds the class of each label that has one."""
     order = [SENTIMENT.get(name.lower(), -1) for name in names]
     # A model of sentiment understands every spelling of it.
     aliases = {name: order.index(index) for name, index in SENTIMENT.items()} if sorted(order) == [0, 1] else {}
-    own = {key: index for spell in (_spelling, str) for index, name in enumerate(names) for key in [spell(name)]}
-    found = {
-        label: own.get(label, (aliases | own).get(_spelling(label), aliases.get(label.lower()))) for label in labels
-    }
-    alike = defaultdict(list)
-    for label in sorted(labels):
-        alike[" ".join(_spelling(label).casefold().split())].append(label)
-    for same in (same for same in alike.values() if len(same) > 1):
-        count = len({found[label] for label in same})
-        logger.info(f"labels      {', '.join(map(repr, same))} look alike and are {count} class{'es' * (count > 1)}")
+    own = {_spelling(name): index for index, name in enumerate(names)}
+    found = {label: own.get(label, aliases.get(label.lower())) for label in labels}
     return {label: index for label, index in found.items() if index is not None}
 
 

@@ -89,24 +89,20 @@ def _in_two(texts: Iterable[str]) -> Iterator[tuple[str, ...]]:
 
 
 def write_table(
-    stream: TextIO,
-    suffix: str,
-    rows: Sequence[dict[str, Any]],
-    predictions: Iterable[Prediction],
-    scored: Sequence[str] = (),
+    stream: TextIO, suffix: str, rows: list[dict[str, Any]], answers: Iterable[Prediction], scored: Sequence[str] = ()
 ) -> None:
-    """Writes rows with the label of each, its score, and the scores of classes, as .csv, .tsv, or else lines of JSON.
+    """Writes rows with label and score, and the scores of more classes, as .csv, .tsv, or else lines of JSON.
 
     In CSV and TSV an apostrophe keeps a spreadsheet from computing a text that begins like a formula.
     """
-    columns = list(dict.fromkeys(chain.from_iterable(rows)))
     added = ["predicted_label", "predicted_score", *(f"score_{name}" for name in scored)]
+    columns = list(dict.fromkeys(chain.from_iterable(rows)))
     if taken := set(added) & set(columns):
         raise DataError(f"the table has a column {min(taken)} already; rename it")
     writer = csv.writer(stream, "excel-tab" if suffix == ".tsv" else "excel", lineterminator="\n")
     if suffix in DELIMITED and is_main_process():
         writer.writerow(map(_as_text, [*columns, *added]))
-    for cells, one in zip(rows, predictions, strict=False):  # only the main process has predictions
+    for cells, one in zip(rows, answers, strict=False):  # only the main process has answers
         scores = [one.score, *(one.scores.get(name) for name in scored)]
         answer = [one.label, *(None if score is None else round(score, 6) for score in scores)]
         if suffix in DELIMITED:

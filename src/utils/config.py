@@ -316,11 +316,6 @@ class EvaluatedData(TableConfig):
     split: str = "validation"
     """Split to evaluate on."""
 
-    @property
-    def is_named(self) -> bool:
-        """Whether any option of the data but the split was given."""
-        return self.dataset is not None or bool(self.table_options)
-
 
 @dataclass(frozen=True, kw_only=True)
 class DeviceConfig:

@@ -14,11 +14,12 @@ from starlette.middleware.base import BaseHTTPMiddleware, RequestResponseEndpoin
 from starlette.requests import Request
 from starlette.responses import Response
 
-from src.data.readers import TEXT_COLUMNS, choose_column, read_table
+from src.data.readers import TEXT_COLUMNS, read_rows
 from src.evaluation.attribution import explain
 from src.evaluation.predictions import write_table
 from src.evaluation.predictor import Predictor
 from src.evaluation.visualize import LEGEND, as_html, attention_maps, draw_attention
+from src.utils.config import TableConfig
 from src.utils.errors import UserError
 
 EXAMPLE = "A gripping film, from its first scene to its last.\nTwo hours I will never get back."
@@ -129,15 +130,15 @@ def classify_table(predictor: Predictor, file: str | None, column: str, folder: 
     if file is None:
         raise refusal("Choose a CSV file first.")
     try:
-        rows = [row.cells for row in read_table(Path(file)).rows]
-        name = choose_column(rows[0], column.strip() or None, TEXT_COLUMNS, "the field above", "the table")
-    except UserError as error:
-        raise refusal(escape(str(error).replace(file, "the table"))) from None  # where it lies is the server's business
+        rows, texts = read_rows(Path(file), TableConfig(text_column=column.strip() or None))
+    except UserError as error:  # where the table lies is the server's business
+        message = str(error).replace(file, "the table").replace("--text-column", "the field above")
+        raise refusal(escape(message)) from None
     if len(rows) > CSV_ROWS:
         raise refusal(f"The table has {len(rows):,} rows, more than the {CSV_ROWS:,} this page takes; divide it.")
     output = Path(mkdtemp(dir=folder)) / "predictions.csv"
-    predictions = predictor.predict([row[name][:TEXT_CHARACTERS] for row in rows])
+    predictions = predictor.predict([text[:TEXT_CHARACTERS] for (text,) in texts])
     with output.open("w", encoding="utf-8", newline="") as stream:
         write_table(stream, ".csv", rows, predictions)
-    cut = sum(len(row[name]) > TEXT_CHARACTERS for row in rows)
+    cut = sum(len(text) > TEXT_CHARACTERS for (text,) in texts)
     return str(output), f"{cut} texts were cut at {TEXT_CHARACTERS:,} characters." if cut else "Done."

@@ -73,9 +73,9 @@ FILES: dict[str, tuple[str, str | bytes, dict[str, Any], list[tuple[str, str]], 
     "TSV with all in quotes": ("a.tsv", '"text"\t"label"\n"x"\t"a"\n"y"\t"b"\n', {}, XY, "quotes"),
     "TSV with quotes as text": ("a.tsv", 'text\tlabel\n"x"\ta\n"say ""y"""\tb\n', {}, [('"x"', "a"), ('"say ""y"""', "b")], ""),
     "-1 is a class": ("a.csv", "text,label\nx,-1\ny,1\n", {}, [("x", "-1"), ("y", "1")], ""),
-    "0 and 0.0": ("a.csv", "text,label\nx,0\ny,1.0\nz,0.0\n", {}, [("x", "negative"), ("y", "positive"), ("z", "negative")], "'0', '0.0'"),
-    "True and true": ("a.csv", "text,label\nx,True\ny,true\nz,no\n", {}, [("x", "true"), ("y", "true"), ("z", "no")], "1 class"),
-    "labels that look alike": ("a.csv", "text,label\nx,Spam\ny,spam \nz,ham\n", {}, [("x", "Spam"), ("y", "spam "), ("z", "ham")], "2 classes"),
+    "0 and 0.0": ("a.csv", "text,label\nx,0\ny,1.0\nz,0.0\n", {}, [("x", "negative"), ("y", "positive"), ("z", "negative")], ""),
+    "True and true": ("a.csv", "text,label\nx,True\ny,true\nz,no\n", {}, [("x", "true"), ("y", "true"), ("z", "no")], ""),
+    "labels that look alike": ("a.csv", "text,label\nx,Spam\ny,spam \nz,ham\n", {}, [("x", "Spam"), ("y", "spam "), ("z", "ham")], "'Spam', 'spam '"),
 }  # fmt: skip
 
 
@@ -130,7 +130,7 @@ def test_what_unpacks_to_far_more_than_text_does_is_refused(
 BAD: dict[str, tuple[str, str, list[str]]] = {
     "cells": ("a.csv", 'text,label\nx,a\ntoo,many,c\nfew\n\n"q"u,a\n ,a\ny,b\n', [":3: 3 cells", ":4: 1 cell", ":5: blank line", ":6: a quote", ":7: empty text"]),
     "texts and labels": ("a.csv", "text,label\nx,a\n ,a\nno,\ny,b\n", [":3: empty text", ":4: no label"]),
-    "JSON": ("a.jsonl", '{"text": "x", "label": "a"}\n{\n5\n{"text": "y", "label": "b"}\n', [":2: not JSON", ":3: not a JSON object"]),
+    "JSON": ("a.jsonl", '{"text": "x", "label": "a"}\n{\n5\n{"text": "y", "label": "b"}\n', [":2: not a JSON object (", ":3: not a JSON object"]),
     "values in JSON": ("a.jsonl", '{"text": "x", "label": "a"}\n{"text": 5, "label": "a"}\n{"text": "z", "label": 0.5}\n{"text": "y", "label": "b"}\n', [":2: 'text'", ":3: 'label'"]),
     "an array": ("a.json", f"{ARRAY[:-1]}, 1, null]", [", row 3: not a JSON object", ", row 4: not a JSON object"]),
 }  # fmt: skip

@@ -58,9 +58,9 @@ BAD: dict[str, tuple[str, str | bytes, str]] = {
     "many quotes": ("a.csv", 'text,label\n"a,1\n' + 'say ""b"", c,1\n' * 100_000, "a.csv:2: a quote"),
     "not UTF-8": ("a.csv", b"text,label\na,1\ncaf\xe9,0\n", "a.csv:3: not text"),
     "NUL": ("a.csv", b"text,label\n\0a,1\n", "a.csv:2: not text"),
-    "broken JSON": ("a.jsonl", '{"a": 1}\n{"a": \n', "a.jsonl:2: not JSON"),
+    "broken JSON": ("a.jsonl", '{"a": 1}\n{"a": \n', "a.jsonl:2: not a JSON object ("),
     "array": ("a.json", "[1]\n", "a.json, row 1: not a JSON object"),
-    "repeated key": ("a.jsonl", '{"a": 1, "a": 2}\n', "a.jsonl:1: not JSON (key 'a'"),
+    "repeated key": ("a.jsonl", '{"a": 1, "a": 2}\n', "a.jsonl:1: not a JSON object (key 'a'"),
     "nested without end": ("a.jsonl", "[" * 100_000 + "\n", "a.jsonl:1: not JSON"),
     "unknown suffix": ("a.xlsx", "x", "a.xlsx is none of .csv, .tsv, .jsonl, .json"),
 }
