@@ -123,8 +123,7 @@ def list_of_texts(texts: Iterable[str], name: str = "text") -> list[str]:
 
 def _plain_label(label: Any, place: str) -> str | int:
     """Unwraps a label of NumPy or PyTorch; DataError if it is then neither a name nor a whole number."""
-    if getattr(label, "ndim", None) == 0:
-        label = label.item()
+    label = label.item() if getattr(label, "ndim", None) == 0 else label
     if isinstance(label, float) and label.is_integer():
         label = int(label)
     if not isinstance(label, str | int):

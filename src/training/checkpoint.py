@@ -198,8 +198,7 @@ class RunFolder:
         load_state(self.checkpoint, trainer)
         has_ended = trainer.is_finished or trainer.progress.step >= trainer.total_steps
         if has_ended and trainer.task.config.run.allow_config_change:
-            what = f"these settings leave no step to do after {self.checkpoint}"
-            raise UsageError(f"{what}; train for longer, or drop --allow-config-change")
+            raise UsageError(f"no step is left after {self.checkpoint}; train longer, or drop --allow-config-change")
         if not is_main_process():
             return
         step = trainer.progress.step

@@ -156,13 +156,9 @@ class Trainer:
     @property
     def is_finished(self) -> bool:
         """Whether all steps are done, or --patience ran out."""
-        return self.is_out_of_patience or (self.progress.step >= self.total_steps and self.progress.step_in_epoch == 0)
-
-    @property
-    def is_out_of_patience(self) -> bool:
-        """Whether as many epochs as --patience says were no better than the best one."""
         progress, patience = self.progress, self.task.config.run.patience
-        return bool(progress.best) and 0 < patience <= progress.epoch - progress.best_epoch
+        is_out_of_patience = bool(progress.best) and 0 < patience <= progress.epoch - progress.best_epoch
+        return is_out_of_patience or (progress.step >= self.total_steps and progress.step_in_epoch == 0)
 
     @property
     def epochs_done(self) -> float:
@@ -279,7 +275,7 @@ def run_epochs(trainer: Trainer, folder: RunFolder, wandb: WandbLogger) -> None:
         if should_save:
             folder.save_model(trainer.task, trainer.trained_model, evaluation.as_dict())
         folder.save_checkpoint(trainer, config.keep_last)
-    if trainer.is_out_of_patience:
+    if progress.step < trainer.total_steps:
         logger.info(f"stopped     {config.patience} epochs in a row were not better (--patience)")
     if config.keeps_best:
         logger.info(f"best        epoch {progress.best_epoch} of {progress.epoch}, by validation {best_by}")

@@ -112,7 +112,7 @@ def open_in(mode: Any, folder: Path) -> WandbLogger:
     return open_wandb(RunConfig(wandb=mode), {}, folder)
 
 
-@pytest.mark.parametrize("wish", ["online", "offline", "disabled", None])
+@pytest.mark.parametrize("wish", ["online", "offline", "dryrun", "disabled", None])
 def test_auto_obeys_wandb_mode_and_else_looks_for_a_key(
     wish: str | None, opened: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -120,14 +120,14 @@ def test_auto_obeys_wandb_mode_and_else_looks_for_a_key(
     if wish is not None:
         monkeypatch.setenv("WANDB_MODE", wish)
     open_in("auto", tmp_path)
-    assert opened == {"disabled": [], None: ["online"]}.get(wish, [wish])
+    assert opened == {"disabled": [], None: ["online"], "dryrun": ["offline"]}.get(wish, [wish])
     opened.clear()
     open_in("offline", tmp_path)
     assert opened == ["offline"]
 
 
 @pytest.mark.parametrize(("wish", "modes"), [("true", []), ("1", []), ("false", ["online"])])
-def test_auto_obeys_wandb_disabled_which_an_option_overrides(
+def test_auto_obeys_wandb_disabled_and_options_override_the_environment(
     wish: str, modes: list[str], opened: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("WANDB_API_KEY", FAKE_KEY)
@@ -136,26 +136,13 @@ def test_auto_obeys_wandb_disabled_which_an_option_overrides(
     assert opened == modes
     open_in("online", tmp_path)
     assert opened == [*modes, "online"]
-
-
-@pytest.mark.parametrize(
-    ("option", "variable", "project"),
-    [(None, None, "bert-sst2"), (None, "theirs", "theirs"), ("mine", "theirs", "mine")],
-)
-def test_the_project_is_that_of_the_option_else_that_of_the_environment(
-    option: str | None,
-    variable: str | None,
-    project: str,
-    opened: list[str],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    if variable is not None:
-        monkeypatch.setenv("WANDB_PROJECT", variable)
-    asked: dict[str, str] = {}
-    monkeypatch.setattr("wandb.init", lambda **options: asked.update(options))
-    open_wandb(RunConfig(wandb="offline", wandb_project=option), {}, tmp_path)
-    assert asked["project"] == project
+    asked: list[str] = []
+    monkeypatch.setattr("wandb.init", lambda **options: asked.append(options["project"]))
+    open_in("offline", tmp_path)
+    monkeypatch.setenv("WANDB_PROJECT", "theirs")
+    open_in("offline", tmp_path)
+    open_wandb(RunConfig(wandb="offline", wandb_project="mine"), {}, tmp_path)
+    assert asked == ["bert-sst2", "theirs", "mine"]
 
 
 def test_without_a_server_the_run_is_an_offline_one_with_one_line(
