@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import threading
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,9 +28,17 @@ class DemoConfig(DeviceConfig):
     """Port to listen at."""
     share: bool = False
     """Also get a public link from gradio's servers, through which anybody who knows it may use the page."""
+    allowed_hosts: tuple[str, ...] = ()
+    """Names and addresses the page is called by, besides localhost and --host; *.example.org is all below it."""
+    forwarded_allow_ips: str = ""
+    """Addresses, between commas, of reverse proxies whose X-Forwarded-For names the client; unset: none is believed."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        named = (lambda host: host not in ("0.0.0.0", "::") or any(self.allowed_hosts), "needs --allowed-hosts")
+        require(self, named, "host")
+        hosts = (lambda names: not re.search(r"[^ ]\*|\*(?!\.| |$)", " ".join(names)), "may begin with *. or be *")
+        require(self, hosts, "allowed_hosts")
         require(self, (lambda port: 0 < port < 65536, "must lie in 1 to 65535"), "port")
 
 
@@ -40,6 +49,7 @@ def main(arguments: list[str]) -> None:
     with TemporaryDirectory(prefix="demo-") as files:
         # gradio reads these when it is imported. It asks its own server whether it is there, which no proxy can answer.
         os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_DISABLE_TELEMETRY": "1", "GRADIO_TEMP_DIR": files}
+        os.environ["FORWARDED_ALLOW_IPS"] = config.forwarded_allow_ips  # uvicorn would believe 127.0.0.1
         for variable in ("no_proxy", "NO_PROXY"):  # some programs read one, some the other
             os.environ[variable] = f"{os.environ.get(variable, '')},127.0.0.1,localhost,{config.host}"
         # Not above: --help should not wait for PyTorch.
@@ -53,7 +63,7 @@ def main(arguments: list[str]) -> None:
         page = build(Predictor.load(folder, config.device), folder.resolve().name, Path(files))
         logger.info(f"checkpoint  {folder}")
         try:
-            launch(page, config.host, config.port, config.share)
+            launch(page, config.host, config.port, config.share, config.allowed_hosts)
             if config.share and not page.share_url:
                 raise UsageError("--share got no public link; is the network there? Without it, the page is local")
             logger.info(f"page        {page.share_url or page.local_url}  (Ctrl-C ends it)")

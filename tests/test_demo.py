@@ -14,10 +14,20 @@ def test_the_page_is_for_this_machine_alone_unless_it_is_told_otherwise() -> Non
     assert (config.host, config.share) == ("127.0.0.1", False)
 
 
-@pytest.mark.parametrize("port", ["0", "65536"])
-def test_a_port_that_is_none_is_a_usage_error(port: str) -> None:
-    with pytest.raises(UsageError, match=f"port = {port}"):
-        parse(DemoConfig, ["--port", port], "demo")
+@pytest.mark.parametrize(
+    ("arguments", "option"),
+    [
+        (["--port", "0"], "port"),
+        (["--port", "65536"], "port"),
+        (["--host", "0.0.0.0"], "host"),  # by which names is it called?
+        (["--allowed-hosts", "a.example", "b*"], "allowed_hosts"),
+        (["--allowed-hosts", "*b.example"], "allowed_hosts"),
+    ],
+)
+def test_an_option_that_cannot_be_is_a_usage_error(arguments: list[str], option: str) -> None:
+    with pytest.raises(UsageError, match=f"^{option} = "):
+        parse(DemoConfig, arguments, "demo")
+    parse(DemoConfig, ["--host", "::", "--allowed-hosts", "a.example", "*.b.example", "*"], "demo")
 
 
 def test_without_its_packages_one_line_names_them() -> None:

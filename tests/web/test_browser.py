@@ -1,15 +1,13 @@
 """The page in a real browser. `DEMO_PICTURE=media/demo.png` keeps the picture of it that README shows."""
 
 import csv
+import json
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +15,10 @@ import httpx
 import pytest
 
 from src.utils.config import REPOSITORY, SHIPPED_CHECKPOINT
+from tests.web.conftest import Serve, Server, wait_for
 
 pytest.importorskip("gradio")
-from src.web.page import CSV_BYTES, POLICY
+from src.web.page import BUSY, CSV_BYTES, POLICY
 
 BROWSER, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 pytestmark = [
@@ -31,51 +30,12 @@ OPTIONS = (
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
     *("--window-size=1200,1560", "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"),
 )
-# The server, with a line in a file for every address it connects to or looks up.
-SERVER = """
-import sys
-def note(event, arguments):
-    if event in ("socket.connect", "socket.getaddrinfo"):
-        with open(sys.argv[1], "a") as file:
-            print(arguments[1] if event == "socket.connect" else arguments[:2], file=file)
-sys.addaudithook(note)
-from src.demo import main, run_program
-run_program(lambda arguments: main(arguments[1:]))
-"""
-
-# A proxy that does not answer: the page must not need one.
-ENVIRONMENT = os.environ | {"HTTP_PROXY": "http://127.0.0.1:9", "HTTPS_PROXY": "http://127.0.0.1:9"}
-
-
-@dataclass(frozen=True)
-class Server:
-    port: int
-    addresses: Path
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}/"
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    folder = tmp_path_factory.mktemp("server")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        found = Server(free.getsockname()[1], folder / "addresses.txt")
-    arguments = ("--checkpoint", SHIPPED_CHECKPOINT, "--port", found.port, "--device", "cpu", "--num-threads", 1)
-    command = list(map(str, [sys.executable, "-c", SERVER, found.addresses, *arguments]))
-    path = folder / "log.txt"
-    with (
-        path.open("w") as log,
-        subprocess.Popen(command, cwd=REPOSITORY, env=ENVIRONMENT, stderr=log, stdout=log) as process,
-    ):
-        try:
-            wait_for(lambda: "Ctrl-C" in path.read_text() or process.poll() is not None, path)
-            yield found
-        finally:
-            process.send_signal(signal.SIGINT)
-            assert process.wait(60) == 130 and path.read_text().endswith("\ninterrupted\n"), path.read_text()
+def server(serve: Serve) -> Iterator[Server]:
+    with serve() as found:
+        yield found
 
 
 @pytest.fixture
@@ -94,14 +54,6 @@ def browser(tmp_path: Path) -> Iterator[Any]:
         yield driver
     finally:
         driver.quit()
-
-
-def wait_for(holds: Any, what: object, seconds: float = 60) -> Any:
-    end = time.monotonic() + seconds
-    while not (found := holds()):
-        assert time.monotonic() < end, what.read_text() if isinstance(what, Path) else what
-        time.sleep(0.2)
-    return found
 
 
 def all_of(browser: Any, selector: str) -> list[Any]:
@@ -133,6 +85,20 @@ def test_sentences_are_typed_and_explained(server: Server, browser: Any, tmp_pat
     assert 10_000 < (tmp_path / "page.png").stat().st_size < 300_000
     if kept := os.environ.get("DEMO_PICTURE"):
         shutil.copy(tmp_path / "page.png", kept)
+
+    # No answer stays below a refusal, be it the page's or the server's.
+    field.clear()
+    field.send_keys(" ")
+    one(browser, "#classify").click()
+    wait_for(lambda: "Type a sentence" in one(browser, "#explanations").text, "refusal")
+    assert all_of(browser, ".explained") + all_of(browser, "#attention img") == []
+    field.send_keys("a bore")
+    one(browser, "#classify").click()
+    wait_for(lambda: all_of(browser, ".explained"), "explanation")
+    browser.execute_script(f"window.fetch = async () => new Response('{json.dumps({'error': BUSY})}', {{status: 429}})")
+    one(browser, "#classify").click()
+    wait_for(lambda: BUSY in one(browser, "#explanations").text, "refusal")
+    assert all_of(browser, ".explained") + all_of(browser, "#attention img") == []
 
     # Nothing is loaded from elsewhere.
     loaded = browser.execute_script("return performance.getEntriesByType('resource').map(entry => entry.name)")
