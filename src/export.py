@@ -124,7 +124,7 @@ def upload(folder: Path, repository: str, config: ExportConfig) -> str:
     api = huggingface_hub.HfApi()
     additions = [
         huggingface_hub.CommitOperationAdd(CARD, card.encode()),
-        *(huggingface_hub.CommitOperationAdd(name, folder / name) for name in FILES if (folder / name).exists()),
+        *(huggingface_hub.CommitOperationAdd(file.name, file) for name in FILES for file in sorted(folder.glob(name))),
     ]
     try:
         address = api.create_repo(repository, private=config.private or None, exist_ok=True)

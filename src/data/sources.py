@@ -23,6 +23,7 @@ from src.utils.files import absolute
 logger = logging.getLogger(__name__)
 SENTIMENT_SPELLINGS = (("0", "1"), SENTIMENT_LABELS, ("neg", "pos"))
 SENTIMENT = {name: index for spelling in SENTIMENT_SPELLINGS for index, name in enumerate(spelling)}
+UNNAMED = {"label_0": 0, "label_1": 1}  # as transformers calls two classes; the data may know better
 
 
 @dataclass(frozen=True)
@@ -229,7 +230,7 @@ def _spelling(label: str) -> str:
 
 def _class_indices(labels: set[str], names: tuple[str, ...]) -> dict[str | None, int]:
     """Finds the class of each label that has one."""
-    order = [SENTIMENT.get(name.lower(), -1) for name in names]
+    order = [(SENTIMENT | UNNAMED).get(name.lower(), -1) for name in names]
     # A model of sentiment understands every spelling of it.
     aliases = {name: order.index(index) for name, index in SENTIMENT.items()} if sorted(order) == [0, 1] else {}
     own = {_spelling(name): index for index, name in enumerate(names)}

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from tokenizers import Encoding, Regex, Tokenizer, normalizers, pre_tokenizers
 from tokenizers.models import WordLevel, WordPiece
-from tokenizers.normalizers import NFD, Lowercase, Replace, StripAccents
+from tokenizers.normalizers import NFC, NFD, Lowercase, Replace
 from tokenizers.processors import BertProcessing
 from tokenizers.trainers import WordLevelTrainer, WordPieceTrainer
 
@@ -41,6 +41,9 @@ PLAIN_TEXT = [
     Replace(Regex(r" (?=[.,;:!?%)\]])"), ""),  # good .
     Replace(Regex(r"(?<=[(\[$]) "), ""),  # ( good
 ]
+
+# Marks on letters of other scripts are vowels, or make another letter: "\u304c" without its mark is "\u304b".
+STRIP_ACCENTS = [NFD(), Replace(Regex(r"(?<=[\p{Latin}\p{Greek}\p{Cyrillic}])\p{Mn}+"), ""), NFC()]
 
 # A word, a clitic or one sign. "can't" gives "ca" + "n't" whether the text came joined or split, and hyphens separate,
 # so fewer words are unknown.
@@ -90,7 +93,7 @@ def _train(texts: list[str], config: TokenizerConfig, alphabet: list[str], vocab
         tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
         trainer_class = WordPieceTrainer
     plain_text = PLAIN_TEXT if config.plain_text else []
-    lowercase = [NFD(), StripAccents(), Lowercase()] if config.lowercase else []
+    lowercase = [*STRIP_ACCENTS, Lowercase()] if config.lowercase else []
     tokenizer.normalizer = normalizers.Sequence([*STRAIGHT_QUOTES, *plain_text, *lowercase])
     trainer = trainer_class(
         vocab_size=vocab_size,

@@ -11,6 +11,11 @@ from src.utils.errors import CheckpointError, UsageError
 # How transformers calls its classes.
 FAMILIES = {"bert": "Bert", "distilbert": "DistilBert", "roberta": "Roberta"}
 HEADS = {"classifier": "ForSequenceClassification", "masked_lm": "ForMaskedLM"}
+HOLDERS = {"classifier": ("ForSequenceClassification",), "masked_lm": ("ForMaskedLM", "ForPreTraining")}  # of a head
+
+# Families that are another one with another tokenizer, and what every class name begins with.
+SAME_AS = {"xlm-roberta": "roberta", "camembert": "roberta"}
+PREFIXES = {prefix: family for family, prefix in FAMILIES.items()} | {"XLMRoberta": "roberta", "Camembert": "roberta"}
 
 # Ours to DistilBERT's; all other names agree.
 DISTILBERT_NAMES = {
@@ -23,12 +28,16 @@ DISTILBERT_NAMES = {
     "classifier_dropout": "seq_classif_dropout",
     "hidden_act": "activation",
 }
+ALIASES = ("hidden_size", "num_hidden_layers", "num_attention_heads")  # DistilBERT obeys these names as well
 
 # What transformers takes where config.json is silent, unless BertConfig takes the same.
 DEFAULTS: dict[str, dict[str, Any]] = {
     "distilbert": {"num_hidden_layers": 6, "classifier_dropout": 0.2},
     "roberta": {"vocab_size": 50_265, "pad_token_id": 1},
 }
+
+# What a value may be, by the type of its field; True, an int to Python, is none to JSON.
+JSON_TYPES: dict[Any, tuple[type, ...]] = {int: (int,), float: (int, float)}
 
 # All that this encoder computes, where config.json says anything.
 SUPPORTED = {"hidden_act": "gelu", "position_embedding_type": "absolute", "is_decoder": False}
@@ -52,22 +61,44 @@ def to_hugging_face_config(config: BertConfig, head: str, label_names: Sequence[
 
 def from_hugging_face_config(values: dict[str, Any], path: Path) -> tuple[BertConfig, tuple[str, ...]]:
     """Reads a model's shape, and the names of its classes or (), from the content of config.json."""
-    family = values.get("model_type", "")
+    by_class = next((family for prefix, family in PREFIXES.items() if class_name(values).startswith(prefix)), "")
+    family = values.get("model_type") or by_class
+    family = SAME_AS.get(family, family)
     if family not in FAMILIES:
-        raise CheckpointError(f"{path}: model_type {family!r} is none of {', '.join(FAMILIES)}, which can be read")
+        raise CheckpointError(
+            f"{path}: model_type {family!r} is none of {', '.join((*FAMILIES, *SAME_AS))}; correct it"
+        )
     if family == "distilbert":
-        values = values | {ours: values[theirs] for ours, theirs in DISTILBERT_NAMES.items() if theirs in values}
+        # Of BERT's names it has only some, and no LayerNorm epsilon but the usual one.
+        foreign = {*DISTILBERT_NAMES, "layer_norm_eps"}.difference(ALIASES)
+        renamed = {ours: values[theirs] for ours, theirs in DISTILBERT_NAMES.items() if theirs in values}
+        values = renamed | {name: value for name, value in values.items() if name not in foreign}
         values["type_vocab_size"] = 0
-    values = DEFAULTS.get(family, {}) | {name: value for name, value in values.items() if value is not None}
+    given = {name: value for name, value in values.items() if value is not None}
+    values = DEFAULTS.get(family, {}) | given | {"model_type": family}
     for name, supported in SUPPORTED.items():
         if values.get(name, supported) != supported:
             raise CheckpointError(f"{path}: {name} {values[name]!r} is not supported; this encoder has {supported}")
     values.setdefault("classifier_dropout", values.get("hidden_dropout_prob", 0.1))
+    shape = {field.name: values[field.name] for field in fields(BertConfig) if field.name in values}
+    kinds = {field.name: JSON_TYPES.get(field.type, (str,)) for field in fields(BertConfig)}
+    if wrong := [name for name, value in shape.items() if type(value) not in kinds[name]]:
+        raise CheckpointError(f"{path}: {wrong[0]} {shape[wrong[0]]!r} is of the wrong type; restore the file")
     label_names = {int(index): str(name) for index, name in values.get("id2label", {}).items()}
     if sorted(label_names) != list(range(len(label_names))):
         raise CheckpointError(f"{path}: id2label does not number its classes 0, 1, 2, ...; restore the file")
     try:
-        shape = BertConfig(**{field.name: values[field.name] for field in fields(BertConfig) if field.name in values})
-    except (UsageError, TypeError) as error:
+        config = BertConfig(**shape)
+    except UsageError as error:
         raise CheckpointError(f"{path}: {error}; restore the file") from None
-    return shape, tuple(label_names[index] for index in range(len(label_names)))
+    return config, tuple(label_names[index] for index in range(len(label_names)))
+
+
+def unnamed_labels(count: int) -> tuple[str, ...]:
+    """Names classes as `transformers` does where nobody does."""
+    return tuple(f"LABEL_{number}" for number in range(count))
+
+
+def class_name(values: dict[str, Any]) -> str:
+    """Returns the class of `transformers` that config.json names, or ""."""
+    return str((values.get("architectures") or [""])[0])

@@ -7,30 +7,33 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from torch import Tensor
 
 from src.data import hub
 from src.data.dataset import DSCreator
-from src.interop.config import from_hugging_face_config, to_hugging_face_config
+from src.interop.config import HOLDERS, class_name, from_hugging_face_config, to_hugging_face_config, unnamed_labels
 from src.interop.key_tables import canonical_name, their_name
-from src.interop.tokenizer import TOKENIZER, TOKENIZER_CONFIG, VOCABULARY, load_lengths, load_tokenizer, save_tokenizer
+from src.interop.tokenizer import TOKENIZER_FILES, load_lengths, load_tokenizer, save_tokenizer
 from src.model.bert import BertForMaskedLM, BertForSequenceClassification
-from src.utils.config import SENTIMENT_LABELS, BertConfig, LongText, PretrainConfig, TrainConfig, options_of
-from src.utils.errors import CheckpointError, UsageError
+from src.utils.config import BertConfig, LongText, PretrainConfig, TrainConfig, options_of
+from src.utils.errors import CheckpointError, UsageError, checkpoint_errors
 from src.utils.files import check_regular_file, local_path, read_json, verify, write_json
 from src.utils.runs import CHECKPOINTS, RUN, stages, whole_run
 
 logger = logging.getLogger(__name__)
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
-FILES = [CONFIG, WEIGHTS, TOKENIZER, TOKENIZER_CONFIG, VOCABULARY]  # all that is read of a model
+INDEX, SHARDS = "model.safetensors.index.json", "model-*-of-*.safetensors"  # of weights in several files
+FILES = [CONFIG, WEIGHTS, INDEX, SHARDS, *TOKENIZER_FILES]  # all that is read of a model
 
 # What a checkpoint leaves open: regularisation, and how texts are read.
 RATES = ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout")
 FREE = {*RATES, "plain_text", "seq_len"}
+
+# The decoder of masked tokens has no parameters of its own.
+TIED = {"bert.embedding.token.weight": "weight", "masked_lm.bias": "bias"}
 
 Model = BertForSequenceClassification | BertForMaskedLM
 
@@ -51,7 +54,10 @@ class Classifier:
         """Tokenizes texts, or pairs of texts, as the model expects them; without labels all are set to 0."""
         split = {"sentence": texts, "label": [0] * len(texts) if labels is None else labels, "pair": pairs}
         pair_column = None if pairs is None else "pair"
-        return DSCreator(split, self.tokenizer, self.seq_len, pair_column=pair_column, long_text=self.long_text)
+        dataset = DSCreator(split, self.tokenizer, self.seq_len, pair_column=pair_column, long_text=self.long_text)
+        if self.model.config.type_vocab_size == 1 and any(row.any() for row in dataset.token_type_ids or []):
+            raise UsageError("the model has one segment (type_vocab_size 1), a pair of texts needs two; give one text")
+        return dataset
 
 
 @dataclass(frozen=True)
@@ -104,8 +110,8 @@ def _save(folder: Path, model: Model, config: dict[str, Any], dtype: torch.dtype
 
 def load_classifier(folder: Path) -> Classifier:
     """Reads a classifier from a folder that this project or `transformers` wrote, in evaluation mode on the CPU."""
-    config, label_names = load_config(folder)
-    label_names = label_names or SENTIMENT_LABELS  # transformers writes no names of two classes that have none
+    config, label_names = load_config(folder, "classifier")
+    label_names = label_names or unnamed_labels(2)  # which transformers does not write
     tokenizer = load_tokenizer(folder, config.vocab_size)
     model = BertForSequenceClassification(config, len(label_names))
     load_weights(model, folder)
@@ -115,20 +121,31 @@ def load_classifier(folder: Path) -> Classifier:
 
 def load_masked_lm(folder: Path) -> MaskedLanguageModel:
     """Reads a masked language model as `load_classifier` reads a classifier."""
-    config, _ = load_config(folder)
+    config, _ = load_config(folder, "masked_lm")
     tokenizer = load_tokenizer(folder, config.vocab_size)
     model = BertForMaskedLM(config)
     load_weights(model, folder)
     return MaskedLanguageModel(model.eval(), tokenizer, min(load_lengths(folder)[0], config.longest_sequence))
 
 
-def load_config(folder: Path) -> tuple[BertConfig, tuple[str, ...]]:
-    """Reads a model's shape and the names of its classes from a folder whose manifest, if there is one, is right."""
+def load_config(folder: Path, head: str | None = None) -> tuple[BertConfig, tuple[str, ...]]:
+    """Reads a model's shape and class names from a folder whose manifest and head, if it tells them, are right."""
     if not folder.is_dir():
         raise CheckpointError(f"{folder} is not a folder; name one that training or transformers wrote")
-    found = from_hugging_face_config(read_json(folder / CONFIG), folder / CONFIG)
+    path = folder / CONFIG
+    values = read_json(path)
+    with checkpoint_errors(path):
+        config, label_names = from_hugging_face_config(values, path)
+    name = class_name(values)
+    if head is not None and name and not name.endswith(HOLDERS[head]):
+        raise CheckpointError(f"{path}: the head of {name} is not one {HOLDERS[head][0]}; train that first")
     verify(folder)
-    return found
+    D, L = config.hidden_size, config.num_hidden_layers
+    rows = config.vocab_size + config.max_position_embeddings + config.type_vocab_size
+    rows += L * (4 * D + 2 * config.intermediate_size)
+    if rows * D > sum(tensor.numel() for tensor in _read_tensors(folder, config.model_type).values()):
+        raise CheckpointError(f"{path} describes a model that is larger than {WEIGHTS}; restore both")
+    return config, label_names
 
 
 def load_weights(model: Model, folder: Path, required: str = "", drawn: tuple[str, ...] = ()) -> LoadReport:
@@ -138,6 +155,10 @@ def load_weights(model: Model, folder: Path, required: str = "", drawn: tuple[st
     """
     tensors, path = _read_tensors(folder, model.config.model_type), folder / WEIGHTS
     names = {key: their_name(key, model.config.model_type) for key in model.state_dict()}
+    for ours, kind in TIED.items() if isinstance(model, BertForMaskedLM) else ():
+        name = their_name(f"masked_lm.decoder.{kind}", model.config.model_type)
+        if name in tensors and names[ours] in tensors and not tensors[name].equal(tensors[names[ours]]):
+            raise CheckpointError(f"{path}: {name} is not {names[ours]}, to which this model ties it; load another")
     found: dict[str, Tensor] = {}
     for key, parameter in model.state_dict().items():
         tensor, name, shape = tensors.get(names[key]), names[key], tuple(parameter.shape)
@@ -157,15 +178,20 @@ def load_weights(model: Model, folder: Path, required: str = "", drawn: tuple[st
 
 def _read_tensors(folder: Path, model_type: str) -> dict[str, Tensor]:
     """Maps model.safetensors into memory, under canonical Hugging Face names; what is not used is never read."""
-    path = folder / WEIGHTS
-    if not path.exists() and (folder / "pytorch_model.bin").exists():
+    path, index = folder / WEIGHTS, folder / INDEX
+    if not path.exists() and not index.exists() and (folder / "pytorch_model.bin").exists():
         what = f"{folder} holds pytorch_model.bin, a pickle that could run code"
         raise CheckpointError(f"{what}; load it in transformers, whose save_pretrained(folder) writes {WEIGHTS}")
-    check_regular_file(path)
-    try:
-        return {canonical_name(name, model_type): tensor for name, tensor in load_file(path).items()}
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path} cannot be read ({error}); restore or download it again") from None
+    names = {WEIGHTS}
+    if not path.exists() and index.exists():
+        with checkpoint_errors(index):
+            names = {Path(name).name for name in read_json(index)["weight_map"].values()}
+    tensors: dict[str, Tensor] = {}
+    for path in (folder / name for name in sorted(names)):
+        check_regular_file(path)
+        with checkpoint_errors(path):
+            tensors |= {canonical_name(name, model_type): tensor for name, tensor in load_file(path).items()}
+    return tensors
 
 
 def fetch(name_or_path: str) -> Path:
@@ -190,9 +216,13 @@ def load_pretrained(folder: Path, label_names: Sequence[str], config: TrainConfi
     """Loads an encoder to fine-tune, its pooler if there is one, and its classifier if it knows the same classes."""
     shape, known = _load_config(folder, config)
     tokenizer = load_tokenizer(folder, shape.vocab_size, config.tokenization.plain_text)
-    # transformers calls classes LABEL_0, ... whose names it was not told; these may be any.
-    nameless = tuple(f"LABEL_{number}" for number in range(len(label_names)))
-    drawn = () if known in ((), nameless, tuple(label_names)) else ("classifier.",)
+    # Classes without names may be any.
+    same = ((), unnamed_labels(len(label_names)), tuple(label_names))
+    drawn: tuple[str, ...] = () if known in same else ("classifier.",)
+    name = class_name(read_json(folder / CONFIG))
+    if name and not name.endswith(("Model", *HOLDERS["classifier"], *HOLDERS["masked_lm"])):
+        logger.info(f"head        that of {name} is of another kind; only its encoder is taken over")
+        drawn = ("classifier.",) if shape.model_type == "bert" else ("classifier.", "pooler.")
     model = BertForSequenceClassification(shape, len(label_names))
     report = load_weights(model, folder, required="bert.", drawn=drawn)
     seq_len = min(config.tokenization.seq_len, _trained_length(folder, shape))

@@ -21,6 +21,7 @@ HEADS = {
     "masked_lm.transform": ("cls.predictions.transform.dense", "vocab_transform", "lm_head.dense"),
     "masked_lm.norm": ("cls.predictions.transform.LayerNorm", "vocab_layer_norm", "lm_head.layer_norm"),
     "masked_lm": ("cls.predictions", "vocab_projector", "lm_head"),
+    "masked_lm.decoder": ("cls.predictions.decoder", "vocab_projector", "lm_head.decoder"),  # tied, so we have none
 }
 
 

@@ -1,20 +1,31 @@
 """The tokenizer of a model folder: tokenizer.json, or an old vocab.txt, and tokenizer_config.json."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
-from tokenizers import Tokenizer
-from tokenizers.implementations import BertWordPieceTokenizer
+from tokenizers import AddedToken, Tokenizer
+from tokenizers.decoders import WordPiece as WordPieceDecoder
 from tokenizers.models import WordPiece
+from tokenizers.normalizers import BertNormalizer
+from tokenizers.pre_tokenizers import BertPreTokenizer, ByteLevel
+from tokenizers.processors import BertProcessing
 
-from src.data.tokenizer import prepend_plain_text_normalizer, special_token_ids
+from src.data.tokenizer import SPELLINGS, prepend_plain_text_normalizer, special_token_ids
 from src.utils.config import BertConfig, LongText
-from src.utils.errors import CheckpointError
+from src.utils.errors import CheckpointError, checkpoint_errors
 from src.utils.files import check_regular_file, read_json, write_json
 
-TOKENIZER, TOKENIZER_CONFIG, VOCABULARY = "tokenizer.json", "tokenizer_config.json", "vocab.txt"
+TOKENIZER, VOCABULARY = "tokenizer.json", "vocab.txt"
+TOKENIZER_CONFIG = "tokenizer_config.json"
+SPECIAL_TOKENS, ADDED_TOKENS = "special_tokens_map.json", "added_tokens.json"  # of older versions of transformers
+TOKENIZER_FILES = [TOKENIZER, VOCABULARY, TOKENIZER_CONFIG, SPECIAL_TOKENS, ADDED_TOKENS]
 LARGEST_FILE = 64_000_000  # bytes; those of multilingual models have 17 million
 NO_LIMIT = 1e30  # as transformers writes it
+
+# Classes of transformers that do what tokenizer.json says, and the model of those that have rules of their own.
+AS_IT_IS = ("PreTrainedTokenizer", "TokenizersBackend")
+MODELS = {"BertTokenizer": "WordPiece", "DistilBertTokenizer": "WordPiece", "RobertaTokenizer": "BPE"}
+MODELS |= {"XLMRobertaTokenizer": "Unigram", "CamembertTokenizer": "Unigram"}
 
 
 def save_tokenizer(
@@ -41,16 +52,19 @@ def load_tokenizer(folder: Path, vocab_size: int, plain_text: bool = False) -> T
     if path is None:
         raise CheckpointError(f"{folder / TOKENIZER} is missing, and {VOCABULARY} too; restore it")
     check_regular_file(path, LARGEST_FILE)
-    settings = _settings(folder)
-    try:
-        tokenizer = Tokenizer.from_file(str(path)) if path.name == TOKENIZER else _from_vocabulary(path, settings)
-    except Exception as error:  # the library has no type of its own
-        raise CheckpointError(f"{path} cannot be used ({error}); restore it") from None
+    settings, is_json = _settings(folder), path.name == TOKENIZER
+    with checkpoint_errors(path):
+        tokenizer = Tokenizer.from_file(str(path)) if is_json else Tokenizer(WordPiece.from_file(str(path)))
+        tokenizer.no_padding()
+        _follow_class(tokenizer, settings, path)
+        _add_tokens(tokenizer, settings)
+        tokenizer.encode("A text.", "Another.")  # some patterns only fail here
+        if getattr(tokenizer.model, "max_input_chars_per_word", 0) > 1000:
+            raise ValueError("max_input_chars_per_word is above 1000, and time grows with its square")
     largest = max(tokenizer.get_vocab().values(), default=0)
     if largest >= vocab_size:
         what = f"{path} has ids up to {largest}, config.json says vocab_size = {vocab_size}"
         raise CheckpointError(f"{what}; restore both")
-    tokenizer.no_padding()
     if plain_text:
         prepend_plain_text_normalizer(tokenizer)
     return tokenizer
@@ -59,20 +73,65 @@ def load_tokenizer(folder: Path, vocab_size: int, plain_text: bool = False) -> T
 def load_lengths(folder: Path) -> tuple[int, LongText]:
     """Reads from tokenizer_config.json how many tokens of a text are read, and what becomes of longer texts."""
     settings = _settings(folder)
-    return int(settings.get("model_max_length") or NO_LIMIT), settings.get("long_text", "truncate")
+    with checkpoint_errors(folder / TOKENIZER_CONFIG):
+        seq_len, long_text = int(settings.get("model_max_length") or NO_LIMIT), settings.get("long_text", "truncate")
+        if seq_len < 3 or long_text not in get_args(LongText):
+            raise ValueError(f"model_max_length {seq_len}, long_text {long_text!r}")
+    return seq_len, long_text
 
 
 def _settings(folder: Path) -> dict[str, Any]:
-    path = folder / TOKENIZER_CONFIG
-    return read_json(path) if path.exists() else {}
+    """Reads tokenizer_config.json, and what may stand in other files instead."""
+    names = ("config.json", TOKENIZER_CONFIG, SPECIAL_TOKENS, ADDED_TOKENS)
+    config, settings, special, added = (read_json(folder / n) if (folder / n).exists() else {} for n in names)
+    older = {} if "added_tokens_decoder" in settings else special | {"added_tokens": added}
+    return {"tokenizer_class": config.get("tokenizer_class")} | settings | older
 
 
-def _from_vocabulary(path: Path, settings: dict[str, Any]) -> Tokenizer:
-    """Builds the tokenizer of BERT; where tokenizer_config.json is silent, as `transformers` does."""
-    tokenizer = BertWordPieceTokenizer(
-        WordPiece.read_file(str(path)),
+def _follow_class(tokenizer: Tokenizer, settings: dict[str, Any], path: Path) -> None:
+    """Reads text as the tokenizer class of `transformers` does, which takes little but the vocabulary from the file."""
+    name, model = (settings["tokenizer_class"] or "").removesuffix("Fast"), type(tokenizer.model).__name__
+    side = settings.get("truncation_side") or (tokenizer.truncation or {}).get("direction", "right")
+    if side.lower() != "right" or settings.get("split_special_tokens"):
+        raise CheckpointError(f"{path}: texts cut on the left, or special tokens read as text, are not supported")
+    if name in AS_IT_IS and path.name == TOKENIZER:
+        return
+    if name and MODELS.get(name) != model:
+        what = f"{path}: tokenizer_class {name} with a {model} model is none that can be read"
+        raise CheckpointError(f"{what}; if tokenizer.json does all that it does, call it PreTrainedTokenizerFast")
+    if name == "RobertaTokenizer":
+        tokenizer.pre_tokenizer = ByteLevel(add_prefix_space=settings.get("add_prefix_space", False))
+    if model != "WordPiece":
+        return
+    ids = tokenizer.get_vocab()
+    settings |= {key: settings.get(key) or token for key, (token, _) in SPELLINGS.items() if token in ids}
+    unk, cls, sep = (_content(settings[f"{role}_token"]) for role in ("unk", "cls", "sep"))
+    tokenizer.model = WordPiece(tokenizer.get_vocab(with_added_tokens=False), unk_token=unk)
+    tokenizer.normalizer = BertNormalizer(
         lowercase=settings.get("do_lower_case", True),
         strip_accents=settings.get("strip_accents"),
         handle_chinese_chars=settings.get("tokenize_chinese_chars", True),
     )
-    return Tokenizer.from_str(tokenizer.to_str())
+    tokenizer.pre_tokenizer, tokenizer.decoder = BertPreTokenizer(), WordPieceDecoder()
+    tokenizer.post_processor = BertProcessing((sep, ids[sep]), (cls, ids[cls]))
+
+
+def _add_tokens(tokenizer: Tokenizer, settings: dict[str, Any]) -> None:
+    """Adds the tokens that stand beside the vocabulary, as `transformers` does: with ids that follow its own."""
+    extra = settings.get("extra_special_tokens") or settings.get("additional_special_tokens") or []
+    named = [value for key, value in settings.items() if key.endswith("_token") and value is not None]
+    special = [_content(token) for token in (*named, *(extra.values() if isinstance(extra, dict) else extra))]
+    numbered = {int(index): AddedToken(**token) for index, token in settings.get("added_tokens_decoder", {}).items()}
+    for token, index in settings.get("added_tokens", {}).items():
+        numbered[index] = AddedToken(token, normalized=token not in special, special=token in special)
+    for index, added in sorted(numbered.items()):
+        tokenizer.add_tokens([added])
+        if tokenizer.token_to_id(added.content) != index:
+            raise ValueError(f"the added token {added.content!r} cannot have the id {index}")
+    present = {token.content for token in tokenizer.get_added_tokens_decoder().values()}  # these keep their flags
+    tokenizer.add_special_tokens([token for token in dict.fromkeys(special) if token not in present])
+
+
+def _content(token: Any) -> str:
+    """Returns the text of a token, which tokenizer_config.json may give with more about it."""
+    return token["content"] if isinstance(token, dict) else token

@@ -45,7 +45,8 @@ class BertEmbedding(nn.Module):
             IndexError: there are more tokens than positions, or, on a CPU, a token id is outside the vocabulary.
         """
         _, T = input_ids.shape
-        x = self._look_up(input_ids) + self.position(T)  # (B, T, D) + (T, D)
+        is_token = input_ids != self.token.padding_idx if self.position.offset else None  # of RoBERTa
+        x = self._look_up(input_ids) + self.position(T, is_token)  # (B, T, D) + (T, D)
         if self.segment is not None:
             # All in segment 0: its one row, (D,), serves the whole batch.
             x = x + (self.segment.weight[0] if token_type_ids is None else self.segment(token_type_ids))

@@ -7,6 +7,7 @@ section 3.5).
 """
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from src.utils.config import BertConfig
@@ -21,12 +22,18 @@ class PositionalEncoding(nn.Module):
         super().__init__()
         self.offset = config.position_offset
 
-    def forward(self, length: int) -> Tensor:
-        """Returns the vectors of positions 0 .. length-1, shape (T, D); an IndexError if the table has fewer rows."""
+    def forward(self, length: int, is_token: Tensor | None = None) -> Tensor:
+        """Returns the vectors of positions 0 .. length-1, shape (T, D); an IndexError if the table has fewer rows.
+
+        RoBERTa counts only what `is_token`, bool (B, T); padding has the row before the first. Then (B, T, D).
+        """
         if self.offset + length > len(self.weight):
             last, size = self.offset + length - 1, len(self.weight)
             raise IndexError(f"position {last} is outside max_position_embeddings = {size}; shorten the input")
-        return self.weight[self.offset : self.offset + length]
+        if is_token is None:
+            return self.weight[self.offset : self.offset + length]
+        rows = is_token.long().cumsum(dim=1) * is_token + self.offset - 1  # (B, T)
+        return F.embedding(rows, self.weight, padding_idx=self.offset - 1)
 
 
 class LearnedPositionalEncoding(PositionalEncoding):

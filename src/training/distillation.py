@@ -14,6 +14,7 @@ from torch import Tensor
 from src.data.documents import open_documents, sentences
 from src.data.sources import TextSplit
 from src.evaluation.predictor import classify
+from src.interop.config import unnamed_labels
 from src.interop.huggingface import fetch, load_classifier
 from src.utils.errors import CheckpointError, UsageError
 from src.utils.files import cached_folder
@@ -50,7 +51,7 @@ def teacher_logits(
     """Returns a teacher's logits of texts, float16 (N, C) on the CPU and cached, and a digest of all they depend on."""
     folder = fetch(teacher)
     classifier = load_classifier(folder)
-    if classifier.label_names != tuple(label_names):
+    if classifier.label_names not in (tuple(label_names), unnamed_labels(len(label_names))):
         raise UsageError(
             f"--teacher {teacher} knows the classes {', '.join(classifier.label_names)}, "
             f"the data {', '.join(label_names)}; they must be the same, in the same order"

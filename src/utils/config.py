@@ -29,7 +29,7 @@ EVALUATED_MASK_RATE = 0.15
 Rule = tuple[Callable[[Any], bool], str]
 AT_LEAST_1: Rule = (lambda value: value >= 1, "must be at least 1")
 NOT_NEGATIVE: Rule = (lambda value: value >= 0, "must not be negative")
-POSITIVE: Rule = (lambda value: value > 0, "must be above 0")
+POSITIVE: Rule = (lambda value: 0 < value < inf, "must be above 0 and finite")
 FRACTION: Rule = (lambda value: 0 <= value < 1, "must lie in [0, 1)")
 
 
@@ -99,9 +99,9 @@ class BertConfig:
         require(self, (lambda rows: rows >= 3, "must be at least 3"), "max_position_embeddings")
         if self.positional_encoding == "sinusoidal":
             require(self, (lambda D: D % 2 == 0, "must be even for sinusoidal positions"), "hidden_size")
-        if self.model_type == "distilbert":
-            no_segments = "must be 0 for distilbert, which has no segments"
-            require(self, (lambda segments: segments == 0, no_segments), "type_vocab_size")
+        is_distilbert = self.model_type == "distilbert"
+        segments = "must be 0 for distilbert, which has no segments" if is_distilbert else "must be at least 1"
+        require(self, (lambda count: (count == 0) == is_distilbert, segments), "type_vocab_size")
 
 
 # Google's released sizes (Devlin et al. 2019; Turc et al. 2019), heads 64 wide throughout, and nano: from SST-2 alone
@@ -184,7 +184,7 @@ class TokenizerConfig:
     min_frequency: int = 2
     """Words (WordPiece: pairs) seen less often than this stay out of the vocabulary."""
     lowercase: bool = True
-    """Lower-case the text and strip accents."""
+    """Lower-case the text and strip accents of Latin, Greek and Cyrillic letters."""
     plain_text: bool = True
     """Detokenize: undo Treebank's "ca n't" and "-lrb-" (SST-2) and HTML line breaks (IMDB)."""
     seq_len: int = 64
@@ -505,9 +505,10 @@ class PretrainConfig:
 
 
 def _require_parts_that_fit(config: TrainConfig | PretrainConfig) -> None:
-    longest = config.model.longest_sequence
-    require(config.tokenization, (lambda T: longest >= T, f"exceeds the {longest} positions of the model"), "seq_len")
-    base, output_dir = config.model_name_or_path, config.run.output_dir
+    longest, base, output_dir = config.model.longest_sequence, config.model_name_or_path, config.run.output_dir
+    # A checkpoint has positions of its own.
+    fits: Rule = (lambda T: base is not None or longest >= T, f"exceeds the {longest} positions of the model")
+    require(config.tokenization, fits, "seq_len")
     if base is not None and output_dir is not None and Path(base).resolve() == output_dir.resolve():
         raise UsageError(f"--output-dir {output_dir} would replace the model to begin with; choose another")
 

@@ -1,7 +1,10 @@
 """Errors that a user can mend: one line with what is wrong, where, and what to do, and an exit code."""
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
+from pathlib import Path
 
 LONGEST_MESSAGE = 1000  # characters
 
@@ -53,6 +56,20 @@ class Interrupted(UserError):
     def __init__(self, message: str, signal_number: int):
         super().__init__(message)
         self.exit_code = 128 + signal_number
+
+
+@contextmanager
+def checkpoint_errors(file: Path) -> Iterator[None]:
+    """Turns whatever the content of a model's file makes Python or a library raise into a CheckpointError."""
+    try:
+        yield
+    except UserError:
+        raise
+    except BaseException as error:
+        # A panic of `tokenizers` is no Exception, and its class cannot be imported.
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        raise CheckpointError(f"{file} cannot be used ({type(error).__name__}: {error}); restore it") from error
 
 
 def printable(text: str) -> str:

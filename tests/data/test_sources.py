@@ -178,7 +178,10 @@ def test_holdout_takes_the_validation_rows_from_the_training_split(tmp_path: Pat
     assert open_corpus(of_folder, TEST).splits["test"].texts == ["test 0"]
 
 
-@pytest.mark.parametrize(("names", "first"), [(("0", "1"), 0), (("Negative", "POSITIVE"), 0), (("pos", "neg"), 1)])
+@pytest.mark.parametrize(
+    ("names", "first"),
+    [(("0", "1"), 0), (("Negative", "POSITIVE"), 0), (("pos", "neg"), 1)],
+)
 def test_labels_of_sentiment_are_negative_and_positive_in_this_order_or_in_that_of_a_model(
     tmp_path: Path, write: Write, names: tuple[str, str], first: int
 ) -> None:
@@ -190,6 +193,9 @@ def test_labels_of_sentiment_are_negative_and_positive_in_this_order_or_in_that_
     if names != ("0", "1"):  # a model of sentiment reads every spelling of it
         read = open_named(write("a.csv", "text,label\na,0\nb,Positive\nc,neg\n"), VALIDATION, label_names=names)
         assert read.label_names == names and read.splits["validation"].labels == [first, 1 - first, first]
+    unnamed = ("LABEL_0", "LABEL_1")  # by a model of two classes, which the data names
+    read = open_named(write("b.csv", "text,label\na,0\nb,Positive\nc,LABEL_0\n"), VALIDATION, label_names=unnamed)
+    assert read.splits["validation"].labels == [0, 1, 0]
 
 
 def test_declared_classes_keep_their_order_and_others_are_sorted(tmp_path: Path, write: Write) -> None:

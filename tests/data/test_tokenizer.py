@@ -1,6 +1,9 @@
+import unicodedata
+from pathlib import Path
 from typing import Any
 
 import pytest
+import transformers
 from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
@@ -13,7 +16,8 @@ from src.data.tokenizer import (
     prepend_plain_text_normalizer,
     special_token_ids,
 )
-from src.utils.config import TokenizerConfig
+from src.interop.tokenizer import save_tokenizer
+from src.utils.config import BertConfig, TokenizerConfig
 from src.utils.errors import DataError
 
 # Ties in frequency everywhere: what is decided at random would show.
@@ -104,6 +108,21 @@ def test_case_and_accents_stay_where_that_is_asked_for_and_quotes_become_straigh
     for split, ordinary in (("is n't it", "isn't it"), ("IT 'S , IS N'T IT", "IT'S, ISN'T IT")):
         assert tokenizer.encode(split).ids == tokenizer.encode(ordinary).ids
         assert tokenizer.token_to_id("[UNK]") not in tokenizer.encode(split).ids
+
+
+def test_accents_go_and_marks_that_are_letters_stay_in_transformers_too(tmp_path: Path) -> None:
+    hindi, japanese = "\u092b\u093c\u093f\u0932\u094d\u092e \u092c\u0941\u0930\u0940", "\u304c\u304e \u3071"
+    for kept in (hindi, japanese, "\u0e14\u0e35\u0e21\u0e32\u0e01", "\ud55c\uad6d\uc5b4"):
+        assert normalized(kept) == unicodedata.normalize("NFC", kept)
+    stripped = {
+        "CAF\u00c9 na\u0131\u0308ve \u1ec7 \u0130": "cafe na\u0131ve e i",
+        "\u1f08\u03b8\u1fc6\u03bd": "\u03b1\u03b8\u03b7\u03bd",
+    }
+    assert [normalized(text) for text in stripped] == list(stripped.values())
+    texts = [hindi, japanese, *stripped] * 2
+    save_tokenizer(tmp_path, ours := build("wordpiece", texts=texts), BertConfig(), 64)
+    theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    assert theirs(texts)["input_ids"] == [found.ids for found in ours.encode_batch(texts)]
 
 
 def test_words_and_pieces_are_taken_from_min_frequency_on_and_pieces_spell_unseen_words() -> None:

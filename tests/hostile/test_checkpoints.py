@@ -98,7 +98,7 @@ CHECKPOINTS: dict[str, tuple[Damage, str | None]] = {
     "NaN": (change_tensor(QUERY, lambda tensor: tensor * float("nan")), QUERY),
     "logits that overflow": (change_tensor("classifier.weight", lambda tensor: tensor.sign() * 3e38, "classifier.weight"), "logits"),
     "a tensor of no use": (change_tensor("evil\n\x1b[2J", lambda tensor: tensor * float("nan")), None),
-    "more layers than tensors": (change_json(CONFIG, num_hidden_layers=9), "bert.encoder.layer.3"),
+    "more layers than tensors": (change_json(CONFIG, num_hidden_layers=9), CONFIG),
     "more classes than scores": (change_json(CONFIG, id2label={str(n): str(n) for n in range(9)}), "(5, 32), not (9, 32)"),
     "a config.json of a terabyte": (enlarge(CONFIG), "1,000,000,000,000 bytes"),
     "a tokenizer.json of a terabyte": (enlarge(TOKENIZER), "1,000,000,000,000 bytes"),

@@ -44,7 +44,7 @@ def test_value_left_out_is_the_default_of_transformers(family: str) -> None:
         ("bert", {"position_embedding_type": "relative_key"}, "relative_key"),
         ("bert", {"is_decoder": True}, "is_decoder"),
         ("bert", {"num_attention_heads": 3}, "num_attention_heads"),
-        ("bert", {"hidden_size": "32"}, "str"),
+        ("bert", {"hidden_size": "32"}, "hidden_size"),
         ("bert", {"pad_token_id": V}, "pad_token_id"),
         ("bert", {"id2label": {"0": "no", "2": "yes"}}, "id2label"),
     ],

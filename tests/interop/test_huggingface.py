@@ -25,7 +25,7 @@ from src.interop.key_tables import their_name
 from src.model.bert import BertForMaskedLM, BertForSequenceClassification
 from src.model.positional_encoding import sinusoidal_table
 from src.utils.config import BertConfig
-from src.utils.errors import CheckpointError
+from src.utils.errors import CheckpointError, UsageError
 from tests.interop.peers import (
     CLASSES,
     FAMILIES,
@@ -112,6 +112,27 @@ def test_states_attentions_pooled_output_and_logits_equal_theirs(family: str, di
     assert_near(ours(**inputs)[real], theirs(**inputs).logits[real])
 
 
+def test_roberta_does_not_count_padding_wherever_it_stands(tmp_path: Path) -> None:
+    ours, theirs = (model.train() for model in pair("roberta", "classifier", "theirs to ours", tmp_path))
+    ids = torch.tensor([[1, 1, 5, 6, 7, 8], [5, 1, 6, 1, 7, 8], [5, 6, 7, 8, 9, 10]])
+    found, wanted = ours(ids, ids != 1), theirs(input_ids=ids, attention_mask=ids != 1).logits
+    assert_near(found, wanted)
+    assert_near(ours(ids), theirs(input_ids=ids).logits)  # though it is attended to
+    table, their_table = ours.bert.embedding.position.weight, theirs.roberta.embeddings.position_embeddings.weight
+    gradients = [
+        torch.autograd.grad(logits.square().sum(), weight)[0]
+        for logits, weight in ((found, table), (wanted, their_table))
+    ]
+    assert_near(*gradients)
+
+
+def test_two_texts_need_two_segments(tmp_path: Path) -> None:
+    found = load_classifier(save_theirs(tmp_path, "bert", "classifier", type_vocab_size=1))
+    assert found.dataset(SENTENCES).token_type_ids is None
+    with pytest.raises(UsageError, match="type_vocab_size"):
+        found.dataset(SENTENCES, pairs=SENTENCES)
+
+
 @both_heads
 @every_family
 def test_gradients_and_the_losses_of_twenty_steps_equal_theirs(family: str, head: str, tmp_path: Path) -> None:
@@ -188,7 +209,7 @@ def test_a_folder_or_a_file_that_is_missing_is_named(gone: str, tmp_path: Path) 
 
 @pytest.mark.parametrize(("head", "load"), [("classifier", load_masked_lm), ("masked_lm", load_classifier)])
 def test_another_head_is_refused(head: str, load: Callable[[Path], object], tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"model\.safetensors: .* is missing"):
+    with pytest.raises(CheckpointError, match=r"config\.json: .*head"):
         load(save_theirs(tmp_path, "bert", head))
 
 
@@ -201,7 +222,7 @@ def test_two_classes_without_names_get_some_and_texts_fit_the_positions(
     for longest, expected in ((4, 4), (10**30, positions)):
         edit_json(tmp_path / "tokenizer_config.json", model_max_length=longest)
         found = load_classifier(tmp_path)
-        assert found.seq_len == expected and found.label_names == ("negative", "positive")
+        assert found.seq_len == expected and found.label_names == ("LABEL_0", "LABEL_1")
 
 
 @every_family

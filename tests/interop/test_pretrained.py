@@ -119,6 +119,28 @@ def test_an_encoder_is_taken_over_and_the_rest_is_drawn_or_left(
         assert torch.equal(layer.bias, torch.zeros(len(LABELS))) and 0.03 < layer.weight.std() < 0.07
 
 
+@pytest.mark.parametrize(
+    ("family", "known"), [("bert", {"bert.pooler.dense"}), ("distilbert", set()), ("roberta", set())]
+)
+def test_of_a_head_of_another_kind_only_the_encoder_is_taken(
+    family: str, known: set[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # Its parameters have the names and shapes of a sentence classifier.
+    values = json.loads((save_theirs(tmp_path, family, "classifier") / "config.json").read_text())
+    (name,) = values["architectures"]
+    values["architectures"] = [name.replace("Sequence", "Token")]
+    (tmp_path / "config.json").write_text(json.dumps(values))
+    _, report = load(tmp_path)
+    assert "ForTokenClassification" in capsys.readouterr().err
+    encoder = tuple(f"{family}.{part}" for part in ("embeddings", "encoder", "transformer"))
+    assert {name.rpartition(".")[0] for name in report.mapped if not name.startswith(encoder)} == known
+
+
+def test_texts_may_be_as_long_as_the_positions_of_the_checkpoint(tmp_path: Path) -> None:
+    folder = save_theirs(tmp_path, "bert", "bare", max_position_embeddings=1024)
+    assert load(folder, model_name_or_path=str(folder), seq_len=800)[0].seq_len == 800
+
+
 @pytest.mark.parametrize(("seq_len", "family", "wanted"), [(7, "bert", 7), (64, "bert", 11), (64, "roberta", 9)])
 def test_dropout_and_the_length_of_texts_are_those_asked_for_as_far_as_positions_go(
     seq_len: int, family: str, wanted: int, tmp_path: Path

@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -8,8 +10,8 @@ from tests.model.tiny import EPS, D, T, V, padding_mask, randomized, segments, t
 PAD, SEGMENTS = 3, 2
 
 
-def embedding(type_vocab_size: int = SEGMENTS, dropout: float = 0.0) -> BertEmbedding:
-    config = tiny_config(type_vocab_size=type_vocab_size, pad_token_id=PAD, hidden_dropout_prob=dropout)
+def embedding(type_vocab_size: int = SEGMENTS, dropout: float = 0.0, **changes: Any) -> BertEmbedding:
+    config = tiny_config(type_vocab_size=type_vocab_size, pad_token_id=PAD, hidden_dropout_prob=dropout, **changes)
     module: BertEmbedding = randomized(BertEmbedding(config))
     return module
 
@@ -46,7 +48,7 @@ def test_padding_row_starts_at_zero_and_gets_no_gradient() -> None:
 
 
 def test_model_without_segments_has_no_segment_table_and_adds_nothing() -> None:
-    module, ids = embedding(type_vocab_size=0), token_ids()
+    module, ids = embedding(type_vocab_size=0, model_type="distilbert"), token_ids()
     names = {name for name, _ in module.named_parameters()}
     assert names == {"norm.bias", "norm.weight", "position.weight", "token.weight"}
     total = module.token(ids) + module.position(T)

@@ -89,6 +89,16 @@ def test_labels_are_counted_once_a_text_whatever_its_windows(capsys: pytest.Capt
     assert task.classifier.long_text == "windows"
 
 
+@pytest.mark.parametrize(("kind", "is_told"), [("wordlevel", True), ("wordpiece", False)])
+def test_texts_of_which_most_is_unknown_are_told_of(
+    kind: str, is_told: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    texts = [f"\u4eca\u56de\u306e\u97f3\u697d\u306f{number}" for number in range(20)] + ["film"] * 2  # no spaces
+    split = TextSplit(texts, [number % 2 for number in range(22)], "made up")
+    ClassificationTask(settings(tokenizer=kind), corpus_of(split, split)).log_start(1, 1)
+    assert ("--tokenizer wordpiece" in capsys.readouterr().err) == is_told
+
+
 def test_second_texts_are_in_the_vocabulary_and_in_both_datasets() -> None:
     train, validation = (
         replace(split, pairs=[f"zebra {text}" for text in split.texts])

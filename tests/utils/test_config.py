@@ -67,7 +67,7 @@ def test_values_out_of_range_are_refused_by_name() -> None:
 
 
 def test_shapes_that_no_model_has_are_refused_and_those_at_the_edge_allowed() -> None:
-    BertConfig(vocab_size=1, pad_token_id=0, max_position_embeddings=3, type_vocab_size=0)
+    BertConfig(vocab_size=1, pad_token_id=0, max_position_embeddings=3, type_vocab_size=1)
     with pytest.raises(UsageError, match="type_vocab_size = 2"):
         BertConfig(model_type="distilbert")
     odd: dict[str, Any] = {"hidden_size": 9, "num_attention_heads": 3}
