@@ -102,7 +102,7 @@ def write_table(
     writer = csv.writer(stream, "excel-tab" if suffix == ".tsv" else "excel", lineterminator="\n")
     if suffix in DELIMITED and is_main_process():
         writer.writerow(map(_as_text, [*columns, *added]))
-    for cells, one in zip(rows, answers, strict=False):  # only the main process has answers
+    for one, cells in zip(answers, rows, strict=False):  # only the main process has answers
         scores = [one.score, *(one.scores.get(name) for name in scored)]
         answer = [one.label, *(None if score is None else round(score, 6) for score in scores)]
         if suffix in DELIMITED:
