@@ -89,7 +89,7 @@ def class_files(folder: Path) -> list[Path]:
 
 def refuse_bad_rows(problems: list[str], skip: bool) -> None:
     """Raises a DataError that tells the problems of all bad rows, or says how many are left out."""
-    summary = f"{len(problems):,} bad rows: {'; '.join(problems)}"
+    summary = f"{len(problems):,} bad row{'s' * (len(problems) != 1)}: {'; '.join(problems)}"
     if problems and skip:
         logger.info(f"left out    {summary:.500}")
     elif problems:

@@ -122,8 +122,7 @@ def open_split(
 ) -> Corpus:
     """Opens the split to evaluate a model on: of the data that is named, else of what the model was trained on.
 
-    A validation part drawn from the training rows or phrases is drawn again, by the same seed; DataError if it is not
-    the same, for then it may hold texts that the model was trained on.
+    A part drawn from the training rows is drawn again, by the same seed; DataError if the data gives another one.
     """
     if config.dataset is not None or not (folder / RUN).exists():
         data = DataConfig(dataset=config.dataset, **config.table_options)
