@@ -61,8 +61,8 @@ def to_hugging_face_config(config: BertConfig, head: str, label_names: Sequence[
 
 def from_hugging_face_config(values: dict[str, Any], path: Path) -> tuple[BertConfig, tuple[str, ...]]:
     """Reads a model's shape, and the names of its classes or (), from the content of config.json."""
-    by_class = next((family for prefix, family in PREFIXES.items() if class_name(values).startswith(prefix)), "")
-    family = values.get("model_type") or by_class
+    by_class = [family for prefix, family in PREFIXES.items() if class_name(values).startswith(prefix)]
+    family = values.get("model_type") or "".join(by_class)
     family = SAME_AS.get(family, family)
     if family not in FAMILIES:
         raise CheckpointError(

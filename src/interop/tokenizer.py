@@ -15,8 +15,7 @@ from src.utils.config import BertConfig, LongText
 from src.utils.errors import CheckpointError, checkpoint_errors
 from src.utils.files import check_regular_file, read_json, write_json
 
-TOKENIZER, VOCABULARY = "tokenizer.json", "vocab.txt"
-TOKENIZER_CONFIG = "tokenizer_config.json"
+TOKENIZER, TOKENIZER_CONFIG, VOCABULARY = "tokenizer.json", "tokenizer_config.json", "vocab.txt"
 SPECIAL_TOKENS, ADDED_TOKENS = "special_tokens_map.json", "added_tokens.json"  # of older versions of transformers
 TOKENIZER_FILES = [TOKENIZER, VOCABULARY, TOKENIZER_CONFIG, SPECIAL_TOKENS, ADDED_TOKENS]
 LARGEST_FILE = 64_000_000  # bytes; those of multilingual models have 17 million
@@ -97,8 +96,8 @@ def _follow_class(tokenizer: Tokenizer, settings: dict[str, Any], path: Path) ->
     if name in AS_IT_IS and path.name == TOKENIZER:
         return
     if name and MODELS.get(name) != model:
-        what = f"{path}: tokenizer_class {name} with a {model} model is none that can be read"
-        raise CheckpointError(f"{what}; if tokenizer.json does all that it does, call it PreTrainedTokenizerFast")
+        what = f"{path} holds {model}, from which no tokenizer_class {name} can be built"
+        raise CheckpointError(f"{what}; save it in transformers as a PreTrainedTokenizerFast, if it can be one")
     if name == "RobertaTokenizer":
         tokenizer.pre_tokenizer = ByteLevel(add_prefix_space=settings.get("add_prefix_space", False))
     if model != "WordPiece":
