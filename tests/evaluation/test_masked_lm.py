@@ -175,8 +175,8 @@ def test_a_text_without_a_gap_is_a_usage_error_and_another_kind_of_model_a_check
     for path, text, code, facts in (
         (pretrained_run.path, ("--fill-mask", ""), 2, ("--fill-mask", "[MASK]")),
         (pretrained_run.path, ("--fill-mask", "[mask]"), 2, ("--fill-mask", "[MASK]")),
-        (tmp_path, ("--fill-mask", "film [MASK]"), 4, (str(tmp_path / "model.safetensors"),)),
-        (pretrained_run.path, ("red",), 4, (str(pretrained_run.path / "model.safetensors"),)),
+        (tmp_path, ("--fill-mask", "film [MASK]"), 4, (str(tmp_path / "config.json"),)),
+        (pretrained_run.path, ("red",), 4, (str(pretrained_run.path / "config.json"),)),
     ):
         answer = programs.inference("--checkpoint", path, *text, "--output", tmp_path / "tokens.txt")
         assert (answer.code, answer.out) == (code, "") and all(fact in answer.error for fact in facts)
