@@ -71,7 +71,7 @@ def export(folder: Path, output: Path, config: ExportConfig) -> None:
     # Not above: --help should not wait for PyTorch.
     import torch
 
-    from src.evaluation.metrics import evaluate
+    from src.evaluation.metrics import EVALUATIONS, Evaluation
     from src.evaluation.predictions import open_split
     from src.evaluation.predictor import classify
     from src.interop.huggingface import load_classifier
@@ -88,7 +88,7 @@ def export(folder: Path, output: Path, config: ExportConfig) -> None:
         how = classifier.long_text
         logger.info(f"long texts  tokenizer.json alone cuts their end off; the model reads them by {how}")
     if config.quantize is not None:  # opened first, for the export takes longer
-        split = open_split(folder, config, classifier.label_names).splits[config.split]
+        split = open_split(folder, config, classifier).splits[config.split]
         dataset = classifier.dataset(split.texts, split.labels, split.pairs)
     with new_folder(output) as temporary:
         lines = [f"largest difference from the model's logits: {save_onnx(temporary, classifier):.1g}"]
@@ -98,10 +98,12 @@ def export(folder: Path, output: Path, config: ExportConfig) -> None:
             graphs = [OnnxModel(temporary / name) for name in (GRAPH, QUANTIZED)]
             logits = [classify(graph, dataset, torch.device("cpu")) for graph in graphs]
             for kind, found in zip(("float32", "int8"), logits, strict=True):
+                _, evaluate = EVALUATIONS[classifier.model.config.problem_type]
                 evaluation = evaluate(found, dataset.text_labels, classifier.label_names)
                 lines.append(f"{kind:<7}  {evaluation.as_text().splitlines()[0]}")
-            same = int((logits[0].argmax(-1) == logits[1].argmax(-1)).sum())
-            lines.append(f"both predict the same class for {same:,} of {len(dataset.text_labels):,} texts")
+            if isinstance(evaluation, Evaluation):
+                same = int((logits[0].argmax(-1) == logits[1].argmax(-1)).sum())
+                lines.append(f"both predict the same class for {same:,} of {len(dataset.text_labels):,} texts")
     for path in sorted(output.glob("*.onnx")):
         print(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
     print("\n".join(lines))

@@ -36,7 +36,7 @@ def main(arguments: list[str]) -> None:
         saved = None if folder.checkpoint is None else config_of(folder.path, TrainConfig())
         if saved is not None:
             config = _parse_on_top(arguments, saved)
-        corpus = open_corpus(config.data, seed=config.run.seed)
+        corpus = open_corpus(config.data, seed=config.run.seed, problem_type=config.model.problem_type)
         from_sample = SAMPLE if corpus.source.dataset == SAMPLE else None
         recipe = "finetune" if config.model_name_or_path is not None else from_sample
         if saved is None and config.recipe is None and recipe is not None:
@@ -92,7 +92,8 @@ def fit(texts: Iterable[str], labels: Iterable[Any], output_dir: str | Path, **o
     if config.run.dry_run:
         raise UsageError("fit trains a model; use python -m src.train --dry-run")
     with open_run(config) as folder:
-        train(ClassificationTask(config, corpus_of_lists(texts, labels)), folder, show=False)
+        corpus = corpus_of_lists(texts, labels, config.model.problem_type)
+        train(ClassificationTask(config, corpus), folder, show=False)
     return Predictor.load(folder.path, config.run.device)
 
 

@@ -25,7 +25,9 @@ class Batch(TypedDict):
     input_ids: Tensor  # int64 (B, T)
     attention_mask: Tensor | None  # bool (B, T), True at real tokens; None: no padding
     token_type_ids: Tensor | None  # int64 (B, T); None: all in segment 0
-    labels: Tensor  # int64 (B,), classes, -1 where there is no label; in pre-training (B, T), the masked tokens
+    # int64 (B,), classes, -1 where there is no label; float (B,), numbers to predict; float (B, C), 1 for each label of
+    # several; in pre-training int64 (B, T), the masked tokens
+    labels: Tensor
     teacher_logits: NotRequired[Tensor]  # float (B, C), with a teacher
 
 
@@ -33,7 +35,7 @@ class DSCreator(Dataset[dict[str, Tensor]]):
     """Tokenizes a split, given as a Hugging Face `datasets` split or any mapping from column name to list.
 
     An example has at most `seq_len` tokens, special tokens included; `long_text` says what becomes of longer texts. The
-    label column holds indices of classes, the pair column second texts.
+    label column holds indices of classes, or what `TextSplit` has instead, the pair column second texts.
     """
 
     def __init__(
@@ -49,7 +51,7 @@ class DSCreator(Dataset[dict[str, Tensor]]):
         pairs = None if pair_column is None else list(split[pair_column])
         encoded = encode(tokenizer, list(split[text_column]), seq_len, pairs, long_text)
         # Of every text.
-        self.text_labels: list[int] = list(split[label_column])
+        self.text_labels: list[Any] = list(split[label_column])
         self.truncated, self.unknown = encoded.truncated, encoded.unknown
         self.teacher_logits: Tensor | None = None  # float (N, C)
         # Of every example: a text, or a window of one.

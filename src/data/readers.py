@@ -50,13 +50,14 @@ class Table:
     bad_rows: list[str] = field(default_factory=list)  # what is wrong with those that are not in `rows`
 
     def with_class_names(self) -> "Table":
-        """Replaces, in the columns with declared classes, ids by names and -1 by None."""
+        """Replaces, in the columns with declared classes, ids and lists of ids by names, and -1 by None."""
         for column, names in self.class_names.items():
             for place, cells in self.rows:
-                index = cells[column]
-                if index is not None and index >= len(names):
-                    raise DataError(f"{place}: {column} {index} is none of {len(names)} classes; correct it")
-                cells[column] = None if index is None or index < 0 else names[index]
+                ids = cells[column] if isinstance(cells[column], list) else [cells[column]]
+                if wrong := [index for index in ids if index is not None and index >= len(names)]:
+                    raise DataError(f"{place}: {column} {wrong[0]} is none of {len(names)} classes; correct it")
+                found = [None if index is None or index < 0 else names[index] for index in ids]
+                cells[column] = found if ids is cells[column] else found[0]
         return self
 
 
@@ -295,8 +296,9 @@ def _parquet(path: Path, config: TableConfig, table: Table) -> None:
     try:
         file, unpacked = parquet.ParquetFile(BufferReader(content)), 0
         info = json.loads((file.schema_arrow.metadata or {}).get(b"huggingface", "{}"))  # as `datasets` writes it
-        for name, kind in info.get("info", {}).get("features", {}).items():
-            if kind.get("_type") == "ClassLabel" and file.schema_arrow.field(name).type == "int64":
+        for name, declared in info.get("info", {}).get("features", {}).items():
+            kind = declared.get("feature", declared)  # that of a list's elements
+            if kind.get("_type") == "ClassLabel" and "int64" in str(file.schema_arrow.field(name).type):
                 table.class_names[name] = tuple(kind["names"])
         most = max(LARGEST_UNPACKED, LARGEST_RATIO * len(content))
         for batch in file.iter_batches(ROWS_AT_ONCE):

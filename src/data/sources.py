@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+import math
 import os
 import random
 import re
@@ -16,11 +17,12 @@ from typing import Any
 from src.data import hub, readers
 from src.data.holdout import hold_out
 from src.data.readers import LABEL_COLUMNS, Row, Table, choose_column, read_texts, text_cell
-from src.utils.config import SAMPLE, SAMPLE_DIR, SENTIMENT_LABELS, SST2, DataConfig
+from src.utils.config import SAMPLE, SAMPLE_DIR, SENTIMENT_LABELS, SINGLE_LABEL, SST2, DataConfig, ProblemType
 from src.utils.errors import DataError
 from src.utils.files import absolute
 
 logger = logging.getLogger(__name__)
+NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)
 SENTIMENT_SPELLINGS = (("0", "1"), SENTIMENT_LABELS, ("neg", "pos"))
 SENTIMENT = {name: index for spelling in SENTIMENT_SPELLINGS for index, name in enumerate(spelling)}
 UNNAMED = {"label_0": 0, "label_1": 1}  # as transformers calls two classes; the data may know better
@@ -28,10 +30,13 @@ UNNAMED = {"label_0": 0, "label_1": 1}  # as transformers calls two classes; the
 
 @dataclass(frozen=True)
 class TextSplit:
-    """Texts with their labels as indices into the corpus's `label_names`; -1 where a text has none."""
+    """Texts with their labels as indices into the corpus's `label_names`; -1 where a text has none.
+
+    In regression labels are numbers; of several at once there is a 0.0 or 1.0 for each class.
+    """
 
     texts: list[str]
-    labels: list[int]
+    labels: list[Any]  # of int, or of float, or of tuples of C floats
     origin: str
     pairs: list[str] | None = None  # second texts, where the corpus compares two
 
@@ -60,6 +65,7 @@ class Corpus:
     splits: dict[str, TextSplit]
     source: DataConfig  # names this very corpus again, from any folder and under any environment
     is_fallback: bool = False  # the sample, because SST-2 is out of reach
+    problem_type: ProblemType | None = None  # None: one class of several
 
 
 def open_corpus(
@@ -68,6 +74,7 @@ def open_corpus(
     label_names: tuple[str, ...] | None = None,
     seed: int = 0,
     allow_unlabelled: bool = False,
+    problem_type: ProblemType | None = None,
 ) -> Corpus:
     """Loads splits of the corpus that the configuration names, or of SST-2, or of the sample.
 
@@ -77,38 +84,42 @@ def open_corpus(
         label_names: those of a trained model, which the corpus must keep to; None: the corpus decides.
         seed: draws the validation rows of a single file, and the held-out phrases.
         allow_unlabelled: accept splits without labels.
+        problem_type: what the labels are; None: found from them, or with `label_names` one class of several.
     """
     wanted = ["train", *(split for split in splits if split not in ("train", "validation"))]
     name, tables, source = _load(data, wanted if data.holdout else list(splits))
     names, found = label_names or (), {}
     for split in sorted(tables, key=lambda split: split != "train"):  # training decides the classes
-        found[split], names = _labelled(tables[split], data, names, allow_unlabelled)
+        found[split], names, problem_type = _labelled(tables[split], data, names, allow_unlabelled, problem_type)
     if data.holdout or ("validation" not in found and (data.train_file is not None or "validation" in splits)):
-        found |= _divide(found["train"], data.holdout, names, seed)
+        found |= _divide(found["train"], data.holdout, names, seed, problem_type)
     if missing := [split for split in splits if split not in found]:
         raise DataError(f"{name} has no split {missing[0]}; it has {', '.join(found)}: ask for one of these")
-    if "train" in splits and len(set(found["train"].labels) - {-1}) == 1:
+    if "train" in splits and not allow_unlabelled and len(set(found["train"].labels)) == 1:
         raise DataError(f"{found['train'].origin}: all labels are the same; give rows of at least two classes")
     if "train" in splits and "validation" in splits:
         seen = set(found["train"].same_texts())
         if count := sum(key in seen for key in found["validation"].same_texts()):
             logger.info(f"overlap     {count:,} validation texts stand in the training texts, too")
     is_fallback = source.dataset == SAMPLE and data.dataset != SAMPLE
-    return Corpus(name, names, {split: found[split] for split in splits}, source, is_fallback)
+    return Corpus(name, names, {split: found[split] for split in splits}, source, is_fallback, problem_type)
 
 
-def corpus_of_lists(texts: Iterable[str], labels: Iterable[Any]) -> Corpus:
-    """Makes a corpus of texts with one label for each; its validation split is the training texts themselves."""
+def corpus_of_lists(texts: Iterable[str], labels: Iterable[Any], problem_type: ProblemType | None = None) -> Corpus:
+    """Makes a corpus of texts with what is true of each; its validation split is the training texts themselves."""
+    if getattr(labels, "ndim", 1) != 1:
+        raise DataError("the labels are a table; give one label for each text, or a list of those that hold")
     texts, labels = list_of_texts(texts), list(labels)
     if len(texts) != len(labels):
         raise DataError(f"{len(texts)} texts and {len(labels)} labels; give one label for each text")
     labels = [_plain_label(label, f"label {number}") for number, label in enumerate(labels, start=1)]
-    if len(set(labels)) < 2:
+    if len(set(map(str, labels))) < 2:
         raise DataError("all labels are the same; give texts of at least two classes")
     examples = enumerate(zip(texts, labels, strict=True), start=1)
     rows = [Row(f"text {number}", {"text": text, "label": label}) for number, (text, label) in examples]
-    split, names = _labelled(Table("the training texts themselves", rows), DataConfig(), (), allow_unlabelled=False)
-    return Corpus("lists", names, {"train": split, "validation": split}, DataConfig())
+    table = Table("the training texts themselves", rows)
+    split, names, problem_type = _labelled(table, DataConfig(), (), False, problem_type)
+    return Corpus("lists", names, {"train": split, "validation": split}, DataConfig(), False, problem_type)
 
 
 def list_of_texts(texts: Iterable[str], name: str = "text") -> list[str]:
@@ -122,13 +133,15 @@ def list_of_texts(texts: Iterable[str], name: str = "text") -> list[str]:
     return texts
 
 
-def _plain_label(label: Any, place: str) -> str | int:
-    """Unwraps a label of NumPy or PyTorch; DataError if it is then neither a name nor a whole number."""
-    label = label.item() if getattr(label, "ndim", None) == 0 else label
+def _plain_label(label: Any, place: str) -> str | float | list[Any]:
+    """Unwraps a label of NumPy or PyTorch; DataError if it is then no name, no finite number and no list of labels."""
+    label = label.tolist() if hasattr(label, "tolist") else label
+    if isinstance(label, list | tuple | set):
+        return [_plain_label(each, place) for each in label]
     if isinstance(label, float) and label.is_integer():
         label = int(label)
-    if not isinstance(label, str | int):
-        raise DataError(f"{place}: {label!r:.40} is neither a name nor a whole number; give each text one class")
+    if not isinstance(label, str | int | float) or label in (math.inf, -math.inf) or label != label:
+        raise DataError(f"{place}: {label!r:.40} is no name, number or list of names; say what is true of the text")
     return label
 
 
@@ -169,19 +182,34 @@ def _load(data: DataConfig, wanted: list[str]) -> tuple[str, dict[str, Table], D
     return SAMPLE, tables, replace(data, dataset=SAMPLE)
 
 
+def _problem_type(table: Table, column: str) -> ProblemType | None:
+    """Finds what the labels of a table are, and says so unless each is one class of several."""
+    cells = [cell for row in table.rows if (cell := row.cells.get(column)) is not None]
+    if cells and all(isinstance(cell, list) for cell in cells):
+        logger.info(f"labels      {column!r} holds lists, so a text has any number of them (--problem-type)")
+        return "multi_label_classification"
+    numbers = [str(cell).strip() for cell in cells if cell == cell and str(cell).strip()]
+    if all(map(NUMBER.fullmatch, numbers)) and any(float(number) % 1 > 0 for number in numbers):
+        logger.info(f"labels      {column!r} holds real numbers, so a number is learned (--problem-type)")
+        return "regression"
+    return None
+
+
 def _labelled(
-    table: Table, data: DataConfig, names: tuple[str, ...], allow_unlabelled: bool
-) -> tuple[TextSplit, tuple[str, ...]]:
-    """Reads the texts and labels of a table; without `names`, its classes are those it declares or holds."""
+    table: Table, data: DataConfig, names: tuple[str, ...], allow_unlabelled: bool, problem_type: ProblemType | None
+) -> tuple[TextSplit, tuple[str, ...], ProblemType | None]:
+    """Reads texts and labels of a table; without `names`, classes and problem type are those it declares or holds."""
     columns, label_column = table.rows[0].cells, ""
     if not allow_unlabelled or data.label_column or any(name.strip().lower() in LABEL_COLUMNS for name in columns):
         label_column = choose_column(columns, data.label_column, LABEL_COLUMNS, "--label-column", table.origin)
-    bad, examples = table.bad_rows, list[tuple[str, tuple[str, ...], str | None]]()
+    if not names and problem_type is None:
+        problem_type = _problem_type(table, label_column)
+    bad, examples = table.bad_rows, list[tuple[str, tuple[str, ...], Any]]()
     for row, texts in read_texts(table, data):
         try:
             if not all(map(str.strip, texts)):
                 raise DataError(f"{row.place}: empty text; remove the row")
-            examples.append((row.place, texts, _label_cell(row, label_column)))
+            examples.append((row.place, texts, _label_cell(row, label_column, problem_type)))
         except DataError as error:
             bad.append(str(error))
     found = {label for *_, label in examples if label is not None}
@@ -189,38 +217,69 @@ def _labelled(
     if not found and not is_unlabelled:
         readers.refuse_bad_rows(bad, data.skip_bad_rows)
         raise DataError(f"{table.origin} has no labels (first at {table.rows[0].place}); predict with --file instead")
-    if not names and not is_unlabelled:
-        # Longer ones are codes, if not traps.
-        are_numbers = all(re.fullmatch(r"-?\d{1,18}", label) for label in found)
-        names = table.class_names.get(label_column) or tuple(sorted(found, key=int if are_numbers else None))
-        looks = Counter(map(_look, names))
-        if any({name.lower() for name in names} <= set(spelling) for spelling in SENTIMENT_SPELLINGS):
-            names = SENTIMENT_LABELS
-        elif alike := [repr(name) for name in names if looks[_look(name)] > 1]:
-            logger.info(f"labels      {', '.join(alike)} differ by case or blanks only; each is a class of its own")
-    indices = dict.fromkeys((*found, None), -1) if is_unlabelled else _class_indices(found, names)
+    is_multi_label, targets = problem_type == "multi_label_classification", dict[Any, Any]()
+    classes = set(chain.from_iterable(found)) if is_multi_label else found
+    if problem_type == "regression":
+        names, targets = names or (label_column,), {number: number for number in found}
+    elif is_unlabelled:
+        targets = dict.fromkeys((*found, None), -1)
+    else:
+        names = names or _class_names(classes, table.class_names.get(label_column), is_multi_label)
+        targets = _class_indices(classes, names)
+    if is_multi_label:
+        indices = {labels: {targets[label] for label in labels} for labels in found if targets.keys() >= set(labels)}
+        targets = {labels: tuple(float(c in of) for c in range(len(names))) for labels, of in indices.items()}
     for place, _, label in examples:
-        if label not in indices:
+        if label not in targets:
             problem = "no label; give the row one of" if label is None else f"label {label!r} is none of"
             bad.append(f"{place}: {problem} {', '.join(names)}")
     readers.refuse_bad_rows(bad, data.skip_bad_rows)
-    kept = [(texts, indices[label]) for _, texts, label in examples if label in indices]
+    kept = [(texts, targets[label]) for _, texts, label in examples if label in targets]
     pairs = None if data.text_pair_column is None else [texts[1] for texts, _ in kept]
-    return TextSplit([texts[0] for texts, _ in kept], [index for _, index in kept], table.origin, pairs), names
+    split = TextSplit([texts[0] for texts, _ in kept], [target for _, target in kept], table.origin, pairs)
+    return split, names, problem_type
 
 
 def _look(text: str) -> str:
     return " ".join(text.split()).casefold()
 
 
-def _label_cell(row: Row, column: str) -> str | None:
-    """Reads a label in the one spelling of 0 and 0.0, and of True and true; None if there is none."""
-    label = row.cells.get(column)
+def _label_cell(row: Row, column: str, problem_type: ProblemType | None = None) -> Any:
+    """Reads a label in the one spelling of 0 and 0.0, and of True and true; None if there is none.
+
+    In regression it is a number, in multi-label classification a tuple of such spellings.
+    """
+    label: Any = row.cells.get(column)
+    if problem_type == "regression":
+        if not NUMBER.fullmatch(str(label).strip()) or not math.isfinite(float(label)):
+            raise DataError(f"{row.place}: {column!r} is {label!r:.40}, not a number; mend the row")
+        return float(label)
+    if problem_type == "multi_label_classification":
+        if isinstance(label, str):
+            label = [part.strip() for part in label.split(",") if part.strip()]
+        labels = label if isinstance(label, list) else [None]
+        labels = [_label_cell(Row(row.place, {column: each}), column) for each in labels]
+        if None in labels or len(set(labels)) < len(labels):
+            advice = "write a list of the labels that hold, each once, and no 0 or 1 for every class"
+            raise DataError(f"{row.place}: {column!r} is {label!r:.40}; {advice}")
+        return tuple(labels)
     # NaN, which is not equal to itself, is what pandas writes for a label that is not there.
     if label is None or label != label or not str(label).strip():
         return None
     is_whole = isinstance(label, int | float) and label % 1 == 0
     return _spelling(str(label) if is_whole else text_cell(row, column))
+
+
+def _class_names(labels: set[str], declared: tuple[str, ...] | None, is_multi_label: bool) -> tuple[str, ...]:
+    """Sorts the names of classes that are not declared, and says which look alike."""
+    are_numbers = all(re.fullmatch(r"-?\d{1,18}", label) for label in labels)  # longer ones are codes, if not traps
+    names = declared or tuple(sorted(labels, key=int if are_numbers else None))
+    if not is_multi_label and any({name.lower() for name in names} <= set(same) for same in SENTIMENT_SPELLINGS):
+        return SENTIMENT_LABELS
+    looks = Counter(map(_look, names))
+    if alike := [repr(name) for name in names if looks[_look(name)] > 1]:
+        logger.info(f"labels      {', '.join(alike)} differ by case or blanks only; each is a class of its own")
+    return names
 
 
 def _spelling(label: str) -> str:
@@ -238,8 +297,10 @@ def _class_indices(labels: set[str], names: tuple[str, ...]) -> dict[str | None,
     return {label: index for label, index in found.items() if index is not None}
 
 
-def _divide(train: TextSplit, holdout: float, names: tuple[str, ...], seed: int) -> dict[str, TextSplit]:
-    """Draws the validation rows from the training rows: held-out phrases, or a tenth of each class."""
+def _divide(
+    train: TextSplit, holdout: float, names: tuple[str, ...], seed: int, problem_type: ProblemType | None
+) -> dict[str, TextSplit]:
+    """Draws the validation rows from the training rows: held-out phrases, or a tenth, if it can be of each class."""
     if holdout:
         kept, drawn = hold_out(train.texts, holdout, seed)
         if not drawn:
@@ -250,13 +311,14 @@ def _divide(train: TextSplit, holdout: float, names: tuple[str, ...], seed: int)
         for row, key in enumerate(train.same_texts()):
             rows[key].append(row)
         generator, drawn = random.Random(seed), []
-        for label in sorted(set(train.labels)):
-            texts = [of_text for of_text in rows.values() if train.labels[of_text[0]] == label]
+        classes = train.labels if problem_type in SINGLE_LABEL else [0] * len(train.labels)
+        for label in sorted(set(classes)):
+            texts = [of_text for of_text in rows.values() if classes[of_text[0]] == label]
             if len(texts) < 2:
                 raise DataError(f"{train.origin}: one text only is {names[label]}; add rows or --validation-file")
             drawn += chain.from_iterable(generator.sample(texts, max(1, round(len(texts) / 10))))
         kept = sorted(set(range(len(train.texts))) - set(drawn))
-        what = "a stratified tenth"
+        what = "a stratified tenth" if problem_type in SINGLE_LABEL else "a tenth"
     return {
         "train": train.select(kept, f"{train.origin}, without {what}"),
         "validation": train.select(sorted(drawn), f"{train.origin}, {what}"),

@@ -1,7 +1,8 @@
 """Why this prediction: every word's share in it, by integrated gradients (Sundararajan et al. 2017).
 
 What is explained is the margin of the predicted class, its logit less the mean of the others' logits. It does not
-change where all logits rise alike, as the prediction does not; of two classes it is the logarithm of the odds.
+change where all logits rise alike, as the prediction does not; of two classes it is the logarithm of the odds. In
+regression and multi-label classification it is the logit alone.
 The path runs through the outputs of the embedding layer, from a text that says nothing to the text itself.
 """
 
@@ -15,6 +16,7 @@ import torch
 
 from src.data.tokenizer import encode, special_token_ids, tokenized_part
 from src.evaluation.predictor import TOKENS_PER_BATCH, Prediction, Predictor
+from src.utils.config import SINGLE_LABEL
 from src.utils.errors import CheckpointError, require_packages
 
 # Gauss-Legendre points on the path: doubled until the contributions add up to this accuracy, or no more help.
@@ -80,7 +82,8 @@ def explain(predictor: Predictor, prediction: Prediction) -> Explanation:
     with torch.no_grad():  # of several windows, the mean of their logits
         logits = torch.cat([model(ids, None, types) for ids, _, types in windows]).mean(0)  # (C,)
         without_words = torch.cat([model(ids, None, types) for _, ids, types in windows]).mean(0)  # (C,)
-    weights = torch.full_like(logits, -1 / max(len(logits) - 1, 1))  # (C,)
+    stands_alone = len(logits) == 1 or model.config.problem_type not in SINGLE_LABEL  # not compared with other classes
+    weights = torch.full_like(logits, 0.0 if stands_alone else -1 / (len(logits) - 1))  # (C,)
     weights[logits.argmax()] = 1.0
     margin, baseline = float(logits @ weights), float(without_words @ weights)
 

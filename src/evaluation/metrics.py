@@ -6,25 +6,35 @@ and holds its 95 % for few examples and for accuracies near 1.
 
 import random
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Self
+from itertools import compress
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from src.utils.config import ProblemType
 from src.utils.errors import DataError, printable
 
 RATES = ("precision", "recall", "f1", "support")
-CURVES, TABLES = ("accuracy", "loss", "f1", "mcc", "unigram_loss"), ("confusion", "per_class", "unigram_accuracy")
+CURVES = ("accuracy", "loss", "f1", "micro_f1", "mcc", "pearson", "spearman", "unigram_loss")
+TABLES = ("confusion", "per_class", "unigram_accuracy")
 CONSOLE_WIDTH, LONGEST_LABEL, NARROWEST = 80, 16, 6  # of a console, a label before a row, and one above a column
 
 
 @dataclass(frozen=True)
 class Numbers:
     """Numbers of an evaluation, of types that JSON knows."""
+
+    score_name: ClassVar[str] = "accuracy"
+
+    @property
+    def score(self) -> float:
+        """The one number by which models are compared; more is better."""
+        return float(getattr(self, self.score_name))
 
     def as_dict(self) -> dict[str, Any]:
         """Maps field names to values."""
@@ -74,9 +84,7 @@ class Evaluation(Numbers):
         """Formats accuracy, loss, a table of the classes and the confusion matrix, in lines of at most 80 columns."""
         low, high = self.interval
         macro = {"precision": self.precision, "recall": self.recall, "f1": self.f1, "support": self.n}
-        classes = [["in %", "precision", "recall", "F1", "examples"]]
-        for name, rates in (*self.per_class.items(), ("macro average", macro)):
-            classes.append([name, *(f"{100 * rates[rate]:.1f}" for rate in RATES[:3]), f"{rates['support']:.0f}"])
+        classes = _classes_table(self.per_class | {"macro average": macro})
         matrix = [["true \\ predicted", *self.label_names]]
         matrix += [[name, *map(str, counts)] for name, counts in zip(self.label_names, self.confusion, strict=True)]
         C = len(self.label_names)
@@ -88,16 +96,54 @@ class Evaluation(Numbers):
         return (
             f"accuracy {100 * self.accuracy:.1f} % (95 % interval {100 * low:.1f}-{100 * high:.1f}, n = {self.n})\n"
             f"loss {self.loss:.4f} nats, MCC {self.mcc:.3f}\n\n"
-            f"{table(classes, [LONGEST_LABEL, 10, 10, 10, 10], '<>>>>')}\n\n{confusion}"
+            f"{classes}\n\n{confusion}"
         )
+
+
+@dataclass(frozen=True)
+class MultiLabelEvaluation(Numbers):
+    """The numbers of a model that gives any number of classes, each whose probability is above one half."""
+
+    score_name: ClassVar[str] = "micro_f1"
+
+    n: int
+    accuracy: float  # of whole texts: subset accuracy
+    loss: float  # mean binary cross-entropy of a class of a text, in nats
+    micro_f1: float  # of all decisions together
+    f1: float  # macro average
+    per_class: dict[str, dict[str, float]]  # label name -> precision, recall, f1, support
+    label_names: list[str]
+
+    def as_text(self) -> str:
+        """Formats F1, subset accuracy, loss and a table of the classes."""
+        return (
+            f"micro F1 {100 * self.micro_f1:.1f} %, macro F1 {100 * self.f1:.1f} %, "
+            f"all classes right {100 * self.accuracy:.1f} % (n = {self.n})\n"
+            f"loss {self.loss:.4f} nats a class\n\n{_classes_table(self.per_class)}"
+        )
+
+
+@dataclass(frozen=True)
+class RegressionEvaluation(Numbers):
+    """The numbers of a model that gives a number; a correlation that is undefined is 0."""
+
+    score_name: ClassVar[str] = "spearman"
+
+    n: int
+    loss: float  # mean squared error
+    pearson: float
+    spearman: float
+
+    def as_text(self) -> str:
+        """Formats the error and the correlations."""
+        return f"MSE {self.loss:.4f}, Pearson {self.pearson:.3f}, Spearman {self.spearman:.3f} (n = {self.n})"
 
 
 def evaluate(logits: Tensor, labels: Sequence[int] | Tensor, label_names: Sequence[str]) -> Evaluation:
     """Compares logits (N, C) with N true classes in 0..C-1, whose names must differ."""
     from sklearn.metrics import confusion_matrix, matthews_corrcoef, precision_recall_fscore_support
 
-    if len(set(label_names)) < len(label_names):
-        raise DataError(f"label names are not all different: {', '.join(label_names)}; rename them")
+    require_different(label_names)
     # Double precision, so that the mean over a large split does not depend on how it was batched.
     logits, truth = logits.detach().cpu().double(), torch.as_tensor(labels).cpu().long()
     true, predicted, classes = truth.numpy(), logits.argmax(dim=-1).numpy(), range(len(label_names))
@@ -115,12 +161,72 @@ def evaluate(logits: Tensor, labels: Sequence[int] | Tensor, label_names: Sequen
         recall=recall,
         f1=f1,
         mcc=mcc,
-        per_class={
-            name: dict(zip(RATES, row, strict=True)) for name, row in zip(label_names, rates.T.tolist(), strict=True)
-        },
+        per_class=_per_class(label_names, rates),
         confusion=confusion_matrix(true, predicted, labels=classes).tolist(),
         label_names=list(label_names),
     )
+
+
+def evaluate_multi_label(
+    logits: Tensor, labels: Sequence[Sequence[float]] | Tensor, label_names: Sequence[str]
+) -> MultiLabelEvaluation:
+    """Compares logits (N, C) with N rows of C numbers, 1 for each class that is true of a text, else 0."""
+    from sklearn.metrics import f1_score, precision_recall_fscore_support
+
+    require_different(label_names)
+    logits, truth = logits.detach().cpu().double(), torch.as_tensor(labels).cpu().double()
+    true, predicted = truth.bool().numpy(), (logits > 0).numpy()  # (N, C) each
+    rates = np.stack(precision_recall_fscore_support(true, predicted, average=None, zero_division=0))  # (4, C)
+    return MultiLabelEvaluation(
+        n=len(true),
+        accuracy=float((true == predicted).all(axis=1).mean()),
+        loss=F.binary_cross_entropy_with_logits(logits, truth).item(),
+        micro_f1=float(f1_score(true, predicted, average="micro", zero_division=0)),
+        f1=float(rates[2].mean()),
+        per_class=_per_class(label_names, rates),
+        label_names=list(label_names),
+    )
+
+
+def evaluate_regression(
+    logits: Tensor, labels: Sequence[float] | Tensor, label_names: Sequence[str]
+) -> RegressionEvaluation:
+    """Compares logits (N, 1) with N numbers."""
+    from scipy.stats import pearsonr, spearmanr  # type: ignore[import-untyped, unused-ignore]
+
+    predicted, true = logits.detach().cpu().double().squeeze(-1), torch.as_tensor(labels).cpu().double()
+    # Of constants a correlation is 0 / 0, and SciPy warns.
+    is_defined = predicted.min() < predicted.max() and true.min() < true.max()
+    correlations = [float(r(predicted, true).statistic) if is_defined else 0.0 for r in (pearsonr, spearmanr)]
+    return RegressionEvaluation(len(true), F.mse_loss(predicted, true).item(), *correlations)
+
+
+ClassifierEvaluation = Evaluation | MultiLabelEvaluation | RegressionEvaluation
+# The kind of numbers of each problem type, and how they are computed.
+EVALUATIONS: dict[ProblemType | None, tuple[type[ClassifierEvaluation], Callable[..., ClassifierEvaluation]]] = {
+    None: (Evaluation, evaluate),
+    "single_label_classification": (Evaluation, evaluate),
+    "multi_label_classification": (MultiLabelEvaluation, evaluate_multi_label),
+    "regression": (RegressionEvaluation, evaluate_regression),
+}
+
+
+def require_different(label_names: Sequence[str]) -> None:
+    """Raises a DataError where two classes have one name."""
+    if len(set(label_names)) < len(label_names):
+        raise DataError(f"label names are not all different: {', '.join(label_names)}; rename them")
+
+
+def _per_class(label_names: Sequence[str], rates: Any) -> dict[str, dict[str, float]]:
+    """Names the rates (4, C) of each class."""
+    return {name: dict(zip(RATES, row, strict=True)) for name, row in zip(label_names, rates.T.tolist(), strict=True)}
+
+
+def _classes_table(per_class: Mapping[str, Mapping[str, float]]) -> str:
+    rows = [["in %", "precision", "recall", "F1", "examples"]]
+    for name, rates in per_class.items():
+        rows.append([name, *(f"{100 * rates[rate]:.1f}" for rate in RATES[:3]), f"{rates['support']:.0f}"])
+    return table(rows, [LONGEST_LABEL, 10, 10, 10, 10], "<>>>>")
 
 
 def wilson_interval(correct: int, n: int) -> tuple[float, float]:
@@ -132,10 +238,28 @@ def wilson_interval(correct: int, n: int) -> tuple[float, float]:
 
 
 def examples_table(
-    texts: Sequence[str], labels: Sequence[int], logits: Tensor, label_names: Sequence[str], count: int, width: int
+    texts: Sequence[str],
+    labels: Sequence[Any],
+    logits: Tensor,
+    label_names: Sequence[str],
+    count: int,
+    width: int,
+    problem_type: ProblemType | None = None,
 ) -> str:
     """Formats `count` examples, drawn by chance and never chosen, a line each; a cross marks a wrong prediction."""
     chosen = random.Random(0).sample(range(len(texts)), min(count, len(texts)))
+    if problem_type == "regression":
+        rows = [["true", "predicted", "text"]]
+        rows += [[f"{labels[index]:.4g}", f"{float(logits[index, 0]):.4g}", texts[index]] for index in chosen]
+        return table(rows, [10, 10, max(10, width - 24)], ">><")
+    if problem_type == "multi_label_classification":
+        rows = [[" ", "true", "predicted", "text"]]
+        for index in chosen:
+            said = [
+                ", ".join(compress(label_names, classes)) for classes in (labels[index], (logits[index] > 0).tolist())
+            ]
+            rows.append([" " if said[0] == said[1] else "x", *(each or "-" for each in said), texts[index]])
+        return table(rows, [1, 24, 24, max(10, width - 55)], "<<<<")
     scores, predicted = logits[chosen].detach().float().softmax(dim=-1).max(dim=-1)
     rows = [[" ", "true", "predicted", "confidence", "text"]]
     for index, guess, score in zip(chosen, predicted.tolist(), scores.tolist(), strict=True):

@@ -20,9 +20,10 @@ from src.data.readers import DELIMITED, read_table
 from src.data.sources import Corpus, TextSplit, open_corpus
 from src.data.tokenizer import special_token_ids
 from src.evaluation.predictor import Prediction, Predictor
-from src.utils.config import DataConfig, EvaluatedData, TrainConfig
+from src.interop.huggingface import Classifier
+from src.utils.config import SINGLE_LABEL, DataConfig, EvaluatedData, TrainConfig
 from src.utils.distributed import all_gather_object, is_main_process, rank, world_size
-from src.utils.errors import DataError
+from src.utils.errors import DataError, UsageError
 from src.utils.files import read_json
 from src.utils.runs import RUN, config_of, whole_run
 
@@ -104,7 +105,8 @@ def write_table(
         writer.writerow(map(_as_text, [*columns, *added]))
     for one, cells in zip(answers, rows, strict=False):  # only the main process has answers
         scores = [one.score, *(one.scores.get(name) for name in scored)]
-        answer = [one.label, *(None if score is None else round(score, 6) for score in scores)]
+        label = one.label if one.labels is None else list(one.labels)
+        answer = [label, *(None if score is None else round(score, 6) for score in scores)]
         if suffix in DELIMITED:
             writer.writerow(map(_as_text, [*map(cells.get, columns), *answer]))
         else:
@@ -117,23 +119,25 @@ def _as_text(cell: object) -> object:
     return json.dumps(cell) if isinstance(cell, dict | list) else cell
 
 
-def open_split(
-    folder: Path, config: EvaluatedData, label_names: tuple[str, ...], allow_unlabelled: bool = False
-) -> Corpus:
+def open_split(folder: Path, config: EvaluatedData, classifier: Classifier, allow_unlabelled: bool = False) -> Corpus:
     """Opens the split to evaluate a model on: of the data that is named, else of what the model was trained on.
 
     A part drawn from the training rows is drawn again, by the same seed; DataError if the data gives another one.
     """
+    names, problem_type = classifier.label_names, classifier.model.config.problem_type
+    if problem_type != "multi_label_classification" and (len(names) == 1) == (problem_type in SINGLE_LABEL):
+        what = f"{folder} gives {len(names)} numbers a text, and its problem_type is {problem_type}"
+        raise UsageError(f"{what}: no labels can be compared with that; classify texts, or correct its config.json")
     if config.dataset is not None or not (folder / RUN).exists():
         data = DataConfig(dataset=config.dataset, **config.table_options)
-        return open_corpus(data, (config.split,), label_names, allow_unlabelled=allow_unlabelled)
+        return open_corpus(data, (config.split,), names, 0, allow_unlabelled, problem_type)
     trained = config_of(folder, TrainConfig())
     data = replace(trained.data, **config.table_options)
     if data.train_file is None and data.dataset is None:
         raise DataError(f"{folder} was trained on Python lists, which are gone; name data with --dataset")
     drawn = bool(data.holdout) or (data.train_file is not None and data.validation_file is None)
     splits = ("train", "validation", config.split) if drawn else (config.split,)
-    corpus = open_corpus(data, splits, label_names, trained.run.seed, allow_unlabelled)
+    corpus = open_corpus(data, splits, names, trained.run.seed, allow_unlabelled, problem_type)
     with whole_run(folder):
         before = read_json(folder / RUN)["data"].get("validation_sha256")
     if before is not None and "validation" in splits and corpus.splits["validation"].sha256 != before:

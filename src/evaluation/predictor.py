@@ -16,6 +16,7 @@ from torch import Tensor
 from src.data.dataset import DSCreator, group_by_length, to_device
 from src.data.sources import list_of_texts
 from src.interop.huggingface import Classifier, load_classifier
+from src.utils.config import ProblemType
 from src.utils.device import resolve_device, survive_fork
 from src.utils.distributed import all_gather_object, split_between_processes
 from src.utils.errors import CheckpointError, DataError, printable
@@ -26,15 +27,16 @@ TOKENS_PER_BATCH = {"cpu": 512, "cuda": 16384, "mps": 16384}
 
 @dataclass(frozen=True)
 class Prediction:
-    """What the model says about one text; a blank text has neither label nor score."""
+    """What the model says about one text, scored by `scores_of`; a blank text has neither label nor score."""
 
     text: str
-    label: str | None = None
-    score: float | None = None  # probability of `label`
+    label: str | None = None  # the class with the highest score
+    score: float | None = None  # its probability; in regression the number
     truncated: bool = False  # not all of the text was read
     unknown: bool = False  # the model knows none of its words
     pair: str | None = None  # the second text, where two were compared
     scores: dict[str, float] = field(default_factory=dict)  # of all classes
+    labels: tuple[str, ...] | None = None  # in multi-label classification, all with a probability above one half
 
     @property
     def remark(self) -> str | None:
@@ -46,16 +48,23 @@ class Prediction:
         return "too long, not all of it was read" if self.truncated else None
 
     def as_json(self) -> str:
-        """Formats the prediction as one line of JSON: text, its pair if there is one, label, score, scores."""
+        """Formats the prediction as one line of JSON: text, its pair if there is one, label, score, scores, labels."""
         pair = {} if self.pair is None else {"text_pair": self.pair}
         answer = {"label": self.label, "score": self.score, "scores": self.scores}
-        return json.dumps({"text": self.text} | pair | answer)
+        labels = {} if self.labels is None else {"labels": self.labels}
+        return json.dumps({"text": self.text} | pair | answer | labels)
 
     def as_line(self) -> str:
-        """Formats the prediction for people: label, score and text(s) between tabs; control characters are escaped."""
-        score = "" if self.score is None else f"{self.score:.4f}"
+        """Formats the prediction for people: label, score and text(s) between tabs; control characters are escaped.
+
+        In multi-label classification all labels are there, each with its score, the most probable first.
+        """
+        label, score = self.label or "-", "" if self.score is None else f"{self.score:.4f}"
+        if self.labels is not None:
+            ranked = sorted(self.scores.items(), key=lambda item: item[1], reverse=True)
+            label, score = ", ".join(name for name, _ in ranked), ", ".join(f"{number:.4f}" for _, number in ranked)
         pair = [] if self.pair is None else [printable(self.pair)]
-        return "\t".join([printable(self.label or "-"), score, printable(self.text), *pair])
+        return "\t".join([printable(label), score, printable(self.text), *pair])
 
 
 class Predictor:
@@ -79,20 +88,42 @@ class Predictor:
         if not texts:
             return []
         dataset = self.classifier.dataset(texts, pairs=pairs)
-        every, names = self.logits(dataset).softmax(-1), self.classifier.label_names  # (N, C)
-        scores, labels = every.max(-1)
-        seconds = [None] * len(texts) if pairs is None else pairs
-        known = (dataset.truncated, dataset.unknown, seconds)
-        by_name = (dict(zip(names, row, strict=True)) for row in every.tolist())
-        columns = (texts, [names[label] for label in labels.tolist()], scores.tolist(), *known, by_name)
+        problem_type, names = self.model.config.problem_type, self.classifier.label_names
+        every = scores_of(self.logits(dataset), problem_type)  # (N, C)
+        scores, best = every.max(-1)
+        nothing = [None] * len(texts)
+        known = (dataset.truncated, dataset.unknown, nothing if pairs is None else pairs)
+        by_name = [dict(zip(names, row, strict=True)) for row in every.tolist()]
+        labels: list[tuple[str, ...] | None] = [*nothing]
+        if self.is_multi_label:
+            labels = [tuple(name for name, score in row.items() if score > 0.5) for row in by_name]
+        columns = (texts, [names[label] for label in best.tolist()], scores.tolist(), *known, by_name, labels)
         return [
             Prediction(*row) if row[0].strip() else Prediction(row[0], pair=row[5])
             for row in zip(*columns, strict=True)
         ]
 
+    @property
+    def is_multi_label(self) -> bool:
+        """Whether a text may have any number of the classes."""
+        return self.model.config.problem_type == "multi_label_classification"
+
     def logits(self, dataset: DSCreator) -> Tensor:
         """Computes the logits of a dataset's texts, float32 on the CPU, shape (N, C), in order."""
         return classify(self.model, dataset, self.device)
+
+
+def scores_of(logits: Tensor, problem_type: ProblemType | None) -> Tensor:
+    """Turns logits (N, C) into scores, as the text-classification pipeline of `transformers` does.
+
+    In regression these are the logits themselves; in multi-label classification, and where there is but one class, the
+    sigmoid of each; else the softmax over the classes.
+    """
+    if problem_type == "regression":
+        return logits
+    if problem_type == "multi_label_classification" or logits.shape[-1] == 1:
+        return logits.sigmoid()
+    return logits.softmax(-1)
 
 
 @torch.inference_mode()

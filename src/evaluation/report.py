@@ -14,7 +14,7 @@ from src.evaluation.predictor import Predictor
 from src.evaluation.slices import by_confidence, expected_calibration_error
 from src.evaluation.visualize import page_template
 from src.interop.huggingface import WEIGHTS
-from src.utils.config import WEIGHTS_DIR, PretrainConfig, ReportConfig
+from src.utils.config import SINGLE_LABEL, WEIGHTS_DIR, PretrainConfig, ReportConfig
 from src.utils.errors import CheckpointError, DataError, printable
 from src.utils.files import read_json, storage_errors
 from src.utils.runs import METRICS, RUN, read_rows, whole_run
@@ -88,7 +88,9 @@ def _predict(config: ReportConfig, run: Mapping[str, Any], has_curves: bool) -> 
             return None, f"No predictions: {config.folder} holds no model, which training saves at its end."
         else:
             predictor = Predictor.load(config.folder, config.device)
-            corpus = open_split(config.folder, config, predictor.classifier.label_names, allow_unlabelled=True)
+            if (kind := predictor.model.config.problem_type) not in SINGLE_LABEL:
+                return None, f"No predictions: the charts are of one class of several, and this model is of {kind}."
+            corpus = open_split(config.folder, config, predictor.classifier, allow_unlabelled=True)
             predictions = predict_split(predictor, corpus.splits[config.split])
     except DataError as error:
         if config.dataset is not None or config.predictions is not None or not has_curves:

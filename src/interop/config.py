@@ -87,6 +87,8 @@ def from_hugging_face_config(values: dict[str, Any], path: Path) -> tuple[BertCo
     label_names = {int(index): str(name) for index, name in values.get("id2label", {}).items()}
     if sorted(label_names) != list(range(len(label_names))):
         raise CheckpointError(f"{path}: id2label does not number its classes 0, 1, 2, ...; restore the file")
+    if len(label_names) == 1 and values.get("problem_type") == "single_label_classification":
+        raise CheckpointError(f"{path}: single_label_classification has two classes at least; correct problem_type")
     try:
         config = BertConfig(**shape)
     except UsageError as error:

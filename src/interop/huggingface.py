@@ -30,7 +30,7 @@ FILES = [CONFIG, WEIGHTS, INDEX, SHARDS, *TOKENIZER_FILES]  # all that is read o
 
 # What a checkpoint leaves open: regularisation, and how texts are read.
 RATES = ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout")
-FREE = {*RATES, "plain_text", "seq_len"}
+FREE = {*RATES, "problem_type", "plain_text", "seq_len"}
 
 # The decoder of masked tokens has no parameters of its own.
 TIED = {"bert.embedding.token.weight": "weight", "masked_lm.bias": "bias"}
@@ -49,7 +49,7 @@ class Classifier:
     long_text: LongText = "truncate"  # what becomes of longer texts
 
     def dataset(
-        self, texts: Sequence[str], labels: Sequence[int] | None = None, pairs: Sequence[str] | None = None
+        self, texts: Sequence[str], labels: Sequence[Any] | None = None, pairs: Sequence[str] | None = None
     ) -> DSCreator:
         """Tokenizes texts, or pairs of texts, as the model expects them; without labels all are set to 0."""
         split = {"sentence": texts, "label": [0] * len(texts) if labels is None else labels, "pair": pairs}
@@ -258,13 +258,13 @@ def pretraining_of(folder: Path) -> dict[str, Any] | None:
 
 
 def _load_config(folder: Path, config: TrainConfig | PretrainConfig) -> tuple[BertConfig, tuple[str, ...]]:
-    """Reads a checkpoint's shape, with the dropout rates of the settings, and the names of its classes."""
+    """Reads a checkpoint's shape, with dropout rates and problem type of the settings, and the names of its classes."""
     # Settings of model and vocabulary come with the checkpoint: those that differ from the defaults are refused.
     usual, given = options_of(type(config)()), options_of(config.model) | options_of(config.tokenization)
     if fixed := [name for name in given if name not in FREE and given[name] != usual[name]]:
         raise UsageError(f"{', '.join(fixed)} come with {config.model_name_or_path}; drop those options or --preset")
     shape, label_names = load_config(folder)
-    return replace(shape, **{rate: getattr(config.model, rate) for rate in RATES}), label_names
+    return replace(shape, **{name: getattr(config.model, name) for name in (*RATES, "problem_type")}), label_names
 
 
 def _trained_length(folder: Path, shape: BertConfig) -> int:

@@ -11,7 +11,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from src.data.hub import HUB_ID
 from src.interop.huggingface import CONFIG, load_classifier, load_masked_lm
-from src.utils.config import EVALUATED_MASK_RATE, IMDB, SAMPLE, SST2
+from src.utils.config import EVALUATED_MASK_RATE, IMDB, SAMPLE, SINGLE_LABEL, SST2
 from src.utils.errors import CheckpointError, printable
 from src.utils.files import CARD, read_json
 from src.utils.runs import stages
@@ -23,29 +23,44 @@ HUB_NAMES = {"sst2": SST2, "imdb": IMDB}  # a folder in the hub's layout goes by
 ENGLISH = {SST2, IMDB, SAMPLE}
 OWN_LICENSE = "mit"  # of weights that go back to nothing but random numbers and training here
 # Ours to the hub's type and title.
-METRICS = {"accuracy": ("accuracy", "Accuracy"), "f1": ("f1", "Macro F1"), "mcc": ("matthews_correlation", "MCC")}
+METRICS = {
+    "accuracy": ("accuracy", "Accuracy"),
+    "f1": ("f1", "Macro F1"),
+    "micro_f1": ("f1", "Micro F1"),
+    "mcc": ("matthews_correlation", "MCC"),
+    "pearson": ("pearsonr", "Pearson correlation"),
+    "spearman": ("spearmanr", "Spearman correlation"),
+}
 FOLDER = "path/to/this/folder"  # the examples' own, until the folder has a place on the hub
 
 
 def classifier_card(run: Mapping[str, Any], evaluation: Mapping[str, Any]) -> str:
     """Writes the model card of a classifier, given its run.json and its numbers on the validation split."""
     data, settings, training = run["data"], run["config"], run["config"]["optimization"]
+    problem_type = run["model"].get("problem_type")
+    kind = "" if problem_type in SINGLE_LABEL else f" (`{problem_type}`)"
     text = f"""on {data["train"]:,} examples of {_escaped(data["name"])}:
 {training["epochs"]} epochs, about {training["batch_size"]} sentences a batch,
 learning rate {training["learning_rate"]}, seed {settings["run"]["seed"]}.
 
-Labels: {", ".join(map(_escaped, data["label_names"]))}. A text is read up to {run["model"]["seq_len"]} tokens
+Labels{kind}: {", ".join(map(_escaped, data["label_names"]))}. A text is read up to {run["model"]["seq_len"]} tokens
 (`long_text`: {settings["data"]["long_text"]})."""
     if data["name"] == SAMPLE:
         text += "\n\n> **Trained on the bundled sample, not on SST-2**: good for trying the program only."
-    low, high = (100 * bound for bound in evaluation["interval"])
-    table = f"""| {_escaped(data["validation_origin"])} | |
-|---|---|
-| examples | {evaluation["n"]} |
-| accuracy | {100 * evaluation["accuracy"]:.1f} % (95 % interval {low:.1f}-{high:.1f}) |
+    if problem_type in SINGLE_LABEL:
+        low, high = (100 * bound for bound in evaluation["interval"])
+        results = f"""| accuracy | {100 * evaluation["accuracy"]:.1f} % (95 % interval {low:.1f}-{high:.1f}) |
 | macro F1 | {100 * evaluation["f1"]:.1f} % |
 | Matthews correlation | {evaluation["mcc"]:.3f} |
 | loss | {evaluation["loss"]:.4f} nats |"""
+    else:
+        found = [(title, evaluation[key]) for key, (_, title) in METRICS.items() if key in evaluation]
+        loss = "mean squared error" if problem_type == "regression" else "binary cross-entropy"
+        results = "\n".join(f"| {title} | {value:.4f} |" for title, value in [*found, (loss, evaluation["loss"])])
+    table = f"""| {_escaped(data["validation_origin"])} | |
+|---|---|
+| examples | {evaluation["n"]} |
+{results}"""
     return _card(run, "text-classification", evaluation, text, table, example="a gripping film")
 
 

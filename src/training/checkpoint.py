@@ -205,7 +205,7 @@ class RunFolder:
         with files.new_file(self.path / METRICS) as stream:
             for row in read_rows(self.path / METRICS)[0]:
                 # The evaluation at the end of an epoch comes after the checkpoint.
-                comes_after = trainer.ends_epoch and "validation/accuracy" in row
+                comes_after = trainer.ends_epoch and "validation/loss" in row
                 if row["step"] < step or (row["step"] == step and not comes_after):
                     stream.write(json.dumps(row) + "\n")
         found = self.checkpoints()

@@ -22,14 +22,23 @@ from src.data.packing import PackedRows, TokenizedCorpus
 from src.data.sources import Corpus, TextSplit
 from src.data.tokenizer import build_tokenizer, special_token_ids
 from src.evaluation.masked_lm import MaskedEvaluation, evaluate_masked_lm
-from src.evaluation.metrics import Evaluation, evaluate
+from src.evaluation.metrics import EVALUATIONS, ClassifierEvaluation
 from src.evaluation.predictor import classify
 from src.interop import huggingface
 from src.interop.model_card import classifier_card, masked_lm_card
 from src.model.bert import BertForMaskedLM, BertForSequenceClassification
 from src.training.distillation import distillation_loss, teacher_logits, with_unlabelled
 from src.training.embedding_init import start_from_counts
-from src.utils.config import CACHE_DIR, EVALUATED_MASK_RATE, BertConfig, OptimizerConfig, PretrainConfig, TrainConfig
+from src.utils.config import (
+    CACHE_DIR,
+    EVALUATED_MASK_RATE,
+    SINGLE_LABEL,
+    BertConfig,
+    OptimizerConfig,
+    PretrainConfig,
+    TrainConfig,
+    with_options,
+)
 from src.utils.device import set_up_device, use_fast_dropout, wants_bf16
 from src.utils.errors import UsageError
 
@@ -41,17 +50,22 @@ NO_LABEL = -1  # of a text that only a teacher has labelled
 class ClassificationTask:
     """Training from random weights, or fine-tuning, on labelled sentences (Devlin et al. 2019, section 4.1)."""
 
-    evaluation_class = Evaluation
     card = staticmethod(classifier_card)
 
     def __init__(self, config: TrainConfig, corpus: Corpus):
-        self.config = config
+        if corpus.problem_type not in SINGLE_LABEL:
+            if config.optimization.label_smoothing > 0:
+                logger.info(f"smoothing   no labels are smoothed in {corpus.problem_type} (--label-smoothing)")
+            config = with_options(config, {"problem_type": corpus.problem_type, "label_smoothing": 0.0})
+        self.config, self.problem_type = config, config.model.problem_type
+        self.evaluation_class, self._evaluate = EVALUATIONS[self.problem_type]
         self.device = set_up_device(config.run.device, config.run.num_threads)
         self.bf16 = wants_bf16(config.run.precision, self.device)
         torch.manual_seed(config.run.seed)
         started = time.perf_counter()
         train, validation = corpus.splits["train"], corpus.splits["validation"]
         train = draw(train, config.data.max_train_samples, config.run.seed)
+        self.num_labelled = len(train.texts)
         if config.distillation.unlabelled:
             train = with_unlabelled(train, validation, config.distillation.unlabelled)
         base = None if config.model_name_or_path is None else huggingface.fetch(config.model_name_or_path)
@@ -90,8 +104,8 @@ class ClassificationTask:
             "name": corpus.name,
             "label_names": corpus.label_names,
             "train_origin": train.origin,
-            "train": sum(label != NO_LABEL for label in self.train.text_labels),
-            "unlabelled": sum(label == NO_LABEL for label in self.train.text_labels),
+            "train": self.num_labelled,
+            "unlabelled": len(train.texts) - self.num_labelled,
             "validation_origin": validation.origin,
             "validation": len(self.validation.text_labels),
             "sha256": hashlib.sha256(json.dumps(content).encode()).hexdigest(),
@@ -101,11 +115,18 @@ class ClassificationTask:
         self.setup_seconds = time.perf_counter() - started
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
-        """Sums the cross-entropy of a batch's sentences, in nats; with a teacher, mixed with the distillation loss."""
+        """Sums the cross-entropy of a batch's sentences, in nats; with a teacher, mixed with the distillation loss.
+
+        Of numbers it sums the squared errors, of several labels a sentence the binary cross-entropy of every class.
+        """
         input_ids, labels, config = batch["input_ids"], batch["labels"], self.config.optimization
         if self._unk_token_id is not None and config.word_dropout > 0:
             input_ids = drop_words(input_ids, config.word_dropout, self._special_ids, self._unk_token_id)
         logits = model(input_ids, batch["attention_mask"], batch["token_type_ids"]).float()  # (B, C)
+        if self.problem_type == "regression":
+            return F.mse_loss(logits.squeeze(-1), labels, reduction="sum")
+        if self.problem_type == "multi_label_classification":
+            return F.binary_cross_entropy_with_logits(logits, labels, reduction="sum")
         smoothing, distillation = config.label_smoothing, self.config.distillation
         loss = F.cross_entropy(
             logits, labels, self.class_weights, label_smoothing=smoothing, ignore_index=NO_LABEL, reduction="sum"
@@ -116,13 +137,13 @@ class ClassificationTask:
         return distillation.hard_label_weight * loss + (1 - distillation.hard_label_weight) * taught
 
     def num_targets(self, batch: Batch) -> int:
-        """Counts the sentences that the loss of a batch sums over."""
-        return len(batch["labels"])
+        """Counts what the loss of a batch sums over: its sentences, or with several labels all classes of each."""
+        return batch["labels"].numel()
 
-    def evaluate(self, model: nn.Module) -> Evaluation:
+    def evaluate(self, model: nn.Module) -> ClassifierEvaluation:
         """Classifies the validation examples."""
         logits = classify(model, self.validation, self.device, together=True)
-        return evaluate(logits, self.validation.text_labels, self.classifier.label_names)
+        return self._evaluate(logits, self.validation.text_labels, self.classifier.label_names)
 
     def save(self, folder: Path, model: nn.Module) -> None:
         """Writes the classifier, with the weights of `model`, as `transformers` reads it."""
@@ -131,11 +152,15 @@ class ClassificationTask:
 
     def log_start(self, total_steps: int, steps_per_epoch: int) -> None:
         """Says on standard error what is about to be trained on what."""
-        labelled = [label for label in self.train.text_labels if label != NO_LABEL]
-        names = self.classifier.label_names
-        counts = np.bincount(labelled, minlength=len(names))
-        labels = ", ".join(f"{count:,} {name}" for name, count in zip(names, counts, strict=True))
-        logger.info(f"training    {len(labelled):,} examples ({labels}) of {self.data['train_origin']}")
+        names, targets = self.classifier.label_names, np.array(self.train.text_labels)
+        targets = targets[: self.num_labelled]
+        if self.problem_type == "regression":
+            labels = f"{names[0]} from {targets.min():g} to {targets.max():g}, mean {targets.mean():.4g}"
+        else:
+            is_multi_label = self.problem_type == "multi_label_classification"
+            counts = targets.sum(0).astype(int) if is_multi_label else np.bincount(targets, minlength=len(names))
+            labels = ", ".join(f"{count:,} {name}" for name, count in zip(names, counts, strict=True))
+        logger.info(f"training    {len(targets):,} examples ({labels}) of {self.data['train_origin']}")
         logger.info(f"validation  {self.data['validation']:,} examples of {self.data['validation_origin']}")
         for name, dataset in (("training", self.train), ("validation", self.validation)):
             if count := sum(dataset.truncated):

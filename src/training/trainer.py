@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from src.data.dataset import Batch, to_device
 from src.evaluation.masked_lm import MaskedEvaluation
-from src.evaluation.metrics import Evaluation
+from src.evaluation.metrics import ClassifierEvaluation, Evaluation
 from src.training.checkpoint import EVALUATION, Progress, RunFolder
 from src.training.optimizer import build_ema, build_optimizer, learning_rate_at
 from src.training.tasks import Task
@@ -231,7 +231,7 @@ def train(task: Task, folder: RunFolder, show: bool = True) -> None:
 def run_epochs(trainer: Trainer, folder: RunFolder, wandb: WandbLogger) -> None:
     """Runs the remaining steps, and logs, evaluates and saves when due."""
     progress, config = trainer.progress, trainer.task.config.run
-    best_by = config.best_by or "accuracy"
+    best_by = config.best_by or trainer.task.evaluation_class.score_name
 
     def is_due(every: int) -> bool:
         return every > 0 and progress.step % every == 0
@@ -300,7 +300,7 @@ def _log(trainer: Trainer, last: StepReport, folder: RunFolder, wandb: WandbLogg
     return loss
 
 
-def _evaluate(trainer: Trainer, folder: RunFolder, wandb: WandbLogger) -> Evaluation | MaskedEvaluation:
+def _evaluate(trainer: Trainer, folder: RunFolder, wandb: WandbLogger) -> ClassifierEvaluation | MaskedEvaluation:
     """Evaluates the model as it would be saved, and logs the numbers."""
     progress = trainer.progress
     try:
@@ -317,7 +317,7 @@ def _evaluate(trainer: Trainer, folder: RunFolder, wandb: WandbLogger) -> Evalua
     wandb.log(progress.step, values)
     logger.info(
         f"epoch {trainer.epochs_done:.3g}, step {progress.step:,}/{trainer.total_steps:,}: "
-        f"validation accuracy {100 * evaluation.accuracy:.1f} %, loss {evaluation.loss:.4f}, "
+        f"validation {evaluation.score_name} {100 * evaluation.score:.1f} %, loss {evaluation.loss:.4f}, "
         f"{progress.training_seconds:.0f} s of training so far"
     )
     return evaluation

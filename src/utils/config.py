@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass, replace
 from math import inf
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
 from src.utils.errors import UsageError
 
@@ -22,6 +22,9 @@ IMDB = "stanfordnlp/imdb"
 SAMPLE = "sample"
 Config = TypeVar("Config")
 LongText = Literal["truncate", "head-tail", "windows"]
+ProblemType = Literal["single_label_classification", "multi_label_classification", "regression"]
+SINGLE_LABEL = (None, "single_label_classification")
+SINGLE_LABEL = (None, "single_label_classification")
 SENTIMENT_LABELS = ("negative", "positive")
 # Evaluations mask this share of the tokens, whatever the training does, so that their numbers can be compared.
 EVALUATED_MASK_RATE = 0.15
@@ -76,6 +79,8 @@ class BertConfig:
     """Vocabulary id of [PAD]; its embedding begins at zero."""
     positional_encoding: Literal["learned", "sinusoidal"] = "learned"
     """Position vectors: learned (BERT) or the fixed sine table of Vaswani et al. 2017, section 3.5."""
+    problem_type: ProblemType | None = None
+    """What a classifier gives: one class of several, any number of them, or a number; unset: what the labels to train on are."""
 
     @property
     def position_offset(self) -> int:
@@ -97,6 +102,8 @@ class BertConfig:
         require(self, (lambda H: D % H == 0, f"must divide hidden_size = {D}"), "num_attention_heads")
         require(self, (lambda pad: 0 <= pad < V, f"must be an id below vocab_size = {V}"), "pad_token_id")
         require(self, (lambda rows: rows >= 3, "must be at least 3"), "max_position_embeddings")
+        kinds = get_args(ProblemType)
+        require(self, (lambda kind: kind in kinds, f"is none of {', '.join(kinds)}"), "problem_type")
         if self.positional_encoding == "sinusoidal":
             require(self, (lambda D: D % 2 == 0, "must be even for sinusoidal positions"), "hidden_size")
         is_distilbert = self.model_type == "distilbert"
@@ -243,7 +250,7 @@ class OptimizationConfig(OptimizerConfig):
     freeze_layers: int | Literal["all"] | None = None
     """Keep the embeddings and this many layers as they are, or all of the encoder and train its head only."""
     label_smoothing: float = 0.1
-    """Probability mass taken from the true label and spread over all labels."""
+    """Probability mass taken from the true label and spread over all labels; always 0 with several labels or numbers."""
     class_weights: Literal["balanced"] | None = None
     """Weigh the loss of each class by the inverse of its frequency (balanced), for rare classes; unset: all alike."""
     word_dropout: float = 0.1
@@ -368,7 +375,7 @@ class RunConfig(DeviceConfig):
     keep: Literal["last", "best"] = "last"
     """Save the model of the last epoch, or of the best one, which --patience saves in any case."""
     best_by: Literal["accuracy", "f1", "loss"] | None = None
-    """What makes an epoch the best: its validation accuracy, macro F1 or loss; unset: accuracy."""
+    """What makes an epoch the best: its validation accuracy, macro F1 or loss; unset: accuracy, of several labels micro F1, of numbers Spearman."""
     patience: int = 0
     """Stop after this many epochs without a better one, and save the best; 0: train to the end."""
     save_every: int = 0
@@ -428,6 +435,12 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         _require_parts_that_fit(self)
+        kind = self.model.problem_type
+        for name, value in (("teacher", self.distillation.teacher), ("class-weights", self.optimization.class_weights)):
+            if value is not None and kind not in SINGLE_LABEL:
+                raise UsageError(f"--{name} is for one class of several, not for {kind}; drop it")
+        if self.run.best_by in ("accuracy", "f1") and kind == "regression":
+            raise UsageError(f"--best-by {self.run.best_by} is for classes, not for {kind}; choose loss, or drop it")
 
 
 RECIPES: dict[str, dict[str, Any]] = {

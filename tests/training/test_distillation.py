@@ -75,7 +75,7 @@ def test_unlabelled_sources_give_each_new_sentence_once(tmp_path: Path) -> None:
 def accuracy_after_training(trainer: Trainer) -> float:
     while trainer.progress.step < trainer.total_steps:
         train_epoch(trainer)
-    return trainer.task.evaluate(trainer.trained_model).accuracy
+    return trainer.task.evaluate(trainer.trained_model).score
 
 
 @pytest.fixture(scope="module")
