@@ -6,8 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from src.utils.cli import parse_training, run_program
-from src.utils.config import SAMPLE, TrainConfig, resolve, with_options
+from src.utils.cli import parse_training, run_program, set_up_logging
+from src.utils.config import TrainConfig, resolve, suitable_recipe, with_options
 from src.utils.errors import UsageError
 from src.utils.files import absolute_model_path
 
@@ -37,8 +37,7 @@ def main(arguments: list[str]) -> None:
         if saved is not None:
             config = _parse_on_top(arguments, saved)
         corpus = open_corpus(config.data, seed=config.run.seed, problem_type=config.model.problem_type)
-        from_sample = SAMPLE if corpus.source.dataset == SAMPLE else None
-        recipe = "finetune" if config.model_name_or_path is not None else from_sample
+        recipe = suitable_recipe(config, len(corpus.splits["train"].texts))
         if saved is None and config.recipe is None and recipe is not None:
             logger.info(f"settings    --recipe {recipe}, which suits this; options given on the command line stay")
             config = parse_training(arguments, PROGRAM, TrainConfig(), recipe)
@@ -72,11 +71,18 @@ def _with_absolute_paths(config: TrainConfig) -> TrainConfig:
     return with_options(config, {"model_name_or_path": base, "teacher": teacher, "unlabelled": unlabelled})
 
 
-def fit(texts: Iterable[str], labels: Iterable[Any], output_dir: str | Path, **options: Any) -> "Predictor":
-    """Trains a classifier on texts and labels, however few, and evaluates it on those same texts.
+def fit(
+    texts: Iterable[str],
+    labels: Iterable[Any],
+    output_dir: str | Path,
+    validation: tuple[Iterable[str], Iterable[Any]] | None = None,
+    quiet: bool = False,
+    **options: Any,
+) -> "Predictor":
+    """Trains a classifier on texts and labels, and evaluates it on `validation`, another such pair, or a tenth of them.
 
     The sorted names of `labels` become the classes; 0 and 1 become negative and positive. `options` are settings of
-    `TrainConfig` by name, e.g. epochs=30; the rest is the recipe "sample", or "finetune" with model_name_or_path.
+    `TrainConfig` by name, e.g. epochs=30; the rest is as `python -m src.train` chooses it.
     Side effect: the process keeps the settings of `set_up_device` for threads and arithmetic.
     """
     from src.data.sources import corpus_of_lists
@@ -85,14 +91,16 @@ def fit(texts: Iterable[str], labels: Iterable[Any], output_dir: str | Path, **o
     from src.training.tasks import ClassificationTask
     from src.training.trainer import train
 
-    recipe = options.pop("recipe", "finetune" if "model_name_or_path" in options else SAMPLE)
-    rare_words = {} if recipe == "finetune" else {"min_frequency": 1}  # few texts have few words
-    settings = resolve(recipe, options.pop("preset", None)) | rare_words | options | {"output_dir": Path(output_dir)}
-    config = with_options(TrainConfig(), settings)
+    if not quiet:
+        set_up_logging()
+    options = resolve(options.pop("recipe", None), options.pop("preset", None)) | options
+    config = with_options(TrainConfig(), options | {"output_dir": Path(output_dir)})
+    corpus = corpus_of_lists(texts, labels, validation, config.model.problem_type, config.run.seed)
+    recipe = config.recipe or suitable_recipe(config, len(corpus.splits["train"].texts))
+    config = with_options(config, resolve(recipe, options.get("preset")) | options)
     if config.run.dry_run:
         raise UsageError("fit trains a model; use python -m src.train --dry-run")
     with open_run(config) as folder:
-        corpus = corpus_of_lists(texts, labels, config.model.problem_type)
         train(ClassificationTask(config, corpus), folder, show=False)
     return Predictor.load(folder.path, config.run.device)
 

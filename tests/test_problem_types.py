@@ -183,7 +183,7 @@ def test_a_run_finds_its_problem_type_and_is_evaluated_continued_exported_and_ex
 def test_what_labels_are_is_found_or_said(
     labels: list[Any], problem_type: ProblemType | None, names: tuple[str, ...], expected: list[Any]
 ) -> None:
-    corpus = corpus_of_lists(["x", "y", "z"], labels, problem_type)
+    corpus = corpus_of_lists(["x", "y", "z"], labels, (["v"], labels[:1]), problem_type)
     assert (corpus.label_names, corpus.splits["train"].labels) == (names, expected)
 
 
@@ -214,10 +214,10 @@ def test_fit_learns_numbers_and_lists(tmp_path: Path) -> None:
     texts = [text for text, _, _ in ROWS]
     options: dict[str, Any] = {"epochs": 30, "learning_rate": 3e-3, "ema_decay": 0.0, "word_dropout": 0.0}
     options |= {"num_hidden_layers": 1, "num_threads": 1, "device": "cpu"}
-    predictor = fit(texts, [number for _, number, _ in ROWS], tmp_path / "numbers", **options)
+    predictor = fit(texts, [number for _, number, _ in ROWS], tmp_path / "numbers", None, True, **options)
     fine, dull = (one.score or 0.0 for one in predictor.predict(["a fine film", "a dull film"]))
     assert fine > dull + 1
-    predictor = fit(texts, [labels for _, _, labels in ROWS], tmp_path / "lists", **options)
+    predictor = fit(texts, [labels for _, _, labels in ROWS], tmp_path / "lists", None, True, **options)
     assert [one.labels for one in predictor.predict(["a fine film", "a plain film"])] == [("good", "short"), ()]
 
 

@@ -154,6 +154,16 @@ def test_settings_that_leave_nothing_to_train_are_refused_and_the_run_stays(
     assert contents(one_epoch) == before
 
 
+def test_the_defaults_learn_from_few_rows(programs: Programs, tmp_path: Path) -> None:
+    words = ["bill", "paid", "refund", "parcel", "late", "door", "broken", "crack", "noise"]
+    rows = [f"order {n} {words[n % 9]},{n % 9 // 3}" for n in range(90)]
+    (tmp_path / "few.csv").write_text("text,label\n" + "\n".join(rows))
+    answer = succeed(programs.train("--train-file", tmp_path / "few.csv", "--output-dir", tmp_path / "run"))
+    config = read(tmp_path / "run" / "run.json")["config"]
+    assert config["recipe"] == "sample" and config["optimization"]["epochs"] * 6 >= 400
+    assert "accuracy 100.0 %" in answer.out
+
+
 def test_a_model_that_predicts_one_class_is_told_of(programs: Programs, data: Path, tmp_path: Path) -> None:
     options = ("--dataset", data, "--epochs", 1, "--learning-rate", 1e-9, "--output-dir", tmp_path / "run")
     answer = succeed(programs.train_small(*options))

@@ -105,21 +105,36 @@ def open_corpus(
     return Corpus(name, names, {split: found[split] for split in splits}, source, is_fallback, problem_type)
 
 
-def corpus_of_lists(texts: Iterable[str], labels: Iterable[Any], problem_type: ProblemType | None = None) -> Corpus:
-    """Makes a corpus of texts with what is true of each; its validation split is the training texts themselves."""
+def corpus_of_lists(
+    texts: Iterable[str],
+    labels: Iterable[Any],
+    validation: tuple[Iterable[str], Iterable[Any]] | None = None,
+    problem_type: ProblemType | None = None,
+    seed: int = 0,
+) -> Corpus:
+    """Makes a corpus of texts with what is true of each; `validation` is such a pair, or a tenth of them is drawn."""
+    train, names, problem_type = _labelled(_table_of_lists(texts, labels), DataConfig(), (), False, problem_type)
+    if len(set(train.labels)) < 2:
+        raise DataError("all labels are the same; give texts of at least two classes")
+    if validation is None:
+        splits = _divide(train, 0.0, names, seed, problem_type)
+    else:
+        held_out = _table_of_lists(*validation, origin="the validation texts")
+        splits = {"train": train, "validation": _labelled(held_out, DataConfig(), names, False, problem_type)[0]}
+    return Corpus("lists", names, splits, DataConfig(), False, problem_type)
+
+
+def _table_of_lists(texts: Iterable[str], labels: Iterable[Any], origin: str = "the texts given") -> Table:
     if getattr(labels, "ndim", 1) != 1:
         raise DataError("the labels are a table; give one label for each text, or a list of those that hold")
     texts, labels = list_of_texts(texts), list(labels)
     if len(texts) != len(labels):
         raise DataError(f"{len(texts)} texts and {len(labels)} labels; give one label for each text")
     labels = [_plain_label(label, f"label {number}") for number, label in enumerate(labels, start=1)]
-    if len(set(map(str, labels))) < 2:
-        raise DataError("all labels are the same; give texts of at least two classes")
+    if not texts:
+        raise DataError("there are no texts; give texts of at least two classes")
     examples = enumerate(zip(texts, labels, strict=True), start=1)
-    rows = [Row(f"text {number}", {"text": text, "label": label}) for number, (text, label) in examples]
-    table = Table("the training texts themselves", rows)
-    split, names, problem_type = _labelled(table, DataConfig(), (), False, problem_type)
-    return Corpus("lists", names, {"train": split, "validation": split}, DataConfig(), False, problem_type)
+    return Table(origin, [Row(f"text {number}", {"text": text, "label": label}) for number, (text, label) in examples])
 
 
 def list_of_texts(texts: Iterable[str], name: str = "text") -> list[str]:
@@ -315,7 +330,7 @@ def _divide(
         for label in sorted(set(classes)):
             texts = [of_text for of_text in rows.values() if classes[of_text[0]] == label]
             if len(texts) < 2:
-                raise DataError(f"{train.origin}: one text only is {names[label]}; add rows or --validation-file")
+                raise DataError(f"{train.origin}: one text only is {names[label]}; add some, or name validation data")
             drawn += chain.from_iterable(generator.sample(texts, max(1, round(len(texts) / 10))))
         kept = sorted(set(range(len(train.texts))) - set(drawn))
         what = "a stratified tenth" if problem_type in SINGLE_LABEL else "a tenth"

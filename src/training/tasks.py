@@ -100,6 +100,12 @@ class ClassificationTask:
             raise UsageError("the tokenizer has no [UNK] to put in place of words; give --word-dropout 0")
         self.pretraining = None if base is None else huggingface.pretraining_of(base)
         content = [(split.texts, split.labels, split.pairs) for split in (train, validation)]
+        batches = len(self.train.batches(config.optimization.batch_size, config.run.seed, epoch=0))
+        steps_per_epoch = -(-batches // config.optimization.gradient_accumulation_steps)
+        epochs = config.optimization.total_steps(steps_per_epoch) // steps_per_epoch
+        if config.optimization.epochs is None and epochs > 2:
+            logger.info(f"few texts   are read {epochs} times, for {config.optimization.min_steps} steps (--min-steps)")
+        self.config = with_options(config, {"epochs": epochs})  # which a resumed run keeps
         self.data = {
             "name": corpus.name,
             "label_names": corpus.label_names,

@@ -237,7 +237,7 @@ def run_epochs(trainer: Trainer, folder: RunFolder, wandb: WandbLogger) -> None:
         return every > 0 and progress.step % every == 0
 
     while not trainer.is_finished:
-        is_shown = distributed.is_main_process() and sys.stderr and sys.stderr.isatty()  # a log gets a line an epoch
+        is_shown = logger.isEnabledFor(logging.INFO) and sys.stderr and sys.stderr.isatty()  # else a line each epoch
         with tqdm(
             desc=f"epoch {progress.epoch + 1}",
             total=trainer.total_steps,

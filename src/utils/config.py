@@ -4,7 +4,7 @@ import os
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass, replace
-from math import inf
+from math import ceil, inf
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
 
@@ -245,8 +245,10 @@ class OptimizerConfig:
 class OptimizationConfig(OptimizerConfig):
     """The training loop: AdamW with warm-up and linear decay, and what keeps a small model from overfitting."""
 
-    epochs: int = 2
-    """Passes over the training examples."""
+    epochs: int | None = None
+    """Passes over the training examples; unset: 2, or as many as --min-steps asks for."""
+    min_steps: int = 400
+    """Fewest optimizer steps where --epochs is unset: few examples are read more often."""
     freeze_layers: int | Literal["all"] | None = None
     """Keep the embeddings and this many layers as they are, or all of the encoder and train its head only."""
     label_smoothing: float = 0.1
@@ -259,12 +261,13 @@ class OptimizationConfig(OptimizerConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         require(self, AT_LEAST_1, "epochs")
+        require(self, NOT_NEGATIVE, "min_steps")
         require(self, (lambda layers: layers == "all" or layers >= 0, "must not be negative"), "freeze_layers")
         require(self, FRACTION, "label_smoothing", "word_dropout")
 
     def total_steps(self, steps_per_epoch: int) -> int:
         """Counts the optimizer steps of all epochs."""
-        return self.epochs * steps_per_epoch
+        return (self.epochs or max(2, ceil(self.min_steps / steps_per_epoch))) * steps_per_epoch
 
 
 @dataclass(frozen=True)
@@ -420,7 +423,7 @@ class TrainConfig:
     preset: str = "nano"
     """Size of the model (layers/width): nano 1/128, tiny 2/128, mini 4/256, small 4/512, medium 8/512, base 12/768, large 24/1024."""
     recipe: str | None = None
-    """Named set of settings: "finetune" for pre-trained checkpoints, "sample" for the few sentences that are bundled; unset: for SST-2 from random weights."""
+    """Named set of settings: "finetune" for pre-trained checkpoints, "sample" for up to 5,000 examples; unset: the one that suits, else the settings for SST-2 from random weights."""
     data: DataConfig = DataConfig()
     tokenization: TokenizerConfig = TokenizerConfig()
     model: BertConfig = BertConfig(
@@ -443,9 +446,11 @@ class TrainConfig:
             raise UsageError(f"--best-by {self.run.best_by} is for classes, not for {kind}; choose loss, or drop it")
 
 
+FEW_EXAMPLES = 5_000  # up to which a training from random weights takes the recipe of the sample
+
 RECIPES: dict[str, dict[str, Any]] = {
     "finetune": {
-        "epochs": 2,
+        "min_steps": 200,
         "batch_size": 32,
         "learning_rate": 1e-4,
         "layer_decay": 0.85,
@@ -461,8 +466,16 @@ RECIPES: dict[str, dict[str, Any]] = {
         "classifier_dropout": 0.1,
         "seq_len": 128,
     },
-    "sample": {"preset": "tiny", "epochs": 10, "batch_size": 16, "learning_rate": 5e-4},
+    "sample": {"preset": "tiny", "batch_size": 16, "learning_rate": 5e-4, "min_frequency": 1},
 }
+
+
+def suitable_recipe(config: TrainConfig, num_examples: int) -> str | None:
+    """Returns the recipe for a base model, or for few examples; None where neither is given."""
+    if config.model_name_or_path is not None:
+        return "finetune"
+    few = min(num_examples, config.data.max_train_samples or inf) <= FEW_EXAMPLES
+    return SAMPLE if few and not config.distillation.unlabelled else None
 
 
 def resolve(recipe: str | None, preset: str | None) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from tests.data.conftest import write as write_file
 from tests.data.conftest import write_folder
 
 Write = Callable[[str, str], Path]
+HELD_OUT = (["v"], ["a"])
 
 
 @pytest.fixture(autouse=True)
@@ -152,7 +153,7 @@ def test_the_validation_rows_of_a_single_file_are_a_seeded_tenth_of_each_class(w
     assert open_corpus(data, seed=2).splits["validation"].texts != validation.texts
     assert open_corpus(data, VALIDATION, seed=1).splits == {"validation": validation}
     assert open_corpus(data, TRAIN, seed=1).splits == {"train": train}
-    refuses(DataConfig(train_file=write("b.csv", "text,label\na,x\nb,x\nc,y\n")), BOTH, "b.csv", "y; add rows")
+    refuses(DataConfig(train_file=write("b.csv", "text,label\na,x\nb,x\nc,y\n")), BOTH, "b.csv", "one text only is y")
 
 
 def test_a_validation_file_is_read_with_the_train_file_whose_labels_count(write: Write) -> None:
@@ -267,13 +268,21 @@ def test_a_first_or_second_text_that_is_none_is_refused_with_its_line(write: Wri
     refuses(DataConfig(dataset=str(path.parent), text_pair_column="second"), TRAIN, "c, split train, row 2", problem)
 
 
-def test_lists_become_a_corpus_that_validates_on_itself() -> None:
-    corpus = corpus_of_lists(["x", "y", "z"], ["b", "a", "b"])
-    train = TextSplit(["x", "y", "z"], [1, 0, 1], corpus.splits["train"].origin)
-    assert corpus == Corpus("lists", ("a", "b"), {"train": train, "validation": train}, DataConfig())
+def test_lists_become_a_corpus_with_its_own_validation_texts_or_a_tenth() -> None:
+    splits = corpus_of_lists(list("abcdef"), list("xyxyxy")).splits
+    assert [len(splits[split].texts) for split in ("train", "validation")] == [4, 2]
+    assert not set(splits["train"].texts) & set(splits["validation"].texts)
+    with pytest.raises(DataError, match="one text only is a"):
+        corpus_of_lists(["x", "y", "z"], ["b", "a", "b"])
+    with pytest.raises(DataError, match="text 1: label 'c'"):
+        corpus_of_lists(["x", "y"], ["b", "a"], (["v"], ["c"]))
+    corpus = corpus_of_lists(["x", "y", "z"], ["b", "a", "b"], HELD_OUT)
+    expected = {"train": (["x", "y", "z"], [1, 0, 1]), "validation": (["v"], [0])}
+    assert (corpus.name, corpus.label_names) == ("lists", ("a", "b"))
+    assert {name: (split.texts, split.labels) for name, split in corpus.splits.items()} == expected
     pandas = pytest.importorskip("pandas")
     shuffled = pandas.Series(["z", "x", "y"], index=[2, 0, 1])
-    assert corpus_of_lists(shuffled, iter("bba")).splits["train"].texts == ["z", "x", "y"]
+    assert corpus_of_lists(shuffled, iter("bba"), HELD_OUT).splits["train"].texts == ["z", "x", "y"]
 
 
 @pytest.mark.parametrize(
@@ -288,7 +297,7 @@ def test_lists_become_a_corpus_that_validates_on_itself() -> None:
     ],
 )
 def test_labels_of_numpy_and_torch_are_names_and_whole_numbers(labels: Any, names: tuple[str, ...]) -> None:
-    corpus = corpus_of_lists(["x", "y"], labels)
+    corpus = corpus_of_lists(["x", "y"], labels, (["v"], [labels[0]]))
     assert (corpus.label_names, corpus.splits["train"].labels) == (names, [0, 1])
 
 
@@ -312,4 +321,4 @@ def test_labels_of_numpy_and_torch_are_names_and_whole_numbers(labels: Any, name
 )
 def test_lists_that_teach_nothing_are_refused(texts: list[str], labels: list[Any], fact: str) -> None:
     with pytest.raises(DataError, match=fact):
-        corpus_of_lists(texts, labels)
+        corpus_of_lists(texts, labels, HELD_OUT)

@@ -19,6 +19,7 @@ from src.utils.config import (
     TokenizerConfig,
     TrainConfig,
     options_of,
+    suitable_recipe,
     with_options,
 )
 from src.utils.errors import UsageError
@@ -115,6 +116,21 @@ def test_presets_and_recipes_name_existing_options_and_the_defaults_are_one_of_t
 # Options by name
 
 CHANGED = {"preset": "mini", "train_file": Path("a.csv"), "seq_len": 33, "hidden_size": 96, "seed": 4}
+
+
+def test_few_examples_have_their_own_recipe_and_enough_steps() -> None:
+    config = TrainConfig()
+    cases: list[tuple[dict[str, Any], int, str | None]] = [
+        ({}, 5000, "sample"),
+        ({}, 5001, None),
+        ({"max_train_samples": 10}, 9999, "sample"),
+        ({"unlabelled": ("more.txt",), "teacher": "bert"}, 10, None),
+        ({"model_name_or_path": "bert"}, 10, "finetune"),
+    ]
+    for options, count, recipe in cases:
+        assert suitable_recipe(with_options(config, options), count) == recipe
+    steps = [with_options(config, {"epochs": epochs}).optimization.total_steps(7) for epochs in (None, 1, 99)]
+    assert steps == [406, 7, 693] and config.optimization.total_steps(1000) == 2000
 
 
 def test_with_options_replaces_fields_in_every_group_and_nothing_else() -> None:
