@@ -1,5 +1,9 @@
+import io
 from pathlib import Path
 from typing import Any
+
+from src.data.sources import open_corpus
+from src.utils.config import DataConfig
 
 
 def write_folder(folder: Path, class_names: list[str] | None = None, **splits: list[Any]) -> Path:
@@ -21,3 +25,20 @@ def write(folder: Path, name: str, content: str | bytes) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content.encode() if isinstance(content, str) else content)
     return path
+
+
+def parquet(columns: dict[str, list[Any]], metadata: dict[str, str] | None = None) -> bytes:
+    """Gives the content of a Parquet file."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    stream = io.BytesIO()
+    pq.write_table(pa.table(columns).replace_schema_metadata(metadata), stream)
+    return stream.getvalue()
+
+
+def opened(path: Path, **options: Any) -> list[tuple[str, str]]:
+    """Opens a corpus; returns its validation texts with the names of their labels."""
+    corpus = open_corpus(DataConfig(dataset=str(path), **options), ("validation",))
+    split = corpus.splits["validation"]
+    return [(text, corpus.label_names[label]) for text, label in zip(split.texts, split.labels, strict=True)]

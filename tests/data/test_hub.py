@@ -1,7 +1,9 @@
+import gzip
 import os
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
@@ -12,10 +14,12 @@ import pytest
 from huggingface_hub.errors import HfHubHTTPError
 
 from src.data import hub
-from src.utils.config import REPOSITORY
+from src.data.sources import open_corpus
+from src.utils.config import REPOSITORY, DataConfig
 from src.utils.errors import DataError
-from tests.data.conftest import write, write_folder
+from tests.data.conftest import opened, parquet, write, write_folder
 
+XY = [("x", "a"), ("y", "b")]
 CLOSED = "http://127.0.0.1:9"
 NAMES = ["neg", "pos"]
 
@@ -137,3 +141,47 @@ def test_a_name_is_a_hub_id_unless_it_looks_like_a_path() -> None:
     for source in ("", "sst2", "./owner/name", "/owner/name", "~/name", "a/b/c", "a/b.JSONL", "a b/c", "x" * 5000):
         with pytest.raises(DataError, match="does not exist"):
             hub.existing_path(source)
+
+
+def test_a_configuration_of_a_corpus_is_named_behind_its_id(monkeypatch: pytest.MonkeyPatch) -> None:
+    import datasets
+
+    asked = []
+
+    def load(*names: str | None) -> dict[str, Any]:
+        asked.append(names)
+        return {"train": datasets.Dataset.from_dict({"text": ["x", "y"], "label": ["a", "b"]})}
+
+    monkeypatch.setattr(hub, "hub_answers", lambda name: name == "nyu-mll/glue")
+    monkeypatch.setattr(datasets, "load_dataset", load)
+    corpus = open_corpus(DataConfig(dataset="nyu-mll/glue:sst2"), ("train",))
+    assert asked == [("nyu-mll/glue", "sst2")] and corpus.source.dataset == corpus.name == "nyu-mll/glue:sst2"
+
+
+LINKS: dict[str, Callable[[Path], tuple[Path, Path]]] = {
+    "next to the folder": lambda root: (root / "folder", root / "blobs"),
+    "hub cache": lambda root: (root / "datasets--a--b/snapshots/1234", root / "datasets--a--b/blobs"),
+    "DVC": lambda root: (root / "project/data", root / "project/.dvc/cache/files/md5/ab"),
+    "git-annex": lambda root: (root / "project/data", root / "project/.git/annex/objects/ab/cd"),
+}
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".csv.gz", ".parquet"])
+@pytest.mark.parametrize("layout", LINKS.values(), ids=LINKS)
+def test_a_folder_of_links_into_a_store_is_read_as_is_one_link(
+    layout: Callable[[Path], tuple[Path, Path]], suffix: str, tmp_path: Path
+) -> None:
+    folder, store = layout(tmp_path)
+    folder.mkdir(parents=True)
+    text = b"text,label\nx,a\ny,b\n"
+    contents = {
+        ".csv": text,
+        ".csv.gz": gzip.compress(text),
+        ".parquet": parquet({"text": ["x", "y"], "label": ["a", "b"]}),
+    }
+    for split in ("train", "validation"):
+        (folder / f"{split}{suffix}").symlink_to(write(store, f"{split}0123", contents[suffix]))
+    assert opened(folder) == XY
+    source = open_corpus(DataConfig(dataset=str(folder / f"train{suffix}")), ("validation",)).source
+    assert source.train_file is not None
+    assert opened(folder / f"train{suffix}") == opened(source.train_file) == XY

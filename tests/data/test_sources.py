@@ -156,6 +156,22 @@ def test_the_validation_rows_of_a_single_file_are_a_seeded_tenth_of_each_class(w
     refuses(DataConfig(train_file=write("b.csv", "text,label\na,x\nb,x\nc,y\n")), BOTH, "b.csv", "one text only is y")
 
 
+def test_texts_in_training_and_validation_are_counted_and_a_draw_keeps_equal_ones_together(
+    write: Write, caplog: pytest.LogCaptureFixture
+) -> None:
+    train = write("a.csv", "text,label\nx,a\ny,b\nz,b\n")
+    validation = write("b.csv", "text,label\nX ,a\nz,b\nnew,a\n")
+    open_corpus(DataConfig(train_file=train, validation_file=validation))
+    assert "2 validation texts" in caplog.text
+    caplog.clear()
+    lines = [f"text {row % 20}{' ' * (row // 20)},{'ab'[row % 2]}\n" for row in range(100)]
+    for seed in range(5):
+        splits = open_corpus(DataConfig(train_file=write("c.csv", f"text,label\n{''.join(lines)}")), seed=seed).splits
+        kept, drawn = ({text.strip() for text in split.texts} for split in splits.values())
+        assert not kept & drawn and len(drawn) == 2 and len(splits["validation"].texts) == 10
+    assert "overlap" not in caplog.text
+
+
 def test_a_validation_file_is_read_with_the_train_file_whose_labels_count(write: Write) -> None:
     train, validation = write("a.csv", "text,label\na,x\nb,y\n"), write("b.tsv", "review\tclass\nc\ty\n")
     data = DataConfig(train_file=train, validation_file=validation)
@@ -234,6 +250,13 @@ def test_labels_become_text_or_are_refused(cells: list[object], expected: tuple[
         assert open_named(path, TRAIN).label_names == expected
     else:
         refuses(path, TRAIN, f"{path}:2: ", expected)
+
+
+def test_labels_that_differ_by_case_or_blanks_only_are_classes_of_their_own_and_said(
+    write: Write, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = write("a.csv", "text,label\nx,Spam\ny,spam \nz,ham\n")
+    assert open_named(path, TRAIN).label_names == ("Spam", "ham", "spam ") and "'Spam', 'spam '" in caplog.text
 
 
 def test_columns_are_named_or_usual_and_others_are_ignored(write: Write) -> None:

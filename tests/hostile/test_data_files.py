@@ -11,10 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from src.data.sources import open_corpus
-from src.utils.config import DataConfig
 from src.utils.errors import DataError
 from tests.conftest import Programs
+from tests.data.conftest import opened
 
 Rows = list[tuple[str, str]]
 
@@ -83,12 +82,6 @@ REFUSED: dict[str, tuple[str, bytes, str]] = {
     "UTF-32": ("a.jsonl", _jsonl(ONE).decode().encode("utf-32"), "a.jsonl:1"),
     "a byte order mark between rows of JSON": ("a.jsonl", f"{ONE}\n\ufeff{TWO}\n".encode(), "a.jsonl:2"),
 }  # fmt: skip
-
-
-def opened(path: Path) -> Rows:
-    corpus = open_corpus(DataConfig(dataset=str(path)), ("validation",))
-    split = corpus.splits["validation"]
-    return [(text, corpus.label_names[label]) for text, label in zip(split.texts, split.labels, strict=True)]
 
 
 @pytest.mark.parametrize(("name", "content", "expected"), READ.values(), ids=READ)
