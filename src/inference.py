@@ -53,7 +53,7 @@ class InferenceConfig(EvaluatedData, DeviceConfig):
     scores: bool = False
     """Write the score of every class beside the rows of a table, too."""
     examples: int = 10
-    """Rows in the table of examples that an evaluation prints."""
+    """Rows in the table of examples that an evaluation prints, if each text has one class."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -117,8 +117,7 @@ def main(arguments: list[str]) -> None:
             if config.file is not None and config.table_format is not None:
                 rows, texts = read_rows(config.file, config)
                 predictions = progress(predict_rows(predictor, texts), total=len(rows))
-                is_scored = config.scores or config.json or predictor.is_multi_label
-                scored = predictor.classifier.label_names if is_scored else ()
+                scored = predictor.classifier.label_names if config.scores or config.json else ()
                 write_table(stream, config.table_format, rows, predictions, scored)
                 return
             lines = config.texts if config.file is None else read_lines(config.file)
@@ -128,17 +127,16 @@ def main(arguments: list[str]) -> None:
 
 def _evaluate(predictor: "Predictor", folder: Path, config: InferenceConfig, stream: TextIO) -> None:
     """Evaluates a model on a split, and writes evaluation-SPLIT.json into its folder."""
-    from src.evaluation.metrics import EVALUATIONS, examples_table
+    from src.evaluation.metrics import EVALUATIONS, Evaluation, examples_table
     from src.evaluation.predictions import open_split
 
-    names, problem_type = predictor.classifier.label_names, predictor.model.config.problem_type
+    names, (_, evaluate) = predictor.classifier.label_names, EVALUATIONS[predictor.model.config.problem_type]
     corpus = open_split(folder, config, predictor.classifier)
     split = corpus.splits[config.split]
     dataset = predictor.classifier.dataset(split.texts, split.labels, split.pairs)
     if any(dataset.truncated):
         logger.info(f"truncated   {sum(dataset.truncated):,} texts to {predictor.classifier.seq_len} tokens")
     logits = predictor.logits(dataset)
-    _, evaluate = EVALUATIONS[problem_type]
     evaluation = evaluate(logits, split.labels, names)
     numbers = evaluation.as_dict() | {"checkpoint": str(folder), "dataset": corpus.name}
     other = f"{Path(corpus.name).stem}-" if config.dataset is not None or corpus.is_fallback else ""
@@ -148,10 +146,12 @@ def _evaluate(predictor: "Predictor", folder: Path, config: InferenceConfig, str
         logger.info(f"not saved   {error}")
     if config.json:
         print(json.dumps(numbers), file=stream)
-    else:
+        return
+    print(f"{split.origin}\n\n{evaluation.as_text()}", file=stream)
+    if isinstance(evaluation, Evaluation):
         width = shutil.get_terminal_size((100, 24)).columns
-        examples = examples_table(split.texts, split.labels, logits, names, config.examples, width, problem_type)
-        print(f"{split.origin}\n\n{evaluation.as_text()}\n\n{examples}", file=stream)
+        examples = examples_table(split.texts, split.labels, logits, names, config.examples, width)
+        print(f"\n{examples}", file=stream)
 
 
 if __name__ == "__main__":

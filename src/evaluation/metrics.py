@@ -8,7 +8,6 @@ import random
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
-from itertools import compress
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -16,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from src.utils.config import ProblemType
+from src.utils.config import SINGLE_LABEL, ProblemType
 from src.utils.errors import DataError, printable
 
 RATES = ("precision", "recall", "f1", "support")
@@ -84,7 +83,9 @@ class Evaluation(Numbers):
         """Formats accuracy, loss, a table of the classes and the confusion matrix, in lines of at most 80 columns."""
         low, high = self.interval
         macro = {"precision": self.precision, "recall": self.recall, "f1": self.f1, "support": self.n}
-        classes = _classes_table(self.per_class | {"macro average": macro})
+        classes = [["in %", "precision", "recall", "F1", "examples"]]
+        for name, rates in (*self.per_class.items(), ("macro average", macro)):
+            classes.append([name, *(f"{100 * rates[rate]:.1f}" for rate in RATES[:3]), f"{rates['support']:.0f}"])
         matrix = [["true \\ predicted", *self.label_names]]
         matrix += [[name, *map(str, counts)] for name, counts in zip(self.label_names, self.confusion, strict=True)]
         C = len(self.label_names)
@@ -96,31 +97,26 @@ class Evaluation(Numbers):
         return (
             f"accuracy {100 * self.accuracy:.1f} % (95 % interval {100 * low:.1f}-{100 * high:.1f}, n = {self.n})\n"
             f"loss {self.loss:.4f} nats, MCC {self.mcc:.3f}\n\n"
-            f"{classes}\n\n{confusion}"
+            f"{table(classes, [LONGEST_LABEL, 10, 10, 10, 10], '<>>>>')}\n\n{confusion}"
         )
 
 
 @dataclass(frozen=True)
 class MultiLabelEvaluation(Numbers):
-    """The numbers of a model that gives any number of classes, each whose probability is above one half."""
+    """The numbers of a model that gives any number of classes: all whose probability is above one half."""
 
     score_name: ClassVar[str] = "micro_f1"
 
     n: int
-    accuracy: float  # of whole texts: subset accuracy
-    loss: float  # mean binary cross-entropy of a class of a text, in nats
-    micro_f1: float  # of all decisions together
-    f1: float  # macro average
-    per_class: dict[str, dict[str, float]]  # label name -> precision, recall, f1, support
-    label_names: list[str]
+    accuracy: float  # share of the texts whose classes are all right
+    loss: float  # mean binary cross-entropy over texts and classes, in nats
+    micro_f1: float  # of the decisions on all classes together
+    f1: float  # macro average; 0 for a class that neither occurs nor is predicted
 
     def as_text(self) -> str:
-        """Formats F1, subset accuracy, loss and a table of the classes."""
-        return (
-            f"micro F1 {100 * self.micro_f1:.1f} %, macro F1 {100 * self.f1:.1f} %, "
-            f"all classes right {100 * self.accuracy:.1f} % (n = {self.n})\n"
-            f"loss {self.loss:.4f} nats a class\n\n{_classes_table(self.per_class)}"
-        )
+        """Formats the numbers for a console."""
+        f1 = f"micro F1 {100 * self.micro_f1:.1f} %, macro F1 {100 * self.f1:.1f} %"
+        return f"{f1}, all classes right {100 * self.accuracy:.1f} % (n = {self.n})\nloss {self.loss:.4f} nats a class"
 
 
 @dataclass(frozen=True)
@@ -135,7 +131,7 @@ class RegressionEvaluation(Numbers):
     spearman: float
 
     def as_text(self) -> str:
-        """Formats the error and the correlations."""
+        """Formats the numbers for a console."""
         return f"MSE {self.loss:.4f}, Pearson {self.pearson:.3f}, Spearman {self.spearman:.3f} (n = {self.n})"
 
 
@@ -143,7 +139,8 @@ def evaluate(logits: Tensor, labels: Sequence[int] | Tensor, label_names: Sequen
     """Compares logits (N, C) with N true classes in 0..C-1, whose names must differ."""
     from sklearn.metrics import confusion_matrix, matthews_corrcoef, precision_recall_fscore_support
 
-    require_different(label_names)
+    if len(set(label_names)) < len(label_names):
+        raise DataError(f"label names are not all different: {', '.join(label_names)}; rename them")
     # Double precision, so that the mean over a large split does not depend on how it was batched.
     logits, truth = logits.detach().cpu().double(), torch.as_tensor(labels).cpu().long()
     true, predicted, classes = truth.numpy(), logits.argmax(dim=-1).numpy(), range(len(label_names))
@@ -161,36 +158,25 @@ def evaluate(logits: Tensor, labels: Sequence[int] | Tensor, label_names: Sequen
         recall=recall,
         f1=f1,
         mcc=mcc,
-        per_class=_per_class(label_names, rates),
+        per_class={
+            name: dict(zip(RATES, row, strict=True)) for name, row in zip(label_names, rates.T.tolist(), strict=True)
+        },
         confusion=confusion_matrix(true, predicted, labels=classes).tolist(),
         label_names=list(label_names),
     )
 
 
-def evaluate_multi_label(
-    logits: Tensor, labels: Sequence[Sequence[float]] | Tensor, label_names: Sequence[str]
-) -> MultiLabelEvaluation:
-    """Compares logits (N, C) with N rows of C numbers, 1 for each class that is true of a text, else 0."""
-    from sklearn.metrics import f1_score, precision_recall_fscore_support
-
-    require_different(label_names)
+def evaluate_multi_label(logits: Tensor, labels: Sequence[Any], label_names: Sequence[str]) -> MultiLabelEvaluation:
+    """Compares logits (N, C) with N rows of C numbers: 1 for each class that is true of a text, else 0."""
     logits, truth = logits.detach().cpu().double(), torch.as_tensor(labels).cpu().double()
-    true, predicted = truth.bool().numpy(), (logits > 0).numpy()  # (N, C) each
-    rates = np.stack(precision_recall_fscore_support(true, predicted, average=None, zero_division=0))  # (4, C)
-    return MultiLabelEvaluation(
-        n=len(true),
-        accuracy=float((true == predicted).all(axis=1).mean()),
-        loss=F.binary_cross_entropy_with_logits(logits, truth).item(),
-        micro_f1=float(f1_score(true, predicted, average="micro", zero_division=0)),
-        f1=float(rates[2].mean()),
-        per_class=_per_class(label_names, rates),
-        label_names=list(label_names),
-    )
+    true, predicted = truth > 0, logits > 0  # (N, C) each
+    hits, counts = (true & predicted).sum(0), (true.sum(0) + predicted.sum(0)).clamp(min=1)  # (C,) each
+    accuracy, loss = (true == predicted).all(1).double().mean(), F.binary_cross_entropy_with_logits(logits, truth)
+    micro_f1, f1 = 2 * hits.sum() / counts.sum(), (2 * hits / counts).mean()
+    return MultiLabelEvaluation(len(true), *(number.item() for number in (accuracy, loss, micro_f1, f1)))
 
 
-def evaluate_regression(
-    logits: Tensor, labels: Sequence[float] | Tensor, label_names: Sequence[str]
-) -> RegressionEvaluation:
+def evaluate_regression(logits: Tensor, labels: Sequence[float], label_names: Sequence[str]) -> RegressionEvaluation:
     """Compares logits (N, 1) with N numbers."""
     from scipy.stats import pearsonr, spearmanr  # type: ignore[import-untyped, unused-ignore]
 
@@ -202,31 +188,12 @@ def evaluate_regression(
 
 
 ClassifierEvaluation = Evaluation | MultiLabelEvaluation | RegressionEvaluation
-# The kind of numbers of each problem type, and how they are computed.
+# The numbers of each problem type, and what computes them.
 EVALUATIONS: dict[ProblemType | None, tuple[type[ClassifierEvaluation], Callable[..., ClassifierEvaluation]]] = {
-    None: (Evaluation, evaluate),
-    "single_label_classification": (Evaluation, evaluate),
+    **dict.fromkeys(SINGLE_LABEL, (Evaluation, evaluate)),
     "multi_label_classification": (MultiLabelEvaluation, evaluate_multi_label),
     "regression": (RegressionEvaluation, evaluate_regression),
 }
-
-
-def require_different(label_names: Sequence[str]) -> None:
-    """Raises a DataError where two classes have one name."""
-    if len(set(label_names)) < len(label_names):
-        raise DataError(f"label names are not all different: {', '.join(label_names)}; rename them")
-
-
-def _per_class(label_names: Sequence[str], rates: Any) -> dict[str, dict[str, float]]:
-    """Names the rates (4, C) of each class."""
-    return {name: dict(zip(RATES, row, strict=True)) for name, row in zip(label_names, rates.T.tolist(), strict=True)}
-
-
-def _classes_table(per_class: Mapping[str, Mapping[str, float]]) -> str:
-    rows = [["in %", "precision", "recall", "F1", "examples"]]
-    for name, rates in per_class.items():
-        rows.append([name, *(f"{100 * rates[rate]:.1f}" for rate in RATES[:3]), f"{rates['support']:.0f}"])
-    return table(rows, [LONGEST_LABEL, 10, 10, 10, 10], "<>>>>")
 
 
 def wilson_interval(correct: int, n: int) -> tuple[float, float]:
@@ -238,28 +205,10 @@ def wilson_interval(correct: int, n: int) -> tuple[float, float]:
 
 
 def examples_table(
-    texts: Sequence[str],
-    labels: Sequence[Any],
-    logits: Tensor,
-    label_names: Sequence[str],
-    count: int,
-    width: int,
-    problem_type: ProblemType | None = None,
+    texts: Sequence[str], labels: Sequence[int], logits: Tensor, label_names: Sequence[str], count: int, width: int
 ) -> str:
     """Formats `count` examples, drawn by chance and never chosen, a line each; a cross marks a wrong prediction."""
     chosen = random.Random(0).sample(range(len(texts)), min(count, len(texts)))
-    if problem_type == "regression":
-        rows = [["true", "predicted", "text"]]
-        rows += [[f"{labels[index]:.4g}", f"{float(logits[index, 0]):.4g}", texts[index]] for index in chosen]
-        return table(rows, [10, 10, max(10, width - 24)], ">><")
-    if problem_type == "multi_label_classification":
-        rows = [[" ", "true", "predicted", "text"]]
-        for index in chosen:
-            said = [
-                ", ".join(compress(label_names, classes)) for classes in (labels[index], (logits[index] > 0).tolist())
-            ]
-            rows.append([" " if said[0] == said[1] else "x", *(each or "-" for each in said), texts[index]])
-        return table(rows, [1, 24, 24, max(10, width - 55)], "<<<<")
     scores, predicted = logits[chosen].detach().float().softmax(dim=-1).max(dim=-1)
     rows = [[" ", "true", "predicted", "confidence", "text"]]
     for index, guess, score in zip(chosen, predicted.tolist(), scores.tolist(), strict=True):

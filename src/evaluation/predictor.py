@@ -95,18 +95,13 @@ class Predictor:
         known = (dataset.truncated, dataset.unknown, nothing if pairs is None else pairs)
         by_name = [dict(zip(names, row, strict=True)) for row in every.tolist()]
         labels: list[tuple[str, ...] | None] = [*nothing]
-        if self.is_multi_label:
+        if problem_type == "multi_label_classification":
             labels = [tuple(name for name, score in row.items() if score > 0.5) for row in by_name]
         columns = (texts, [names[label] for label in best.tolist()], scores.tolist(), *known, by_name, labels)
         return [
             Prediction(*row) if row[0].strip() else Prediction(row[0], pair=row[5])
             for row in zip(*columns, strict=True)
         ]
-
-    @property
-    def is_multi_label(self) -> bool:
-        """Whether a text may have any number of the classes."""
-        return self.model.config.problem_type == "multi_label_classification"
 
     def logits(self, dataset: DSCreator) -> Tensor:
         """Computes the logits of a dataset's texts, float32 on the CPU, shape (N, C), in order."""

@@ -23,14 +23,8 @@ HUB_NAMES = {"sst2": SST2, "imdb": IMDB}  # a folder in the hub's layout goes by
 ENGLISH = {SST2, IMDB, SAMPLE}
 OWN_LICENSE = "mit"  # of weights that go back to nothing but random numbers and training here
 # Ours to the hub's type and title.
-METRICS = {
-    "accuracy": ("accuracy", "Accuracy"),
-    "f1": ("f1", "Macro F1"),
-    "micro_f1": ("f1", "Micro F1"),
-    "mcc": ("matthews_correlation", "MCC"),
-    "pearson": ("pearsonr", "Pearson correlation"),
-    "spearman": ("spearmanr", "Spearman correlation"),
-}
+METRICS = {"accuracy": ("accuracy", "Accuracy"), "f1": ("f1", "Macro F1"), "mcc": ("matthews_correlation", "MCC")}
+METRICS |= {"micro_f1": ("f1", "Micro F1"), "pearson": ("pearsonr", "Pearson"), "spearman": ("spearmanr", "Spearman")}
 FOLDER = "path/to/this/folder"  # the examples' own, until the folder has a place on the hub
 
 
@@ -51,16 +45,15 @@ Labels{kind}: {", ".join(map(_escaped, data["label_names"]))}. A text is read up
         low, high = (100 * bound for bound in evaluation["interval"])
         results = f"""| accuracy | {100 * evaluation["accuracy"]:.1f} % (95 % interval {low:.1f}-{high:.1f}) |
 | macro F1 | {100 * evaluation["f1"]:.1f} % |
-| Matthews correlation | {evaluation["mcc"]:.3f} |
-| loss | {evaluation["loss"]:.4f} nats |"""
+| Matthews correlation | {evaluation["mcc"]:.3f} |"""
     else:
-        found = [(title, evaluation[key]) for key, (_, title) in METRICS.items() if key in evaluation]
-        loss = "mean squared error" if problem_type == "regression" else "binary cross-entropy"
-        results = "\n".join(f"| {title} | {value:.4f} |" for title, value in [*found, (loss, evaluation["loss"])])
+        found = {title: evaluation[key] for key, (_, title) in METRICS.items() if key in evaluation}
+        results = "\n".join(f"| {title} | {value:.3f} |" for title, value in found.items())
     table = f"""| {_escaped(data["validation_origin"])} | |
 |---|---|
 | examples | {evaluation["n"]} |
-{results}"""
+{results}
+| loss | {evaluation["loss"]:.4f}{"" if problem_type == "regression" else " nats"} |"""
     return _card(run, "text-classification", evaluation, text, table, example="a gripping film")
 
 

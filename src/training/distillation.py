@@ -16,6 +16,7 @@ from src.data.sources import TextSplit
 from src.evaluation.predictor import classify
 from src.interop.config import unnamed_labels
 from src.interop.huggingface import fetch, load_classifier
+from src.utils.config import SINGLE_LABEL
 from src.utils.errors import CheckpointError, UsageError
 from src.utils.files import cached_folder
 
@@ -51,6 +52,8 @@ def teacher_logits(
     """Returns a teacher's logits of texts, float16 (N, C) on the CPU and cached, and a digest of all they depend on."""
     folder = fetch(teacher)
     classifier = load_classifier(folder)
+    if (kind := classifier.model.config.problem_type) not in SINGLE_LABEL:
+        raise UsageError(f"--teacher {teacher} is of {kind}; name a classifier of one class of several")
     if classifier.label_names not in (tuple(label_names), unnamed_labels(len(label_names))):
         raise UsageError(
             f"--teacher {teacher} knows the classes {', '.join(classifier.label_names)}, "

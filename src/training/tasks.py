@@ -29,16 +29,7 @@ from src.interop.model_card import classifier_card, masked_lm_card
 from src.model.bert import BertForMaskedLM, BertForSequenceClassification
 from src.training.distillation import distillation_loss, teacher_logits, with_unlabelled
 from src.training.embedding_init import start_from_counts
-from src.utils.config import (
-    CACHE_DIR,
-    EVALUATED_MASK_RATE,
-    SINGLE_LABEL,
-    BertConfig,
-    OptimizerConfig,
-    PretrainConfig,
-    TrainConfig,
-    with_options,
-)
+from src.utils.config import CACHE_DIR, EVALUATED_MASK_RATE, BertConfig, OptimizerConfig, PretrainConfig, TrainConfig
 from src.utils.device import set_up_device, use_fast_dropout, wants_bf16
 from src.utils.errors import UsageError
 
@@ -53,11 +44,8 @@ class ClassificationTask:
     card = staticmethod(classifier_card)
 
     def __init__(self, config: TrainConfig, corpus: Corpus):
-        if corpus.problem_type not in SINGLE_LABEL:
-            if config.optimization.label_smoothing > 0:
-                logger.info(f"smoothing   no labels are smoothed in {corpus.problem_type} (--label-smoothing)")
-            config = with_options(config, {"problem_type": corpus.problem_type, "label_smoothing": 0.0})
-        self.config, self.problem_type = config, config.model.problem_type
+        self.config = config = replace(config, model=replace(config.model, problem_type=corpus.problem_type))
+        self.problem_type = corpus.problem_type
         self.evaluation_class, self._evaluate = EVALUATIONS[self.problem_type]
         self.device = set_up_device(config.run.device, config.run.num_threads)
         self.bf16 = wants_bf16(config.run.precision, self.device)
@@ -105,7 +93,7 @@ class ClassificationTask:
         epochs = config.optimization.total_steps(steps_per_epoch) // steps_per_epoch
         if config.optimization.epochs is None and epochs > 2:
             logger.info(f"few texts   are read {epochs} times, for {config.optimization.min_steps} steps (--min-steps)")
-        self.config = with_options(config, {"epochs": epochs})  # which a resumed run keeps
+        self.config = replace(config, optimization=replace(config.optimization, epochs=epochs))  # resumed runs keep it
         self.data = {
             "name": corpus.name,
             "label_names": corpus.label_names,
@@ -158,14 +146,12 @@ class ClassificationTask:
 
     def log_start(self, total_steps: int, steps_per_epoch: int) -> None:
         """Says on standard error what is about to be trained on what."""
-        names, targets = self.classifier.label_names, np.array(self.train.text_labels)
-        targets = targets[: self.num_labelled]
+        names, targets = self.classifier.label_names, np.array(self.train.text_labels[: self.num_labelled])
         if self.problem_type == "regression":
-            labels = f"{names[0]} from {targets.min():g} to {targets.max():g}, mean {targets.mean():.4g}"
-        else:
-            is_multi_label = self.problem_type == "multi_label_classification"
-            counts = targets.sum(0).astype(int) if is_multi_label else np.bincount(targets, minlength=len(names))
-            labels = ", ".join(f"{count:,} {name}" for name, count in zip(names, counts, strict=True))
+            labels = f"{names[0]} from {targets.min():g} to {targets.max():g}"
+        else:  # rows of 0 and 1 for each class, or indices of classes
+            counts = targets.sum(0) if targets.ndim > 1 else np.bincount(targets, minlength=len(names))
+            labels = ", ".join(f"{count:,.0f} {name}" for name, count in zip(names, counts, strict=True))
         logger.info(f"training    {len(targets):,} examples ({labels}) of {self.data['train_origin']}")
         logger.info(f"validation  {self.data['validation']:,} examples of {self.data['validation_origin']}")
         for name, dataset in (("training", self.train), ("validation", self.validation)):

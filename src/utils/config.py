@@ -23,8 +23,7 @@ SAMPLE = "sample"
 Config = TypeVar("Config")
 LongText = Literal["truncate", "head-tail", "windows"]
 ProblemType = Literal["single_label_classification", "multi_label_classification", "regression"]
-SINGLE_LABEL = (None, "single_label_classification")
-SINGLE_LABEL = (None, "single_label_classification")
+SINGLE_LABEL: tuple[ProblemType | None, ...] = (None, "single_label_classification")
 SENTIMENT_LABELS = ("negative", "positive")
 # Evaluations mask this share of the tokens, whatever the training does, so that their numbers can be compared.
 EVALUATED_MASK_RATE = 0.15
@@ -252,7 +251,7 @@ class OptimizationConfig(OptimizerConfig):
     freeze_layers: int | Literal["all"] | None = None
     """Keep the embeddings and this many layers as they are, or all of the encoder and train its head only."""
     label_smoothing: float = 0.1
-    """Probability mass taken from the true label and spread over all labels; always 0 with several labels or numbers."""
+    """Probability mass taken from the true label and spread over all labels; with one class of several only."""
     class_weights: Literal["balanced"] | None = None
     """Weigh the loss of each class by the inverse of its frequency (balanced), for rare classes; unset: all alike."""
     word_dropout: float = 0.1
