@@ -17,6 +17,7 @@ from torch.utils.data import Dataset
 
 from src.data.tokenizer import encode, special_token_ids
 from src.utils.config import LongText
+from src.utils.errors import DataError
 
 
 class Batch(TypedDict):
@@ -48,19 +49,21 @@ class DSCreator(Dataset[dict[str, Tensor]]):
         pair_column: str | None = None,
         long_text: LongText = "truncate",
     ):
-        pairs = None if pair_column is None else list(split[pair_column])
-        encoded = encode(tokenizer, list(split[text_column]), seq_len, pairs, long_text)
+        texts, pairs = list(split[text_column]), None if pair_column is None else list(split[pair_column])
         # Of every text.
         self.text_labels: list[Any] = list(split[label_column])
+        for what, column in (("labels", self.text_labels), ("second texts", texts if pairs is None else pairs)):
+            if len(column) != len(texts):
+                raise DataError(f"{len(texts)} texts and {len(column)} {what}; give one for each text")
+        encoded = encode(tokenizer, texts, seq_len, pairs, long_text)
         self.truncated, self.unknown = encoded.truncated, encoded.unknown
         self.teacher_logits: Tensor | None = None  # float (N, C)
         # Of every example: a text, or a window of one.
         self.overflow_to_sample_mapping = encoded.overflow_to_sample_mapping  # the index of its text
         self.input_ids = [torch.tensor(ids) for ids in encoded.input_ids]  # int64, each (T_i,)
         self.token_type_ids = None if pairs is None else [torch.tensor(types) for types in encoded.token_type_ids]
-        self.labels = [self.text_labels[text] for text in self.overflow_to_sample_mapping]
+        self.labels = list(torch.tensor([self.text_labels[text] for text in self.overflow_to_sample_mapping]))
         self.lengths = [len(ids) for ids in self.input_ids]
-        # Where there is no padding token any id will do: the mask hides it.
         self.pad_token_id = special_token_ids(tokenizer).get("pad_token", 0)
 
     def __len__(self) -> int:
@@ -68,8 +71,12 @@ class DSCreator(Dataset[dict[str, Tensor]]):
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         """Returns one example: `input_ids`, int64 (T,), `labels`, int64 (), and of a pair `token_type_ids`, (T,)."""
-        example = {"input_ids": self.input_ids[index], "labels": torch.tensor(self.labels[index])}
-        return example if self.token_type_ids is None else example | {"token_type_ids": self.token_type_ids[index]}
+        example = {"input_ids": self.input_ids[index], "labels": self.labels[index]}
+        if self.token_type_ids is not None:
+            example["token_type_ids"] = self.token_type_ids[index]
+        if self.teacher_logits is not None:
+            example["teacher_logits"] = self.teacher_logits[self.overflow_to_sample_mapping[index]]
+        return example
 
     def batches(self, batch_size: int, seed: int, epoch: int) -> list[list[int]]:
         """Groups the examples of an epoch by length; a batch has room for `batch_size` sentences of mean length."""
@@ -77,19 +84,28 @@ class DSCreator(Dataset[dict[str, Tensor]]):
         return group_by_length(self.lengths, budget, seed, epoch)
 
     def collate(self, indices: Sequence[int]) -> Batch:
-        """Stacks the examples at `indices` into one batch, padded on the right where lengths differ."""
-        ids = [self.input_ids[index] for index in indices]
-        types = None if self.token_type_ids is None else [self.token_type_ids[index] for index in indices]
+        """Makes a batch of the examples at `indices`."""
+        return self.collate_fn([self[index] for index in indices], self.pad_token_id)
+
+    @staticmethod
+    def collate_fn(examples: Sequence[Mapping[str, Tensor]], pad_token_id: int = 0) -> Batch:
+        """Stacks examples into one batch, padded on the right where lengths differ; any id will do, the mask hides it.
+
+        DataLoader(dataset, batch_sampler=dataset.batches(32, seed=0, epoch=0), collate_fn=DSCreator.collate_fn)
+        """
+        ids = [example["input_ids"] for example in examples]
         lengths = torch.tensor([len(row) for row in ids])  # (B,)
         is_real = torch.arange(int(lengths.max())) < lengths[:, None]  # (B, T)
         batch = Batch(
-            input_ids=pad_sequence(ids, batch_first=True, padding_value=self.pad_token_id),
+            input_ids=pad_sequence(ids, batch_first=True, padding_value=pad_token_id),
             attention_mask=None if is_real.all() else is_real,
-            token_type_ids=None if types is None else pad_sequence(types, batch_first=True),
-            labels=torch.tensor([self.labels[index] for index in indices]),
+            token_type_ids=None,
+            labels=torch.stack([example["labels"] for example in examples]),
         )
-        if self.teacher_logits is not None:
-            batch["teacher_logits"] = self.teacher_logits[[self.overflow_to_sample_mapping[i] for i in indices]]
+        if "token_type_ids" in examples[0]:
+            batch["token_type_ids"] = pad_sequence([e["token_type_ids"] for e in examples], batch_first=True)
+        if "teacher_logits" in examples[0]:
+            batch["teacher_logits"] = torch.stack([example["teacher_logits"] for example in examples])
         return batch
 
 

@@ -65,9 +65,8 @@ def from_hugging_face_config(values: dict[str, Any], path: Path) -> tuple[BertCo
     family = values.get("model_type") or "".join(by_class)
     family = SAME_AS.get(family, family)
     if family not in FAMILIES:
-        raise CheckpointError(
-            f"{path}: model_type {family!r} is none of {', '.join((*FAMILIES, *SAME_AS))}; correct it"
-        )
+        what = f"{path}: model_type {family!r} is none of {', '.join((*FAMILIES, *SAME_AS))}"
+        raise CheckpointError(f"{what}; correct it, or load it by the class that saved it")
     if family == "distilbert":
         # Of BERT's names it has only some, and no LayerNorm epsilon but the usual one.
         foreign = {*DISTILBERT_NAMES, "layer_norm_eps"}.difference(ALIASES)

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -16,7 +16,7 @@ from src.data.dataset import DSCreator
 from src.interop.config import HOLDERS, class_name, from_hugging_face_config, to_hugging_face_config, unnamed_labels
 from src.interop.key_tables import canonical_name, their_name
 from src.interop.tokenizer import TOKENIZER_FILES, load_lengths, load_tokenizer, save_tokenizer
-from src.model.bert import BertForMaskedLM, BertForSequenceClassification
+from src.model.bert import Bert, BertForMaskedLM, BertForSequenceClassification, Pretrained
 from src.utils.config import BertConfig, LongText, PretrainConfig, TrainConfig, options_of
 from src.utils.errors import CheckpointError, UsageError, checkpoint_errors
 from src.utils.files import check_regular_file, local_path, read_json, verify, write_json
@@ -36,6 +36,7 @@ FREE = {*RATES, "problem_type", "plain_text", "seq_len"}
 TIED = {"bert.embedding.token.weight": "weight", "masked_lm.bias": "bias"}
 
 Model = BertForSequenceClassification | BertForMaskedLM
+AnyModel = TypeVar("AnyModel", bound=Pretrained)
 
 
 @dataclass(frozen=True)
@@ -100,6 +101,10 @@ def save_masked_lm(folder: Path, masked_lm: MaskedLanguageModel) -> None:
 
 
 def _save(folder: Path, model: Model, config: dict[str, Any], dtype: torch.dtype = torch.float32) -> None:
+    if type(model) not in (BertForSequenceClassification, BertForMaskedLM):
+        # A type that transformers does not know: opened as a BERT, the model would give other logits.
+        name = type(model).__name__
+        config = config | {"architectures": [name], "model_type": f"{model.config.model_type}-{name}"}
     write_json(folder / CONFIG, config)
     tensors = {
         their_name(key, model.config.model_type): tensor.to("cpu", dtype).contiguous()
@@ -110,34 +115,55 @@ def _save(folder: Path, model: Model, config: dict[str, Any], dtype: torch.dtype
 
 def load_classifier(folder: Path) -> Classifier:
     """Reads a classifier from a folder that this project or `transformers` wrote, in evaluation mode on the CPU."""
-    config, label_names = load_config(folder, "classifier")
-    label_names = label_names or unnamed_labels(2)  # which transformers does not write
-    tokenizer = load_tokenizer(folder, config.vocab_size)
-    model = BertForSequenceClassification(config, len(label_names))
-    load_weights(model, folder)
-    seq_len, long_text = load_lengths(folder)
-    return Classifier(model.eval(), tokenizer, label_names, min(seq_len, config.longest_sequence), long_text)
+    model, label_names = _load(BertForSequenceClassification, folder)
+    tokenizer, (seq_len, long_text) = load_tokenizer(folder, model.config.vocab_size), load_lengths(folder)
+    return Classifier(model, tokenizer, label_names, min(seq_len, model.config.longest_sequence), long_text)
 
 
 def load_masked_lm(folder: Path) -> MaskedLanguageModel:
     """Reads a masked language model as `load_classifier` reads a classifier."""
-    config, _ = load_config(folder, "masked_lm")
-    tokenizer = load_tokenizer(folder, config.vocab_size)
-    model = BertForMaskedLM(config)
+    model, _ = _load(BertForMaskedLM, folder)
+    tokenizer, (seq_len, _) = load_tokenizer(folder, model.config.vocab_size), load_lengths(folder)
+    return MaskedLanguageModel(model, tokenizer, min(seq_len, model.config.longest_sequence))
+
+
+def from_pretrained(model_class: type[AnyModel], name_or_path: str | Path) -> AnyModel:
+    """Loads a model of a class from a folder or from the hub, in evaluation mode on the CPU; of `Bert` no head."""
+    folder = fetch(str(name_or_path))
+    if not issubclass(model_class, Bert):
+        return _load(model_class, folder)[0]
+    config, _ = load_config(folder)
+    model = BertForSequenceClassification(config, num_labels=1)
+    model.bert = model_class(config)
+    load_weights(model, folder, required="bert.")
+    return model.bert.eval()
+
+
+def _load(model_class: type[AnyModel], folder: Path) -> tuple[AnyModel, tuple[str, ...]]:
+    """Reads a model with a head, and the names of its classes, if it has any."""
+    is_classifier = issubclass(model_class, BertForSequenceClassification)
+    config, label_names = load_config(folder, "classifier" if is_classifier else "masked_lm", model_class.__name__)
+    label_names = label_names or unnamed_labels(2)  # which transformers does not write
+    model = model_class(config, *[len(label_names)] * is_classifier)
     load_weights(model, folder)
-    return MaskedLanguageModel(model.eval(), tokenizer, min(load_lengths(folder)[0], config.longest_sequence))
+    return model.eval(), label_names
 
 
-def load_config(folder: Path, head: str | None = None) -> tuple[BertConfig, tuple[str, ...]]:
-    """Reads a model's shape and class names from a folder whose manifest and head, if it tells them, are right."""
+def load_config(folder: Path, head: str | None = None, own: str = "") -> tuple[BertConfig, tuple[str, ...]]:
+    """Reads a model's shape and class names from a folder whose manifest and head, if it tells them, are right.
+
+    A class of its own, called `own`, may have a head and a type that `transformers` does not know.
+    """
     if not folder.is_dir():
         raise CheckpointError(f"{folder} is not a folder; name one that training or transformers wrote")
     path = folder / CONFIG
     values = read_json(path)
     with checkpoint_errors(path):
+        if own and class_name(values) == own and "model_type" in values:
+            values["model_type"] = values["model_type"].removesuffix(f"-{own}")
         config, label_names = from_hugging_face_config(values, path)
     name = class_name(values)
-    if head is not None and name and not name.endswith(HOLDERS[head]):
+    if head is not None and name not in ("", own) and not name.endswith(HOLDERS[head]):
         raise CheckpointError(f"{path}: the head of {name} is not one {HOLDERS[head][0]}; train that first")
     verify(folder)
     D, L = config.hidden_size, config.num_hidden_layers
@@ -148,7 +174,7 @@ def load_config(folder: Path, head: str | None = None) -> tuple[BertConfig, tupl
     return config, label_names
 
 
-def load_weights(model: Model, folder: Path, required: str = "", drawn: tuple[str, ...] = ()) -> LoadReport:
+def load_weights(model: Pretrained, folder: Path, required: str = "", drawn: tuple[str, ...] = ()) -> LoadReport:
     """Puts the weights of a folder into a model that has random ones, in place.
 
     The checkpoint must have the parameters whose names begin with `required`; those of `drawn` stay random in any case.
@@ -212,7 +238,12 @@ def fetch(name_or_path: str) -> Path:
         raise CheckpointError(f"{what}; check name and network, or name a folder") from None
 
 
-def load_pretrained(folder: Path, label_names: Sequence[str], config: TrainConfig) -> tuple[Classifier, LoadReport]:
+def load_pretrained(
+    folder: Path,
+    label_names: Sequence[str],
+    config: TrainConfig,
+    model_class: type[BertForSequenceClassification] = BertForSequenceClassification,
+) -> tuple[Classifier, LoadReport]:
     """Loads an encoder to fine-tune, its pooler if there is one, and its classifier if it knows the same classes."""
     shape, known = _load_config(folder, config)
     tokenizer = load_tokenizer(folder, shape.vocab_size, config.tokenization.plain_text)
@@ -223,7 +254,7 @@ def load_pretrained(folder: Path, label_names: Sequence[str], config: TrainConfi
     if name and not name.endswith(("Model", *HOLDERS["classifier"], *HOLDERS["masked_lm"])):
         logger.info(f"head        that of {name} is of another kind; only its encoder is taken over")
         drawn = ("classifier.",) if shape.model_type == "bert" else ("classifier.", "pooler.")
-    model = BertForSequenceClassification(shape, len(label_names))
+    model = model_class(shape, len(label_names))
     report = load_weights(model, folder, required="bert.", drawn=drawn)
     seq_len = min(config.tokenization.seq_len, _trained_length(folder, shape))
     if seq_len < config.tokenization.seq_len:

@@ -6,6 +6,8 @@ that reads the vector of the first token, [CLS] (Devlin et al. 2019, sections 3 
 """
 
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
 
 import torch
 import torch.nn.functional as F
@@ -32,11 +34,25 @@ class BertOutput:
         return self.hidden_states[-1]
 
 
-class Bert(nn.Module):
+class Pretrained(nn.Module):
+    """A module that can be loaded from a checkpoint."""
+
+    config: BertConfig
+
+    @classmethod
+    def from_pretrained(cls, name_or_path: str | Path) -> Self:
+        """Loads a folder, or an id of the hub such as "google-bert/bert-base-uncased", for evaluation on the CPU."""
+        from src.interop.huggingface import from_pretrained  # not above: it needs the classes below
+
+        return from_pretrained(cls, name_or_path)
+
+
+class Bert(Pretrained):
     """Embeddings and encoder (Devlin et al. 2019, section 3)."""
 
     def __init__(self, config: BertConfig):
         super().__init__()
+        self.config = config
         self.embedding = BertEmbedding(config)
         self.encoder = Encoder(config)
         initialize(self, config.initializer_range)
@@ -82,7 +98,7 @@ class Pooler(nn.Module):
         return self.activation(self.dense(last_hidden_state[:, 0]))
 
 
-class BertForSequenceClassification(nn.Module):
+class BertForSequenceClassification(Pretrained):
     """BERT, pooler, dropout and one linear layer to C classes (Devlin et al. 2019, section 4.1)."""
 
     def __init__(self, config: BertConfig, num_labels: int):
@@ -124,7 +140,7 @@ class MaskedLMHead(nn.Module):
         return F.linear(x, token_embedding, self.bias)
 
 
-class BertForMaskedLM(nn.Module):
+class BertForMaskedLM(Pretrained):
     """BERT that predicts masked tokens (Devlin et al. 2019, section 3.1, task 1)."""
 
     def __init__(self, config: BertConfig):

@@ -42,6 +42,7 @@ class ClassificationTask:
     """Training from random weights, or fine-tuning, on labelled sentences (Devlin et al. 2019, section 4.1)."""
 
     card = staticmethod(classifier_card)
+    model_class = BertForSequenceClassification
 
     def __init__(self, config: TrainConfig, corpus: Corpus):
         self.config = config = replace(config, model=replace(config.model, problem_type=corpus.problem_type))
@@ -60,11 +61,11 @@ class ClassificationTask:
         if base is None:
             texts = [*train.texts, *(train.pairs or [])]
             tokenizer = build_tokenizer(texts, config.tokenization, config.model.vocab_size)
-            model = BertForSequenceClassification(_shape(config.model, tokenizer), len(corpus.label_names))
+            model = self.model_class(_shape(config.model, tokenizer), len(corpus.label_names))
             seq_len, long_text = config.tokenization.seq_len, config.data.long_text
             self.classifier = huggingface.Classifier(model, tokenizer, corpus.label_names, seq_len, long_text)
         else:
-            self.classifier, report = huggingface.load_pretrained(base, corpus.label_names, config)
+            self.classifier, report = huggingface.load_pretrained(base, corpus.label_names, config, self.model_class)
             report.tell()
         self.model = self.classifier.model.to(self.device)
         self.seq_len = self.classifier.seq_len

@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader
 from src.data.dataset import DSCreator, group_by_length, to_device
 from src.data.tokenizer import build_tokenizer
 from src.utils.config import TokenizerConfig
+from src.utils.errors import DataError
 
 TEXTS = ["a good film", "bad", "a very good film indeed", "xyzzy plugh", "a xyzzy", ""]
 PAIRS = ["bad", "a very good film", "", "bad", "bad", "bad"]
@@ -130,6 +131,25 @@ def test_a_batch_holds_its_examples_and_a_mask_of_real_tokens_only_where_it_is_p
     assert [None if part is None else str(part.device) for part in moved.values()] == [  # type: ignore[attr-defined]
         None if part is None else "meta" for part in batch.values()
     ]
+
+
+@pytest.mark.parametrize("pair_column", [None, "pair"])
+def test_a_data_loader_of_pytorch_makes_the_batches_of_the_trainer(pair_column: str | None) -> None:
+    found = dataset(pair_column=pair_column)
+    found.teacher_logits = torch.arange(12.0).view(6, 2)
+    batches = found.batches(2, seed=3, epoch=5)
+    loaded = list(DataLoader(found, batch_sampler=batches, collate_fn=DSCreator.collate_fn))
+    assert len(loaded) == len(batches) > 2
+    for batch, indices in zip(loaded, batches, strict=True):
+        torch.testing.assert_close(batch, found.collate(indices), rtol=0, atol=0)
+        assert batch["teacher_logits"].tolist() == [[2.0 * index, 2.0 * index + 1] for index in indices]
+
+
+@pytest.mark.parametrize("column", ["label", "pair"])
+def test_a_column_of_another_length_is_refused(column: str) -> None:
+    split: dict[str, list[Any]] = {"sentence": TEXTS, "label": LABELS, "pair": PAIRS}
+    with pytest.raises(DataError, match="6 texts and 5"):
+        DSCreator(split | {column: split[column][:5]}, TOKENIZER, 64, pair_column="pair")
 
 
 def test_where_there_is_no_padding_token_any_id_pads() -> None:

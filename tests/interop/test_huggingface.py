@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 import transformers
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from src.interop.huggingface import (
     Classifier,
@@ -22,7 +22,7 @@ from src.interop.huggingface import (
     save_masked_lm,
 )
 from src.interop.key_tables import their_name
-from src.model.bert import BertForMaskedLM, BertForSequenceClassification
+from src.model.bert import Bert, BertForMaskedLM, BertForSequenceClassification
 from src.model.positional_encoding import sinusoidal_table
 from src.utils.config import BertConfig
 from src.utils.errors import CheckpointError, UsageError
@@ -260,3 +260,56 @@ def test_sinusoidal_positions_are_an_ordinary_table_to_transformers_and_come_bac
     assert read.model.config.positional_encoding == "sinusoidal"
     assert "bert.embedding.position.weight" not in dict(read.model.named_parameters())
     assert torch.equal(read_by_ours(read, SENTENCES[0])[1], logits)
+
+
+@every_family
+@pytest.mark.parametrize("kind", [str, Path])
+def test_a_model_is_loaded_in_one_line_by_the_name_of_its_folder(family: str, kind: Any, tmp_path: Path) -> None:
+    inputs = batch(family)
+    for head, model_class in (("classifier", BertForSequenceClassification), ("masked_lm", BertForMaskedLM)):
+        folder = save_theirs(tmp_path / head, family, head)
+        model, encoder = model_class.from_pretrained(kind(folder)), Bert.from_pretrained(kind(folder))
+        assert type(model) is model_class and not model.training and not encoder.training
+        assert encoder.config == model.config
+        expected, theirs = PROGRAMS[head][0](folder).model(**inputs), encoder(**inputs).last_hidden_state
+        torch.testing.assert_close(model(**inputs), expected, rtol=0, atol=0)
+        torch.testing.assert_close(theirs, model.bert(**inputs).last_hidden_state, rtol=0, atol=0)
+    with pytest.raises(CheckpointError):
+        BertForMaskedLM.from_pretrained(kind(tmp_path / "classifier"))
+    with pytest.raises(CheckpointError):
+        Bert.from_pretrained(kind(tmp_path / "nothing there"))
+
+
+class Doubled(BertForSequenceClassification):
+    """Its parameters are those of BERT's classifier, its logits are not."""
+
+    def forward(self, *inputs: Any) -> Tensor:
+        return 2 * super().forward(*inputs)
+
+
+class Gated(BertForSequenceClassification):
+    """Has parameters that `transformers` has no name for."""
+
+    def __init__(self, config: BertConfig, num_labels: int):
+        super().__init__(config, num_labels)
+        self.gates = nn.ModuleList([nn.Linear(num_labels, num_labels)])
+
+    def forward(self, *inputs: Any) -> Tensor:
+        return self.gates[0](super().forward(*inputs))
+
+
+@pytest.mark.parametrize("model_class", [Doubled, Gated])
+@pytest.mark.parametrize("family", ["bert", "roberta"])
+def test_a_head_of_ones_own_is_opened_by_its_own_class_alone(
+    family: str, model_class: type[BertForSequenceClassification], tmp_path: Path
+) -> None:
+    model = randomized(model_class(our_config(family), C))
+    save_classifier(tmp_path, Classifier(model, tokenizer(), LABELS, SEQ_LEN))
+    ids, mask = batch(family)["input_ids"], batch(family)["attention_mask"]
+    torch.testing.assert_close(model_class.from_pretrained(tmp_path)(ids, mask), model(ids, mask), rtol=0, atol=0)
+    for load in (load_classifier, BertForSequenceClassification.from_pretrained, Bert.from_pretrained):
+        with pytest.raises(CheckpointError, match=model_class.__name__):
+            load(tmp_path)
+    for auto in (transformers.AutoModelForSequenceClassification, transformers.AutoModel):
+        with pytest.raises(ValueError, match=model_class.__name__):
+            auto.from_pretrained(tmp_path)
