@@ -89,7 +89,7 @@ def main(arguments: list[str]) -> None:
         raise UsageError("several processes share a --file; run anything else without torchrun")
     # Not above: --help should not wait for PyTorch.
     from src.evaluation.masked_lm import fill_mask
-    from src.evaluation.predictions import predict_all, predict_rows, read_lines, write_table
+    from src.evaluation.predictions import predict_all, read_lines, write_table
     from src.evaluation.predictor import Predictor
     from src.interop.huggingface import load_masked_lm
     from src.utils.device import set_up_device
@@ -116,7 +116,7 @@ def main(arguments: list[str]) -> None:
             progress = partial(tqdm, unit=" texts", leave=False, disable=not is_shown)
             if config.file is not None and config.table_format is not None:
                 rows, texts = read_rows(config.file, config)
-                predictions = progress(predict_rows(predictor, texts), total=len(rows))
+                predictions = progress(predict_all(predictor, texts), total=len(rows))
                 scored = predictor.classifier.label_names if config.scores or config.json else ()
                 write_table(stream, config.table_format, rows, predictions, scored)
                 return

@@ -4,12 +4,12 @@ import logging
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import chain, groupby
 from pathlib import Path
 from typing import Any
 
 from src.data import hub
-from src.data.readers import TEXT_COLUMNS, Row, choose_column, read_rows, table_suffix, text_cell
+from src.data.readers import TEXT_COLUMNS, choose_column, read_rows, table_suffix, text_cell, text_lines
 from src.utils.config import TableConfig
 from src.utils.errors import DataError
 from src.utils.files import absolute, local_path
@@ -40,12 +40,8 @@ def open_documents(sources: Iterable[str], text_column: str | None = None) -> Do
         DataError: there is no such source or split, or no column of text.
     """
     opened = [_open(source, text_column) for source in sources]
-
-    def read() -> Iterator[str]:
-        for source in opened:
-            yield from (document for document in source.read() if document.strip())
-
-    return Documents(" + ".join(source.name for source in opened), read)
+    name = " + ".join(source.name for source in opened)
+    return Documents(name, lambda: (text for source in opened for text in source.read() if text.strip()))
 
 
 def sentences(documents: Iterable[str]) -> Iterator[tuple[int, str]]:
@@ -77,18 +73,14 @@ def _name_and_split(source: str) -> tuple[str, str | None]:
 def _open(source: str, text_column: str | None) -> Documents:
     name, split = _name_and_split(source)
     path = hub.existing_path(name)
-    files: list[Path] = []
-    if path is not None:
-        files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
-    has_tables = any(table_suffix(file) in hub.TABLE_SUFFIXES for file in files)
-    texts = [] if has_tables else [file for file in files if file.suffix.lower() == hub.TEXT_SUFFIX]
+    texts = [] if path is None else _text_files(path)
     if path is not None and (texts or path.is_file()):
         if split is not None:
             raise DataError(f"{name} has no splits, so {source} names nothing; drop :{split}")
         if path.is_dir():
             logger.info(f"text        {len(texts):,} {hub.TEXT_SUFFIX} files of {path}")
         if texts:
-            return Documents(path.name, lambda: (document for file in texts for document in _read_text(file)))
+            return Documents(path.name, lambda: chain.from_iterable(map(_read_text, texts)))
         table = TableConfig(text_column=text_column)
         return Documents(path.name, lambda: (text for (text,) in read_rows(path, table)[1]))
     corpus = hub.load_hub(name) if path is None else hub.load_folder(path)
@@ -98,20 +90,21 @@ def _open(source: str, text_column: str | None) -> Documents:
     return Documents(label, lambda: _read_column(dataset, column, label))
 
 
+def _text_files(path: Path) -> list[Path]:
+    """Lists a .txt file, or those of a folder without tables."""
+    files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
+    has_tables = any(table_suffix(file) in hub.TABLE_SUFFIXES for file in files)
+    return [] if has_tables else [file for file in files if file.suffix.lower() == hub.TEXT_SUFFIX]
+
+
 def _read_text(path: Path) -> Iterator[str]:
     """Reads the documents of a text file, which blank lines separate."""
-    try:
-        with path.open(encoding="utf-8-sig") as stream:
-            for is_document, lines in groupby(stream, lambda line: bool(line.strip())):
-                if is_document:
-                    yield "".join(lines)
-    except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror}; give a readable file") from None
-    except UnicodeDecodeError:
-        raise DataError(f"{path} is not UTF-8; save the file as UTF-8") from None
+    for is_document, lines in groupby(text_lines(path), lambda line: bool(line.strip())):
+        if is_document:
+            yield "".join(lines).replace("\r\n", "\n")
 
 
 def _read_column(dataset: Any, column: str, label: str) -> Iterator[str]:
     cells = (cell for part in dataset.select_columns([column]).iter(ROWS_AT_ONCE) for cell in part[column])
     for number, cell in enumerate(cells, start=1):
-        yield text_cell(Row(f"{label}, row {number}", {column: cell}), column)
+        yield text_cell(cell, column, f"{label}, row {number}")

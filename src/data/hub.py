@@ -116,9 +116,8 @@ def read_split(corpus: dict[str, Any], name: str, split: str) -> Table:
     if split == "validation" and split not in corpus and "test" in corpus:
         origin, split = f"{name}, split test (it has no validation split)", "test"
     dataset = find_split(corpus, name, split)
-    kinds = {
-        column: getattr(kind, "feature", kind) for column, kind in dataset.features.items()
-    }  # of a list's elements
+    # Of a list, the kind of its elements.
+    kinds = {column: getattr(kind, "feature", kind) for column, kind in dataset.features.items()}
     class_names = {column: tuple(kind.names) for column, kind in kinds.items() if hasattr(kind, "names")}
     rows = [Row(f"{origin}, row {number}", cells) for number, cells in enumerate(dataset.to_list(), start=1)]
     return Table(origin, rows, class_names).with_class_names()

@@ -11,9 +11,10 @@ import io
 import json
 import logging
 import re
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -48,6 +49,14 @@ class Table:
     rows: list[Row] = field(default_factory=list)
     class_names: dict[str, tuple[str, ...]] = field(default_factory=dict)
     bad_rows: list[str] = field(default_factory=list)  # what is wrong with those that are not in `rows`
+
+    @contextmanager
+    def noting_bad_rows(self) -> Iterator[None]:
+        """Adds a DataError about a row to `bad_rows`."""
+        try:
+            yield
+        except DataError as error:
+            self.bad_rows.append(str(error))
 
     def with_class_names(self) -> "Table":
         """Replaces, in the columns with declared classes, ids and lists of ids by names, and -1 by None."""
@@ -116,10 +125,8 @@ def read_texts(table: Table, config: TableConfig) -> Iterator[tuple[Row, tuple[s
     if (pair := config.text_pair_column) is not None:
         wanted.append(choose_column(table.rows[0].cells, pair, (), "--text-pair-column", table.origin))
     for row in table.rows:
-        try:
-            yield row, tuple(text_cell(row, column) for column in wanted)
-        except DataError as error:
-            table.bad_rows.append(str(error))
+        with table.noting_bad_rows():
+            yield row, tuple(text_cell(row.cells.get(column), column, row.place) for column in wanted)
 
 
 def read_rows(path: Path, config: TableConfig) -> tuple[list[dict[str, Any]], list[tuple[str, ...]]]:
@@ -130,14 +137,26 @@ def read_rows(path: Path, config: TableConfig) -> tuple[list[dict[str, Any]], li
     return [row.cells for row, _ in found], [texts for _, texts in found]
 
 
-def text_cell(row: Row, column: str) -> str:
+def text_cell(cell: Any, column: str, place: str) -> str:
     """Returns a cell that must be text; raises a DataError if it is not, or holds what `tokenizers` cannot read."""
-    cell = row.cells.get(column)
     if not isinstance(cell, str):
-        raise DataError(f"{row.place}: {column!r} is {cell!r:.40}, not a string; mend the row, or write it in quotes")
+        raise DataError(f"{place}: {column!r} is {cell!r:.40}, not a string; mend the row, or write it in quotes")
     if SURROGATE.search(cell):
-        raise DataError(f"{row.place}: half a surrogate pair in {column!r}; remove it")
+        raise DataError(f"{place}: half a surrogate pair in {column!r}; remove it")
     return cell
+
+
+def text_lines(path: Path) -> Iterator[str]:
+    """Reads the lines of a UTF-8 file, or of standard input (-), with their ends, one at a time."""
+    number = 1
+    try:
+        with sys.stdin.buffer if str(path) == "-" else path.open("rb") as stream:
+            for number, line in enumerate(stream, start=1):
+                yield line.decode("utf-8-sig" if number == 1 else "utf-8")
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror}; give a readable file") from None
+    except UnicodeDecodeError:
+        raise DataError(f"{path}:{number}: not UTF-8; save the file as UTF-8") from None
 
 
 def _folded(name: str | None) -> str:
@@ -199,27 +218,26 @@ def _delimited(path: Path, config: TableConfig, table: Table) -> None:
     quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if is_quoted else csv.QUOTE_NONE
     records = csv.reader(lines[first:], delimiter=separator, quoting=quoting, strict=True)
     header = list[str]()
-    while True:
+    while records.line_num < len(lines) - first:
         place = f"{path}:{first + records.line_num + 1}"
         try:
-            cells = next(records, None)
+            cells = next(records)
         except csv.Error as error:
             problem = "a quote that is opened in this row is not closed before a comma or line end"
             table.bad_rows.append(f'{place}: {problem}; close it, and write a quote inside the cell as ""')
-            if header and "unexpected end" not in str(error):
-                continue
-            raise DataError(table.bad_rows[-1]) from None  # nobody knows how many rows it swallowed
-        if cells is None:
-            return
+            if not header or "unexpected end" in str(error):  # nobody knows how many rows it swallowed
+                raise DataError(table.bad_rows[-1]) from None
+            continue
         if not header:
             header = _column_names(path, cells) if config.header else [str(n) for n in range(1, len(cells) + 1)]
             if config.header:
                 continue
         if len(cells) == len(header):
             table.rows.append(Row(place, dict(zip(header, cells, strict=True))))
-            continue
-        problem = f"{len(cells)} cell{'s' * (len(cells) != 1)} under {len(header)} columns; quote a cell with commas"
-        table.bad_rows.append(f"{place}: {problem if cells else 'blank line between rows'}")
+        else:
+            problem = f"{len(cells)} cell{'s' * (len(cells) != 1)} under {len(header)} columns"
+            problem = f"{problem}; quote a cell with commas" if cells else "blank line between rows"
+            table.bad_rows.append(f"{place}: {problem}")
 
 
 def _separator(path: Path, config: TableConfig, lines: list[str]) -> str:
@@ -314,10 +332,8 @@ def _parquet(path: Path, config: TableConfig, table: Table) -> None:
 def _class_folder(path: Path, config: TableConfig, table: Table) -> None:
     files = class_files(path)
     for file in files:
-        try:
+        with table.noting_bad_rows():
             table.rows.append(Row(str(file), {"text": _text(file, config), "label": file.parent.name}))
-        except DataError as error:
-            table.bad_rows.append(str(error))
     classes = ", ".join(dict.fromkeys(file.parent.name for file in files))
     left_out = f"; {UNLABELLED}, without labels, is left out" if (path / UNLABELLED).is_dir() else ""
     _found(path, f"its folders {classes} are the classes{left_out}")

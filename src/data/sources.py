@@ -75,6 +75,7 @@ def open_corpus(
     seed: int = 0,
     allow_unlabelled: bool = False,
     problem_type: ProblemType | None = None,
+    tables: dict[str, Table] | None = None,
 ) -> Corpus:
     """Loads splits of the corpus that the configuration names, or of SST-2, or of the sample.
 
@@ -85,9 +86,12 @@ def open_corpus(
         seed: draws the validation rows of a single file, and the held-out phrases.
         allow_unlabelled: accept splits without labels.
         problem_type: what the labels are; None: found from them, or with `label_names` one class of several.
+        tables: read these, by split, in place of what `data` names.
     """
     wanted = ["train", *(split for split in splits if split not in ("train", "validation"))]
-    name, tables, source = _load(data, wanted if data.holdout else list(splits))
+    name, source = "lists", data
+    if tables is None:
+        name, tables, source = _load(data, wanted if data.holdout else list(splits))
     names, found = label_names or (), {}
     for split in sorted(tables, key=lambda split: split != "train"):  # training decides the classes
         found[split], names, problem_type = _labelled(tables[split], data, names, allow_unlabelled, problem_type)
@@ -113,28 +117,21 @@ def corpus_of_lists(
     seed: int = 0,
 ) -> Corpus:
     """Makes a corpus of texts with what is true of each; `validation` is such a pair, or a tenth of them is drawn."""
-    train, names, problem_type = _labelled(_table_of_lists(texts, labels), DataConfig(), (), False, problem_type)
-    if len(set(train.labels)) < 2:
-        raise DataError("all labels are the same; give texts of at least two classes")
-    if validation is None:
-        splits = _divide(train, 0.0, names, seed, problem_type)
-    else:
-        held_out = _table_of_lists(*validation, origin="the validation texts")
-        splits = {"train": train, "validation": _labelled(held_out, DataConfig(), names, False, problem_type)[0]}
-    return Corpus("lists", names, splits, DataConfig(), False, problem_type)
+    tables = {"train": _table_of_lists(texts, labels)}
+    if validation is not None:
+        tables["validation"] = _table_of_lists(*validation, origin="the validation texts")
+    return open_corpus(DataConfig(), seed=seed, problem_type=problem_type, tables=tables)
 
 
 def _table_of_lists(texts: Iterable[str], labels: Iterable[Any], origin: str = "the texts given") -> Table:
     if getattr(labels, "ndim", 1) != 1:
         raise DataError("the labels are a table; give one label for each text, or a list of those that hold")
     texts, labels = list_of_texts(texts), list(labels)
-    if len(texts) != len(labels):
-        raise DataError(f"{len(texts)} texts and {len(labels)} labels; give one label for each text")
-    labels = [_plain_label(label, f"label {number}") for number, label in enumerate(labels, start=1)]
-    if not texts:
-        raise DataError("there are no texts; give texts of at least two classes")
+    if len(texts) != len(labels) or not texts:
+        problem = f"{len(texts)} texts and {len(labels)} labels"
+        raise DataError(f"{problem}; give texts of at least two classes, and one label for each")
     examples = enumerate(zip(texts, labels, strict=True), start=1)
-    return Table(origin, [Row(f"text {number}", {"text": text, "label": label}) for number, (text, label) in examples])
+    return Table(origin, [Row(f"text {n}", {"text": text, "label": _plain(label)}) for n, (text, label) in examples])
 
 
 def list_of_texts(texts: Iterable[str], name: str = "text") -> list[str]:
@@ -148,16 +145,12 @@ def list_of_texts(texts: Iterable[str], name: str = "text") -> list[str]:
     return texts
 
 
-def _plain_label(label: Any, place: str) -> str | float | list[Any]:
-    """Unwraps a label of NumPy or PyTorch; DataError if it is then no name, no finite number and no list of labels."""
+def _plain(label: Any) -> str | float | list[Any] | None:
+    """Unwraps a label of NumPy, PyTorch or pandas, or several in any collection; None for what can be no label."""
     label = label.tolist() if hasattr(label, "tolist") else label
     if isinstance(label, list | tuple | set):
-        return [_plain_label(each, place) for each in label]
-    if isinstance(label, float) and label.is_integer():
-        label = int(label)
-    if not isinstance(label, str | int | float) or label in (math.inf, -math.inf) or label != label:
-        raise DataError(f"{place}: {label!r:.40} is no name, number or list of names; say what is true of the text")
-    return label
+        return [_plain(each) for each in label]
+    return label if isinstance(label, str | int | float) else None
 
 
 def _load(data: DataConfig, wanted: list[str]) -> tuple[str, dict[str, Table], DataConfig]:
@@ -172,28 +165,30 @@ def _load(data: DataConfig, wanted: list[str]) -> tuple[str, dict[str, Table], D
     if data.dataset is None and folder and not Path(folder).is_dir():
         raise DataError(f"SST2_DIR = {folder} is no folder; correct it, or unset it to load {SST2} from the hub")
     name = data.dataset if data.dataset is not None else folder or SST2
-    if name != SAMPLE:
-        path = hub.existing_path(name)
-        if path is not None and (path.is_file() or readers.class_files(path)):
-            split = wanted[0] if len(wanted) == 1 else "train"
-            source = replace(data, dataset=None, train_file=absolute(path))
-            return path.name, {split: readers.read_table(path, data, refuse=False)}, source
-        try:
-            corpus = hub.load_hub(name) if path is None else hub.load_folder(path, data)
-        except DataError as error:
-            if data.dataset is not None or folder:
-                raise
-            banner = "THIS IS NOT SST-2: the small bundled sample replaces it. Its figures say nothing about SST-2."
-            logger.info(f"{'#' * 80}\n{banner}\nTried: SST2_DIR, which is not set; then the hub: {error}.\n{'#' * 80}")
-        else:
-            source = replace(data, dataset=name if path is None else str(path.resolve()))
-            if path is not None:  # SAMPLE is the name of the bundled sample alone
-                name = path.resolve().name if path.resolve().name != SAMPLE else f"{name}/"
-            return name, {split: hub.read_split(corpus, name, split) for split in wanted}, source
-    tables = {
-        split: Table(f"{SAMPLE}, split {split}", readers.read_table(SAMPLE_DIR / f"{split}.jsonl").rows)
-        for split in ("train", "validation")
-    }
+    if name == SAMPLE:
+        return _sample(data)
+    path = hub.existing_path(name)
+    if path is not None and (path.is_file() or readers.class_files(path)):
+        split = wanted[0] if len(wanted) == 1 else "train"
+        source = replace(data, dataset=None, train_file=absolute(path))
+        return path.name, {split: readers.read_table(path, data, refuse=False)}, source
+    try:
+        corpus = hub.load_hub(name) if path is None else hub.load_folder(path, data)
+    except DataError as error:
+        if data.dataset is not None or folder:
+            raise
+        banner = "THIS IS NOT SST-2: the small bundled sample replaces it. Its figures say nothing about SST-2."
+        logger.info(f"{'#' * 80}\n{banner}\nTried: SST2_DIR, which is not set; then the hub: {error}.\n{'#' * 80}")
+        return _sample(data)
+    source = replace(data, dataset=name if path is None else str(path.resolve()))
+    if path is not None:  # SAMPLE is the name of the bundled sample alone
+        name = path.resolve().name if path.resolve().name != SAMPLE else f"{name}/"
+    return name, {split: hub.read_split(corpus, name, split) for split in wanted}, source
+
+
+def _sample(data: DataConfig) -> tuple[str, dict[str, Table], DataConfig]:
+    files = {split: SAMPLE_DIR / f"{split}.jsonl" for split in ("train", "validation")}
+    tables = {split: Table(f"{SAMPLE}, split {split}", readers.read_table(file).rows) for split, file in files.items()}
     return SAMPLE, tables, replace(data, dataset=SAMPLE)
 
 
@@ -214,41 +209,35 @@ def _labelled(
     table: Table, data: DataConfig, names: tuple[str, ...], allow_unlabelled: bool, problem_type: ProblemType | None
 ) -> tuple[TextSplit, tuple[str, ...], ProblemType | None]:
     """Reads texts and labels of a table; without `names`, classes and problem type are those it declares or holds."""
-    columns, label_column = table.rows[0].cells, ""
+    columns, column = table.rows[0].cells, ""
     if not allow_unlabelled or data.label_column or any(name.strip().lower() in LABEL_COLUMNS for name in columns):
-        label_column = choose_column(columns, data.label_column, LABEL_COLUMNS, "--label-column", table.origin)
+        column = choose_column(columns, data.label_column, LABEL_COLUMNS, "--label-column", table.origin)
     if not names and problem_type is None:
-        problem_type = _problem_type(table, label_column)
-    bad, examples = table.bad_rows, list[tuple[str, tuple[str, ...], Any]]()
+        problem_type = _problem_type(table, column)
+
+    examples = list[tuple[str, tuple[str, ...], Any]]()
     for row, texts in read_texts(table, data):
-        try:
+        with table.noting_bad_rows():
             if not all(map(str.strip, texts)):
                 raise DataError(f"{row.place}: empty text; remove the row")
-            examples.append((row.place, texts, _label_cell(row, label_column, problem_type)))
-        except DataError as error:
-            bad.append(str(error))
-    found = {label for *_, label in examples if label is not None}
-    is_unlabelled = allow_unlabelled and found <= {"-1"} - set(names)
-    if not found and not is_unlabelled:
-        readers.refuse_bad_rows(bad, data.skip_bad_rows)
-        raise DataError(f"{table.origin} has no labels (first at {table.rows[0].place}); predict with --file instead")
-    is_multi_label, targets = problem_type == "multi_label_classification", dict[Any, Any]()
-    classes = set(chain.from_iterable(found)) if is_multi_label else found
-    if problem_type == "regression":
-        names, targets = names or (label_column,), {number: number for number in found}
-    elif is_unlabelled:
-        targets = dict.fromkeys((*found, None), -1)
+            examples.append((row.place, texts, _label(row.cells.get(column), problem_type, column, row.place)))
+
+    labels = {label for *_, label in examples if label is not None}
+    if allow_unlabelled and labels <= {"-1"} - set(names):
+        targets: dict[Any, Any] = dict.fromkeys((*labels, None), -1)
+    elif labels:
+        names = names or _class_names(labels, table.class_names.get(column), column, problem_type)
+        targets = _targets(labels, names, problem_type)
     else:
-        names = names or _class_names(classes, table.class_names.get(label_column), is_multi_label)
-        targets = _class_indices(classes, names)
-    if is_multi_label:
-        indices = {labels: {targets[label] for label in labels} for labels in found if targets.keys() >= set(labels)}
-        targets = {labels: tuple(float(c in of) for c in range(len(names))) for labels, of in indices.items()}
+        readers.refuse_bad_rows(table.bad_rows, data.skip_bad_rows)
+        first = table.rows[0].place
+        raise DataError(f"{table.origin} has no labels (first at {first}); add them, or predict with --file")
     for place, _, label in examples:
         if label not in targets:
             problem = "no label; give the row one of" if label is None else f"label {label!r} is none of"
-            bad.append(f"{place}: {problem} {', '.join(names)}")
-    readers.refuse_bad_rows(bad, data.skip_bad_rows)
+            table.bad_rows.append(f"{place}: {problem} {', '.join(names)}")
+    readers.refuse_bad_rows(table.bad_rows, data.skip_bad_rows)
+
     kept = [(texts, targets[label]) for _, texts, label in examples if label in targets]
     pairs = None if data.text_pair_column is None else [texts[1] for texts, _ in kept]
     split = TextSplit([texts[0] for texts, _ in kept], [target for _, target in kept], table.origin, pairs)
@@ -259,37 +248,43 @@ def _look(text: str) -> str:
     return " ".join(text.split()).casefold()
 
 
-def _label_cell(row: Row, column: str, problem_type: ProblemType | None = None) -> Any:
-    """Reads a label in the one spelling of 0 and 0.0, and of True and true; None if there is none.
-
-    In regression it is a number, in multi-label classification a tuple of such spellings.
-    """
-    label: Any = row.cells.get(column)
+def _label(cell: Any, problem_type: ProblemType | None, column: str, place: str) -> Any:
+    """Reads a class, or None; in regression a number, in multi-label classification a tuple of classes."""
     if problem_type == "regression":
-        if not NUMBER.fullmatch(str(label).strip()) or not math.isfinite(float(label)):
-            raise DataError(f"{row.place}: {column!r} is {label!r:.40}, not a number; mend the row")
-        return float(label)
+        if not NUMBER.fullmatch(str(cell).strip()) or not math.isfinite(float(cell)):
+            raise DataError(f"{place}: {column!r} is {cell!r:.40}, not a number; mend the row")
+        return float(cell)
     if problem_type == "multi_label_classification":
-        if isinstance(label, str):
-            label = [part.strip() for part in label.split(",") if part.strip()]
-        labels = label if isinstance(label, list) else [None]
-        labels = [_label_cell(Row(row.place, {column: each}), column) for each in labels]
+        cells = [part.strip() for part in cell.split(",") if part.strip()] if isinstance(cell, str) else cell
+        labels = [_label(each, None, column, place) for each in cells] if isinstance(cells, list) else [None]
         if None in labels or len(set(labels)) < len(labels):
             advice = "write a list of the labels that hold, each once, and no 0 or 1 for every class"
-            raise DataError(f"{row.place}: {column!r} is {label!r:.40}; {advice}")
+            raise DataError(f"{place}: {column!r} is {cell!r:.40}; {advice}")
         return tuple(labels)
     # NaN, which is not equal to itself, is what pandas writes for a label that is not there.
-    if label is None or label != label or not str(label).strip():
+    if cell is None or cell != cell or not str(cell).strip():
         return None
-    is_whole = isinstance(label, int | float) and label % 1 == 0
-    return _spelling(str(label) if is_whole else text_cell(row, column))
+    is_whole = isinstance(cell, int | float) and cell % 1 == 0
+    return _spelling(str(cell) if is_whole else text_cell(cell, column, place))
 
 
-def _class_names(labels: set[str], declared: tuple[str, ...] | None, is_multi_label: bool) -> tuple[str, ...]:
-    """Sorts the names of classes that are not declared, and says which look alike."""
-    are_numbers = all(re.fullmatch(r"-?\d{1,18}", label) for label in labels)  # longer ones are codes, if not traps
-    names = declared or tuple(sorted(labels, key=int if are_numbers else None))
-    if not is_multi_label and any({name.lower() for name in names} <= set(same) for same in SENTIMENT_SPELLINGS):
+def _spelling(label: str) -> str:
+    """Spells 0 and 0.0 alike, and True and true."""
+    label = label.lower() if label.lower() in ("true", "false") else label
+    return re.sub(r"\A(-?\d{1,18})\.0+\Z", r"\1", label)
+
+
+def _class_names(
+    labels: set[Any], declared: tuple[str, ...] | None, column: str, problem_type: ProblemType | None
+) -> tuple[str, ...]:
+    """Names the classes, sorted unless they are declared, and says which look alike; in regression names the number."""
+    if problem_type == "regression":
+        return (column,)
+    classes = _classes(labels, problem_type)
+    are_numbers = all(re.fullmatch(r"-?\d{1,18}", name) for name in classes)  # longer ones are codes, if not traps
+    names = declared or tuple(sorted(classes, key=int if are_numbers else None))
+    is_sentiment = any({name.lower() for name in names} <= set(spelling) for spelling in SENTIMENT_SPELLINGS)
+    if is_sentiment and problem_type in SINGLE_LABEL:
         return SENTIMENT_LABELS
     looks = Counter(map(_look, names))
     if alike := [repr(name) for name in names if looks[_look(name)] > 1]:
@@ -297,43 +292,49 @@ def _class_names(labels: set[str], declared: tuple[str, ...] | None, is_multi_la
     return names
 
 
-def _spelling(label: str) -> str:
-    label = label.lower() if label.lower() in ("true", "false") else label
-    return re.sub(r"\A(-?\d{1,18})\.0+\Z", r"\1", label)
-
-
-def _class_indices(labels: set[str], names: tuple[str, ...]) -> dict[str | None, int]:
-    """Finds the class of each label that has one."""
+def _targets(labels: set[Any], names: tuple[str, ...], problem_type: ProblemType | None) -> dict[Any, Any]:
+    """Finds what a model has to say for each label, but for those that are none of the classes."""
+    if problem_type == "regression":
+        return {number: number for number in labels}
     order = [(SENTIMENT | UNNAMED).get(name.lower(), -1) for name in names]
     # A model of sentiment understands every spelling of it.
     aliases = {name: order.index(index) for name, index in SENTIMENT.items()} if sorted(order) == [0, 1] else {}
     own = {_spelling(name): index for index, name in enumerate(names)}
-    found = {label: own.get(label, aliases.get(label.lower())) for label in labels}
-    return {label: index for label, index in found.items() if index is not None}
+    found = {name: own.get(name, aliases.get(name.lower())) for name in _classes(labels, problem_type)}
+    indices = {name: index for name, index in found.items() if index is not None}
+    if problem_type in SINGLE_LABEL:
+        return indices
+    known = {several: {indices[name] for name in several} for several in labels if indices.keys() >= set(several)}
+    return {several: tuple(float(index in held) for index in range(len(names))) for several, held in known.items()}
+
+
+def _classes(labels: set[Any], problem_type: ProblemType | None) -> set[str]:
+    return labels if problem_type in SINGLE_LABEL else set(chain.from_iterable(labels))
 
 
 def _divide(
     train: TextSplit, holdout: float, names: tuple[str, ...], seed: int, problem_type: ProblemType | None
 ) -> dict[str, TextSplit]:
     """Draws the validation rows from the training rows: held-out phrases, or a tenth, if it can be of each class."""
+    is_single = problem_type in SINGLE_LABEL
     if holdout:
+        what = "held-out phrases"
         kept, drawn = hold_out(train.texts, holdout, seed)
         if not drawn:
             raise DataError(f"holdout = {holdout} of {train.origin} is not one row; raise it")
-        what = "held-out phrases"
     else:
+        what = "a stratified tenth" if is_single else "a tenth"
         rows = defaultdict(list)  # of each text, so that equal ones stay on one side
         for row, key in enumerate(train.same_texts()):
             rows[key].append(row)
         generator, drawn = random.Random(seed), []
-        classes = train.labels if problem_type in SINGLE_LABEL else [0] * len(train.labels)
+        classes = train.labels if is_single else [0] * len(train.labels)
         for label in sorted(set(classes)):
             texts = [of_text for of_text in rows.values() if classes[of_text[0]] == label]
             if len(texts) < 2:
                 raise DataError(f"{train.origin}: one text only is {names[label]}; add some, or name validation data")
             drawn += chain.from_iterable(generator.sample(texts, max(1, round(len(texts) / 10))))
         kept = sorted(set(range(len(train.texts))) - set(drawn))
-        what = "a stratified tenth" if problem_type in SINGLE_LABEL else "a tenth"
     return {
         "train": train.select(kept, f"{train.origin}, without {what}"),
         "validation": train.select(sorted(drawn), f"{train.origin}, {what}"),

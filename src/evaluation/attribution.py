@@ -70,7 +70,7 @@ def explain(predictor: Predictor, prediction: Prediction) -> Explanation:
     if blank_id is None:
         raise CheckpointError("the tokenizer has neither [MASK] nor [PAD], of which a text without words could be made")
     texts = [prediction.text] if prediction.pair is None else [prediction.text, prediction.pair]
-    reading = classifier.seq_len, None if prediction.pair is None else texts[1:], classifier.long_text
+    reading = classifier.seq_len, texts[1:] or None, classifier.long_text
     encoded = encode(classifier.tokenizer, texts[:1], *reading, return_offsets=True)
     windows = []
     for ids, types, offsets in zip(encoded.input_ids, encoded.token_type_ids, encoded.offset_mapping, strict=True):

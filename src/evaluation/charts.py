@@ -41,10 +41,8 @@ class Chart:
 @contextmanager
 def plot_style(dark: bool = False) -> Iterator[None]:
     """Draws with this project's settings, whatever the user's matplotlibrc says."""
-    with (
-        warnings.catch_warnings(),
-        style.context(["default", *(["dark_background", STYLE, DARK] if dark else [STYLE])]),
-    ):
+    styles = ["default", "dark_background", STYLE, DARK] if dark else ["default", STYLE]
+    with warnings.catch_warnings(), style.context(styles):
         warnings.filterwarnings("ignore", "Glyph .* missing")  # a box stands for it
         yield
 
@@ -112,7 +110,7 @@ def _draw_confusion(axes: Any, predictions: Predictions) -> None:
 
     names = [printable(name)[:16] for name in predictions.label_names]
     is_named = len(names) <= MOST_NAMED
-    counts = confusion_matrix(predictions.true, predictions.predicted, labels=range(len(names)))
+    counts = confusion_matrix(predictions.true, predictions.label, labels=predictions.label_names)
     shares = counts / np.maximum(1, counts.sum(axis=1, keepdims=True))
     display = ConfusionMatrixDisplay(shares, display_labels=names if is_named else None)
     look = {"cmap": "Blues", "colorbar": False, "im_kw": {"aspect": "auto"}, "text_kw": {"size": 9}}
@@ -132,7 +130,7 @@ def _draw_reliability(axes: Any, bins: Sequence[Slice]) -> None:
 
 
 def _draw_confidence(axes: Any, predictions: Predictions) -> None:
-    scores, right = np.array(predictions.scores), np.array(predictions.right, dtype=bool)
+    scores, right = np.array(predictions.score), np.array(predictions.right, dtype=bool)
     parts = {"right": scores[right], "wrong": scores[~right]} if predictions.true else {"texts": scores}
     labels = [f"{name} ({len(values):,})" for name, values in parts.items()]
     look = {"hatch": ["", "///"][: len(parts)], "edgecolor": axes.get_facecolor()}

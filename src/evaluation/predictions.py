@@ -8,7 +8,6 @@ import csv
 import json
 import logging
 import re
-import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -16,7 +15,7 @@ from itertools import chain, count, islice
 from pathlib import Path
 from typing import Any, TextIO
 
-from src.data.readers import DELIMITED, read_table
+from src.data.readers import DELIMITED, read_table, text_lines
 from src.data.sources import Corpus, TextSplit, open_corpus
 from src.data.tokenizer import special_token_ids
 from src.evaluation.predictor import Prediction, Predictor
@@ -40,28 +39,17 @@ KINDS = {"text": str, "text_pair": str, "label": str, "score": int | float, "tru
 
 def read_lines(path: Path) -> Iterator[str]:
     """Reads texts, one a line, from a UTF-8 file; - is standard input."""
-    number = 1
-    try:
-        with sys.stdin.buffer if str(path) == "-" else path.open("rb") as stream:
-            for number, line in enumerate(stream, start=1):
-                yield line.decode("utf-8-sig" if number == 1 else "utf-8").removesuffix("\n").removesuffix("\r")
-    except OSError as error:
-        raise DataError(f"--file {path} cannot be read ({error.strerror}); name a text file, one text a line") from None
-    except UnicodeDecodeError:
-        raise DataError(f"{path}:{number}: not UTF-8; save the file as UTF-8") from None
+    return (line.removesuffix("\n").removesuffix("\r") for line in text_lines(path))
 
 
-def predict_all(predictor: Predictor, texts: Iterable[str], in_pairs: bool = False) -> Iterator[Prediction]:
-    """Classifies any number of texts in constant memory, and tells on standard error what is odd about some.
+def predict_all(predictor: Predictor, texts: Iterable[Any], in_pairs: bool = False) -> Iterator[Prediction]:
+    """Classifies any number of texts, or of tuples of one or two, in constant memory, and tells what is odd about some.
 
-    Of n processes under `torchrun` each classifies every n-th chunk; the main one gets all predictions, in order.
+    With `in_pairs` a tab divides each text into two. Of n processes under `torchrun` each classifies every n-th chunk;
+    the main one gets all predictions, in order.
     """
-    return predict_rows(predictor, _in_two(texts) if in_pairs else ((text,) for text in texts))
-
-
-def predict_rows(predictor: Predictor, rows: Iterable[tuple[str, ...]]) -> Iterator[Prediction]:
-    """Classifies rows of one text, or of two, as `predict_all` does."""
-    rows, size = iter(rows), FIRST_LINES
+    rows = _in_two(texts) if in_pairs else ((text,) if isinstance(text, str) else text for text in texts)
+    size = FIRST_LINES
     remarks, numbers = Counter[str](), count(1)
     try:
         while any(chunks := [list(islice(rows, min(size, LINES_AT_ONCE))) for _ in range(world_size())]):
@@ -80,7 +68,7 @@ def predict_rows(predictor: Predictor, rows: Iterable[tuple[str, ...]]) -> Itera
                 logger.warning(f"{times - REMARKS_OF_A_KIND:,} more: {remark}")
 
 
-def _in_two(texts: Iterable[str]) -> Iterator[tuple[str, ...]]:
+def _in_two(texts: Iterable[Any]) -> Iterator[tuple[str, ...]]:
     """Divides texts at their tab; blank ones stay blank."""
     for number, text in enumerate(texts, start=1):
         both = tuple(text.split("\t")) if text.strip() else (text, "")
@@ -150,13 +138,13 @@ def open_split(folder: Path, config: EvaluatedData, classifier: Classifier, allo
 
 @dataclass(frozen=True)
 class Predictions:
-    """What a model says about N texts, and what is true of them where that is known."""
+    """What a model says about N texts, and what is true of them where that is known, in columns as `KINDS` has them."""
 
-    texts: list[str]
-    pairs: list[str] | None  # second texts, where two were compared
-    predicted: list[int]  # indices into label_names
-    scores: list[float]  # probability of the predicted label
-    true: list[int] | None
+    text: list[str]
+    text_pair: list[str] | None  # second texts, where two were compared
+    label: list[str]  # predicted
+    score: list[float]  # its probability
+    true: list[str] | None
     unknown: list[int] | None  # unknown tokens of each text
     label_names: tuple[str, ...]
     origin: str
@@ -164,7 +152,7 @@ class Predictions:
     @property
     def right(self) -> list[bool]:
         """Whether each prediction is the true one; empty where the truth is not known."""
-        return [] if self.true is None else [a == b for a, b in zip(self.true, self.predicted, strict=True)]
+        return [] if self.true is None else [a == b for a, b in zip(self.true, self.label, strict=True)]
 
 
 def predict_split(predictor: Predictor, split: TextSplit) -> Predictions:
@@ -175,27 +163,18 @@ def predict_split(predictor: Predictor, split: TextSplit) -> Predictions:
     unknown = [0] * len(split.texts)
     for text, ids in zip(dataset.overflow_to_sample_mapping, dataset.input_ids, strict=True):
         unknown[text] += int((ids == unk_id).sum())
-    true, names = None if -1 in split.labels else split.labels, predictor.classifier.label_names
-    return Predictions(
-        split.texts, split.pairs, predicted.tolist(), scores.tolist(), true, unknown, names, split.origin
-    )
+    names = predictor.classifier.label_names
+    true = None if -1 in split.labels else [names[label] for label in split.labels]
+    labels = [names[label] for label in predicted.tolist()]
+    return Predictions(split.texts, split.pairs, labels, scores.tolist(), true, unknown, names, split.origin)
 
 
 def write_predictions(path: Path, predictions: Predictions) -> None:
     """Writes a line of JSON for each prediction, as `read_predictions` reads them."""
-    names = predictions.label_names
-    columns = {
-        "text": predictions.texts,
-        "text_pair": predictions.pairs,
-        "label": [names[label] for label in predictions.predicted],
-        "score": predictions.scores,
-        "true": None if predictions.true is None else [names[label] for label in predictions.true],
-        "unknown": predictions.unknown,
-    }
-    known = {key: column for key, column in columns.items() if column is not None}
+    columns = {key: column for key in KINDS if (column := getattr(predictions, key)) is not None}
     with path.open("w", encoding="utf-8") as stream:
-        for row in zip(*known.values(), strict=True):
-            stream.write(json.dumps(dict(zip(known, row, strict=True))) + "\n")
+        for row in zip(*columns.values(), strict=True):
+            stream.write(json.dumps(dict(zip(columns, row, strict=True))) + "\n")
 
 
 def read_predictions(path: Path) -> Predictions:
@@ -211,17 +190,10 @@ def read_predictions(path: Path) -> Predictions:
         are_right = all(isinstance(values[key], kind) for key, kind in KINDS.items() if key in values)
         if not (are_right and 0 <= values["score"] <= 1):
             raise DataError(f"{place}: no prediction, with strings as text and label, a score in 0 to 1; {REMEDY}")
-    columns = {key: [row.cells[key] for row in rows] for key in KINDS if all(key in row.cells for row in rows)}
-    found = {*columns["label"], *columns.get("true", [])}
+    columns = dict[str, Any]()
+    for key in KINDS:
+        columns[key] = [row.cells[key] for row in rows] if all(key in row.cells for row in rows) else None
+    found = {*columns["label"], *(columns["true"] or ())}
     is_numbered = all(re.fullmatch(r"-?\d+", name) for name in found)
     names = tuple(sorted(found, key=int if is_numbered else None))
-    return Predictions(
-        columns["text"],
-        columns.get("text_pair"),
-        [names.index(label) for label in columns["label"]],
-        [float(score) for score in columns["score"]],
-        [names.index(label) for label in columns["true"]] if "true" in columns else None,
-        columns.get("unknown"),
-        names,
-        path.name,
-    )
+    return Predictions(**columns, label_names=names, origin=path.name)

@@ -9,6 +9,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -89,19 +90,18 @@ class Predictor:
             return []
         dataset = self.classifier.dataset(texts, pairs=pairs)
         problem_type, names = self.model.config.problem_type, self.classifier.label_names
-        every = scores_of(self.logits(dataset), problem_type)  # (N, C)
-        scores, best = every.max(-1)
-        nothing = [None] * len(texts)
-        known = (dataset.truncated, dataset.unknown, nothing if pairs is None else pairs)
-        by_name = [dict(zip(names, row, strict=True)) for row in every.tolist()]
-        labels: list[tuple[str, ...] | None] = [*nothing]
-        if problem_type == "multi_label_classification":
-            labels = [tuple(name for name, score in row.items() if score > 0.5) for row in by_name]
-        columns = (texts, [names[label] for label in best.tolist()], scores.tolist(), *known, by_name, labels)
-        return [
-            Prediction(*row) if row[0].strip() else Prediction(row[0], pair=row[5])
-            for row in zip(*columns, strict=True)
-        ]
+        every = scores_of(self.logits(dataset), problem_type).tolist()  # N rows of C
+        seconds: list[Any] = [None] * len(texts) if pairs is None else [*pairs]
+        predictions = []
+        columns = (texts, seconds, every, dataset.truncated, dataset.unknown)
+        for text, pair, row, truncated, unknown in zip(*columns, strict=True):
+            scores = dict(zip(names, row, strict=True))
+            label, labels = max(scores, key=scores.__getitem__), None
+            if problem_type == "multi_label_classification":
+                labels = tuple(name for name, score in scores.items() if score > 0.5)
+            found = Prediction(text, label, scores[label], truncated, unknown, pair, scores, labels)
+            predictions.append(found if text.strip() else Prediction(text, pair=pair))
+        return predictions
 
     def logits(self, dataset: DSCreator) -> Tensor:
         """Computes the logits of a dataset's texts, float32 on the CPU, shape (N, C), in order."""

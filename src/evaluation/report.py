@@ -69,11 +69,11 @@ def _tables(predictions: Predictions) -> dict[str, Any]:
 
     # A confusion matrix of many classes has room for their numbers alone.
     names = [f"{number} {printable(name)[:30]}" for number, name in enumerate(predictions.label_names)]
-    options = {"labels": range(len(names)), "target_names": names, "zero_division": 0}
+    options = {"labels": predictions.label_names, "target_names": names, "zero_division": 0}
     wrong = [row for row, right in enumerate(predictions.right) if not right]
     return {
-        "classes": classification_report(predictions.true, predictions.predicted, **options),
-        "mistakes": sorted(wrong, key=lambda row: -predictions.scores[row])[:20],
+        "classes": classification_report(predictions.true, predictions.label, **options),
+        "mistakes": sorted(wrong, key=lambda row: -predictions.score[row])[:20],
     }
 
 
@@ -117,11 +117,11 @@ def _facts(run: Mapping[str, Any], predictions: Predictions | None) -> dict[str,
             "ended": str(run["finished"] or "not yet, or interrupted"),
         }
     if predictions is not None:
-        right, n = sum(predictions.right), len(predictions.texts)
+        right, n = sum(predictions.right), len(predictions.text)
         facts["predicted"] = f"{n:,} texts of {predictions.origin}"
         if predictions.true is not None:
             low, high = wilson_interval(right, n)
             facts["accuracy"] = f"{right / n:.1%} (95% interval {low:.1%} to {high:.1%})"
-            facts["mean confidence"] = f"{sum(predictions.scores) / n:.1%}"
+            facts["mean confidence"] = f"{sum(predictions.score) / n:.1%}"
             facts["expected calibration error"] = f"{expected_calibration_error(by_confidence(predictions)):.1%}"
     return facts

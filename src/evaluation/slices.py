@@ -33,7 +33,7 @@ class Slice:
 def by_confidence(predictions: Predictions, bins: int = BINS) -> list[Slice]:
     """Slices texts into bins (low, high] of equal width; empty bins are left out."""
     edges = np.linspace(0, 1, bins + 1)
-    owners = np.searchsorted(edges[1:-1], predictions.scores)  # (N,)
+    owners = np.searchsorted(edges[1:-1], predictions.score)  # (N,)
     return [_slice(predictions, f"{edges[bin]:.2f}-{edges[bin + 1]:.2f}", owners == bin) for bin in np.unique(owners)]
 
 
@@ -67,10 +67,10 @@ def by_words(predictions: Predictions) -> list[Slice]:
 
 def _texts(predictions: Predictions) -> list[str]:
     """Joins the two texts of a pair."""
-    pairs = [] if predictions.pairs is None else [predictions.pairs]
-    return [" ".join(both) for both in zip(predictions.texts, *pairs, strict=True)]
+    pairs = [] if predictions.text_pair is None else [predictions.text_pair]
+    return [" ".join(both) for both in zip(predictions.text, *pairs, strict=True)]
 
 
 def _slice(predictions: Predictions, name: str, inside: Any) -> Slice:
     right, n = int(np.array(predictions.right)[inside].sum()), int(inside.sum())
-    return Slice(name, n, right / n, wilson_interval(right, n), float(np.array(predictions.scores)[inside].mean()))
+    return Slice(name, n, right / n, wilson_interval(right, n), float(np.array(predictions.score)[inside].mean()))

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from src.data.readers import Row, choose_column, read_table, text_cell
+from src.data.readers import choose_column, read_table, text_cell
 from src.utils.errors import DataError
 from tests.data.conftest import write
 
@@ -104,10 +104,10 @@ def test_the_column_is_the_one_named_else_the_one_usual_name_there(
 
 
 def test_a_cell_that_is_no_text_is_refused_with_its_place() -> None:
-    assert text_cell(Row("a.csv:2", {"text": " NA "}), "text") == " NA "
+    assert text_cell(" NA ", "text", "a.csv:2") == " NA "
     for cell in (5, None, ["a"], "a\ud800b"):
         with pytest.raises(DataError, match=r"^a\.csv:2: .*'text'"):
-            text_cell(Row("a.csv:2", {"text": cell}), "text")
+            text_cell(cell, "text", "a.csv:2")
 
 
 CELL = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=20)

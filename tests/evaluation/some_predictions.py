@@ -6,20 +6,28 @@ from html.parser import HTMLParser
 
 from src.evaluation.predictions import Predictions
 
+
+def renamed(predictions: Predictions, *names: str) -> Predictions:
+    """The same with other names of the classes."""
+    new = dict(zip(predictions.label_names, names, strict=True))
+    predicted, true = ([new[name] for name in column or ()] for column in (predictions.label, predictions.true))
+    return replace(predictions, label=predicted, true=true, label_names=names)
+
+
 FEW = Predictions(
-    texts=["not good", "a fine film", "it is n't dull", "nothing", "well"],
-    pairs=None,
-    predicted=[0, 1, 0, 0, 1],
-    scores=[0.62, 0.98, 0.91, 0.55, 0.97],
-    true=[0, 1, 1, 0, 0],
+    text=["not good", "a fine film", "it is n't dull", "nothing", "well"],
+    text_pair=None,
+    label=["bad", "good", "bad", "bad", "good"],
+    score=[0.62, 0.98, 0.91, 0.55, 0.97],
+    true=["bad", "good", "good", "bad", "bad"],
     unknown=[0, 1, 2, 0, 0],
     label_names=("bad", "good"),
     origin="made up",
 )
 HOSTILE = "<script>alert('$x_1$')</script>\" onerror=\"x\x1b[2J\u202e\ud800&amp;"
 UNLABELLED = replace(FEW, true=None)
-IN_PAIRS = replace(FEW, pairs=["one", "it was not", "three", "two", "four"])
-MALICIOUS = replace(FEW, texts=[HOSTILE] * 5, pairs=[HOSTILE] * 5, label_names=(HOSTILE, HOSTILE + "2"), origin=HOSTILE)
+IN_PAIRS = replace(FEW, text_pair=["one", "it was not", "three", "two", "four"])
+MALICIOUS = replace(renamed(FEW, HOSTILE, HOSTILE + "2"), text=[HOSTILE] * 5, text_pair=[HOSTILE] * 5, origin=HOSTILE)
 
 
 def drawn(n: int = 500, classes: int = 3, seed: int = 0) -> Predictions:
@@ -34,7 +42,8 @@ def drawn(n: int = 500, classes: int = 3, seed: int = 0) -> Predictions:
     texts = [" ".join(draw.choices(("not", "a", "fine", "film"), k=draw.randint(1, 30))) for _ in range(n)]
     unknown = [draw.randrange(3) for _ in range(n)]
     names = tuple(f"class {number}" for number in range(classes))
-    return Predictions(texts, None, predicted, scores, true, unknown, names, "drawn")
+    labels, truth = ([names[label] for label in column] for column in (predicted, true))
+    return Predictions(texts, None, labels, scores, truth, unknown, names, "drawn")
 
 
 class Page(HTMLParser):

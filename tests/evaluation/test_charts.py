@@ -56,7 +56,7 @@ def test_any_number_of_classes_is_drawn(classes: int, tmp_path: Path) -> None:
 
 
 def test_no_predictions_warn_or_fail_and_without_labels_confidence_alone_is_drawn(tmp_path: Path) -> None:
-    odd = (replace(FEW, true=FEW.predicted), replace(FEW, scores=[0.0, 1.0, 0.5, 0.95, 1.0]))
+    odd = (replace(FEW, true=FEW.label), replace(FEW, score=[0.0, 1.0, 0.5, 0.95, 1.0]))
     for number, predictions in enumerate((MALICIOUS, *odd)):
         draw_charts(tmp_path / f"{number}.png", prediction_charts(predictions))
     assert [chart.name for chart in prediction_charts(UNLABELLED)] == ["confidence"]
@@ -67,7 +67,7 @@ def test_no_predictions_warn_or_fail_and_without_labels_confidence_alone_is_draw
 def test_the_matrix_shows_the_counts_of_scikit_learn() -> None:
     predictions = drawn()
     axes = chart_of(predictions, "confusion")
-    counts = confusion_matrix(predictions.true, predictions.predicted)
+    counts = confusion_matrix(predictions.true, predictions.label)
     assert [int(text.get_text().split("\n")[0]) for text in axes.texts] == counts.flatten().tolist()
     np.testing.assert_allclose(axes.images[0].get_array(), counts / counts.sum(axis=1, keepdims=True))
     assert [text.get_text() for text in axes.get_yticklabels()] == list(predictions.label_names)
@@ -89,10 +89,10 @@ def test_slices_are_drawn_with_their_intervals() -> None:
 
 
 def test_the_histogram_counts_every_prediction_once_and_its_legend_covers_no_bar() -> None:
-    for predictions in (drawn(), replace(FEW, scores=[0.3, 0.3, 0.3, 0.3, 0.9])):
+    for predictions in (drawn(), replace(FEW, score=[0.3, 0.3, 0.3, 0.3, 0.9])):
         axes = chart_of(predictions, "confidence")
         right, wrong = ([bar.get_height() for bar in container] for container in axes.containers)
-        assert right == np.histogram(np.array(predictions.scores)[predictions.right], np.linspace(0, 1, 21))[0].tolist()
+        assert right == np.histogram(np.array(predictions.score)[predictions.right], np.linspace(0, 1, 21))[0].tolist()
         assert sum(wrong) == predictions.right.count(False)
         axes.figure.draw_without_rendering()
         assert axes.get_legend().get_window_extent().y0 > axes.get_window_extent().y1

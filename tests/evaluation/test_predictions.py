@@ -98,10 +98,11 @@ def test_a_split_has_the_predictions_of_the_predictor_and_counts_unknown_tokens_
 ) -> None:
     found = predictions.predict_split(predictor, TextSplit(TEXTS, [1, 0, 0], "made up"))
     expected = predictor.predict(TEXTS)
-    assert [found.label_names[label] for label in found.predicted] == [one.label for one in expected]
-    assert found.scores == pytest.approx([one.score for one in expected])
-    answers = zip(found.predicted, [1, 0, 0], strict=True)
-    assert found.true == [1, 0, 0] and found.right == [label == true for label, true in answers]
+    assert found.label == [one.label for one in expected]
+    assert found.score == pytest.approx([one.score for one in expected])
+    true = ["positive", "negative", "negative"]
+    answers = zip(found.label, true, strict=True)
+    assert found.true == true and found.right == [label == true for label, true in answers]
     tokens = [predictor.classifier.tokenizer.encode(text).tokens for text in TEXTS]
     assert found.unknown == [one.count("[UNK]") for one in tokens] and found.unknown[1] == 2
     without_labels = predictions.predict_split(predictor, TextSplit(TEXTS, [-1, -1, -1], "made up"))
@@ -122,7 +123,7 @@ def test_what_is_written_is_read_again(tmp_path: Path) -> None:
 def test_what_inference_wrote_is_read_without_blank_texts(tmp_path: Path) -> None:
     lines = [Prediction("a\u2028film", "10", 0.9), Prediction(" "), Prediction("", "9", 1)]
     (tmp_path / "out.jsonl").write_text("".join(f"{line.as_json()}\n" for line in lines), encoding="utf-8")
-    expected = Predictions(["a\u2028film", ""], None, [1, 0], [0.9, 1.0], None, None, ("9", "10"), "out.jsonl")
+    expected = Predictions(["a\u2028film", ""], None, ["10", "9"], [0.9, 1.0], None, None, ("9", "10"), "out.jsonl")
     assert read_predictions(tmp_path / "out.jsonl") == expected
 
 

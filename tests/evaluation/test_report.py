@@ -10,7 +10,7 @@ import pytest
 from src.evaluation import report
 from src.evaluation.predictions import Predictions, write_predictions
 from src.utils.config import ReportConfig
-from tests.evaluation.some_predictions import FEW, HOSTILE, IN_PAIRS, MALICIOUS, Page, drawn
+from tests.evaluation.some_predictions import FEW, HOSTILE, IN_PAIRS, MALICIOUS, Page, drawn, renamed
 
 RUN: dict[str, Any] = {"command": ["x", HOSTILE], "data": {"name": HOSTILE}, "model": {"parameters": 3}}
 RUN |= {"started": "today", "finished": None, "config": {"run": {"epochs": 3, "name": HOSTILE}, "preset": None}}
@@ -57,8 +57,8 @@ def test_the_surest_twenty_mistakes_are_listed_and_long_texts_and_names_cut(page
     assert Page(page_of(FEW)).text[-8:] == expected
     assert Page(page_of(IN_PAIRS)).text[-2:] == ["it is n't dull", "three"]  # both texts of a pair
     predictions = drawn()
-    wrong = [score for score, right in zip(predictions.scores, predictions.right, strict=True) if not right]
+    wrong = [score for score, right in zip(predictions.score, predictions.right, strict=True) if not right]
     shown = [text for text in Page(page_of(predictions)).text if re.fullmatch(r"[\d.]+%", text)]
     assert shown[-20:] == [f"{score:.1%}" for score in sorted(wrong, reverse=True)[:20]]
-    long = page_of(replace(FEW, texts=["x" * 9999] * 5, label_names=("n" * 99, "p" * 99)))
+    long = page_of(replace(renamed(FEW, "n" * 99, "p" * 99), text=["x" * 9999] * 5))
     assert max(map(len, re.findall("x+", long))) <= 400 and max(map(len, re.findall("n+|p+", long))) <= 30
