@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from itertools import chain, pairwise
 
 import torch
+from torch import Tensor
 
 from src.data.tokenizer import encode, special_token_ids, tokenized_part
 from src.evaluation.predictor import TOKENS_PER_BATCH, Prediction, Predictor
@@ -88,25 +89,23 @@ def explain(predictor: Predictor, prediction: Prediction) -> Explanation:
     margin, baseline = float(logits @ weights), float(without_words @ weights)
 
     gradients = LayerIntegratedGradients(lambda ids, types: model(ids, None, types) @ weights, model.bert.embedding)
-    steps = FEWEST_STEPS
-    while True:
+
+    def contributions(steps: int) -> Tensor:
         shares = []  # of each window's tokens, (T,)
-        for input_ids, baseline_ids, token_type_ids in windows:
-            attributions = gradients.attribute(
-                input_ids,
-                baselines=baseline_ids,
-                additional_forward_args=(token_type_ids,),
-                n_steps=steps,
-                method="gausslegendre",
-                internal_batch_size=max(1, TOKENS_PER_BATCH[device.type] // input_ids.shape[1]),
-            )  # (1, T, D)
+        for input_ids, baseline_ids, types in windows:
+            rows = max(1, TOKENS_PER_BATCH[device.type] // input_ids.shape[1])
+            options = {"n_steps": steps, "method": "gausslegendre", "internal_batch_size": rows}
+            attributions = gradients.attribute(input_ids, baseline_ids, None, (types,), **options)  # (1, T, D)
             shares.append(attributions[0].sum(-1).detach().cpu() / len(windows))
-        if steps >= MOST_STEPS or _error(float(torch.cat(shares).sum()), margin - baseline) < TOLERANCE:
-            break
+        return torch.cat(shares)
+
+    steps, shares = FEWEST_STEPS, contributions(FEWEST_STEPS)
+    while steps < MOST_STEPS and _error(float(shares.sum()), margin - baseline) >= TOLERANCE:
         steps *= 2
+        shares = contributions(steps)
 
     tokens: list[list[tuple[int, int, float]]] = [[] for _ in texts]
-    for place, share in zip(chain(*encoded.offset_mapping), torch.cat(shares).tolist(), strict=True):
+    for place, share in zip(chain(*encoded.offset_mapping), shares.tolist(), strict=True):
         if place is not None:
             number, *span = place
             tokens[number].append((*span, share))
