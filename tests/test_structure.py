@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
+import pytest
+
 from src.utils.config import REPOSITORY
 
 RANKS = {"web": 3, "training": 3, "evaluation": 2, "interop": 2, "data": 1, "model": 1, "utils": 0}
@@ -103,3 +105,11 @@ def test_every_program_runs_by_its_path_from_any_folder(tmp_path: Path) -> None:
         command = [sys.executable, str(path), "--help"]
         ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
         assert (ended.returncode, ended.stdout[:6]) == (0, "usage:"), ended.stderr
+
+
+@pytest.mark.parametrize("options", [[], ["--editable"]])
+def test_installing_the_repository_as_a_package_is_refused_in_one_line(options: list[str], tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "pip", "install", "--no-index", "--no-build-isolation", "--target", str(tmp_path)]
+    ended = subprocess.run([*command, *options, str(REPOSITORY)], capture_output=True, text=True)
+    assert ended.returncode == 1 and "Traceback" not in ended.stderr
+    assert ended.stderr.count("python -m src.train") == 1 and list(tmp_path.iterdir()) == []
