@@ -17,15 +17,15 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from filelock import FileLock, Timeout
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from src.interop.huggingface import RATES
 from src.utils import files
 from src.utils.config import SAMPLE, WEIGHTS_DIR, PretrainConfig, RunConfig, TrainConfig, options_of
 from src.utils.distributed import all_gather_object, barrier, is_main_process, rank, world_size
-from src.utils.errors import CheckpointError, UsageError
-from src.utils.runs import CHECKPOINTS, METRICS, RUN, newest_unfinished_run, read_rows
+from src.utils.errors import CheckpointError, UsageError, checkpoint_errors
+from src.utils.runs import CHECKPOINTS, METRICS, RUN, newest_unfinished_run, read_rows, whole_run
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +40,7 @@ EVALUATION = "evaluation-validation.json"
 CHECKPOINT = re.compile(r"step-(\d+)(-before-evaluation)?")
 ACCELERATORS = {"cuda": torch.cuda, "mps": torch.mps}  # whose random states a checkpoint keeps, like the CPU's
 ADAM_STATE = ("step", "exp_avg", "exp_avg_sq")
+NEVER_ZERO = ("num_parts", "steps_per_epoch")
 # A resumed run may change these: they do not change what is learned. Another device or number of threads, or --compile,
 # changes rounding, so that the result is no longer equal to the bit.
 FREE_TO_CHANGE = {
@@ -85,16 +86,11 @@ def save_state(folder: Path, trainer: "Trainer", random_states: Mapping[str, Ten
 
 def load_state(folder: Path, trainer: "Trainer") -> None:
     """Restores in place what `save_state` wrote; CheckpointError if it is missing, damaged or of another model."""
-    try:
+    with checkpoint_errors(folder / TENSORS):
         tensors = load_file(folder / TENSORS)
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{folder / TENSORS} cannot be read ({error}); resume from an older one") from None
-    parameters = dict(trainer.model.named_parameters())
-    saved = {name.removeprefix("model."): value.shape for name, value in tensors.items() if name.startswith("model.")}
-    if saved != {name: value.shape for name, value in parameters.items()}:
-        raise CheckpointError(f"{folder / TENSORS} belongs to another model; resume with that run's settings and data")
+    _check_tensors(folder / TENSORS, tensors, trainer)
     with torch.no_grad():
-        for name, parameter in parameters.items():
+        for name, parameter in trainer.model.named_parameters():
             parameter.copy_(tensors[f"model.{name}"])
             if f"optimizer.step.{name}" in tensors:
                 moments = {kind: tensors[f"optimizer.{kind}.{name}"].to(parameter.device) for kind in ADAM_STATE}
@@ -104,21 +100,65 @@ def load_state(folder: Path, trainer: "Trainer") -> None:
                 # If the checkpoint has no average, one starts from its weights.
                 average.copy_(tensors.get(f"ema.{name}", tensors[f"model.{name}"]))
             trainer.ema.n_averaged.copy_(tensors.get("ema.n_averaged", torch.tensor(0)))
-    progress = files.read_json(folder / PROGRESS)
+    progress = _read_progress(folder / PROGRESS, trainer)
     for kind, now in _computed_by().items():
-        if (before := progress.pop(kind, now)) != now:
+        if (before := progress.pop(kind)) != now:
             logger.info(f"{kind:<12}resumed with {now}, were {before}: as good, but no longer equal bit for bit")
-    steps_before = progress.pop("steps_per_epoch", trainer.steps_per_epoch)
-    trainer.progress.__dict__.update(progress)
+    steps_before = progress.pop("steps_per_epoch")
+    vars(trainer.progress).update(progress)
     trainer.rescale_epoch(steps_before)
     states = {kind: tensors.get(f"random.{kind}.{rank()}") for kind in ("cpu", *ACCELERATORS)}
-    if states["cpu"] is None:
-        torch.manual_seed(torch.initial_seed() + trainer.progress.step)  # no state was saved for this process
-    else:
-        torch.set_rng_state(states["cpu"])
-    for kind, accelerator in ACCELERATORS.items():
-        if states[kind] is not None and accelerator.is_available():
-            accelerator.set_rng_state(states[kind])
+    with checkpoint_errors(folder / TENSORS):
+        if states["cpu"] is None:
+            torch.manual_seed(torch.initial_seed() + trainer.progress.step)  # no state was saved for this process
+        else:
+            torch.set_rng_state(states["cpu"])
+        for kind, accelerator in ACCELERATORS.items():
+            if states[kind] is not None and accelerator.is_available():
+                accelerator.set_rng_state(states[kind])
+
+
+def _check_tensors(path: Path, tensors: Mapping[str, Tensor], trainer: "Trainer") -> None:
+    """Refuses what is not like this training's own tensors: of another shape, moments are read out of bounds."""
+    like: dict[str, Tensor] = {}
+    for name, parameter in trainer.model.named_parameters():
+        like[f"model.{name}"] = parameter
+        if "ema.n_averaged" in tensors:
+            like |= {"ema.n_averaged": torch.tensor(0), f"ema.{name}": parameter}
+        if any(f"optimizer.{kind}.{name}" in tensors for kind in ADAM_STATE):
+            moments = {f"optimizer.{kind}.{name}": parameter for kind in ADAM_STATE}
+            like |= moments | {f"optimizer.step.{name}": torch.tensor(0.0)}
+    for name in sorted(like.keys() | {name for name in tensors if name.startswith("model.")}):
+        found, own = tensors.get(name), like.get(name)
+        is_same = found is not None and own is not None and (found.shape, found.dtype) == (own.shape, own.dtype)
+        if not is_same or not tensors[name].isfinite().all():
+            what = f"{path}: {name} is missing, not finite, or of another model"
+            raise CheckpointError(f"{what}; resume with that run's settings and data, or from another checkpoint")
+
+
+def _read_progress(path: Path, trainer: "Trainer") -> dict[str, Any]:
+    """Reads the fields of `Progress` and what else `save_state` notes; CheckpointError if one cannot be right."""
+    usual = asdict(Progress()) | {"steps_per_epoch": trainer.steps_per_epoch} | _computed_by()
+    saved = files.read_json(path)
+    values = {name: saved.get(name, value) for name, value in usual.items()}
+    wrong = []
+    for name, value in values.items():
+        if name == "best":
+            is_right = isinstance(value, dict) and all(type(number) in (int, float) for number in value.values())
+        elif name == "wandb_run_id":
+            is_right = isinstance(value, str | None)
+        elif isinstance(usual[name], float):
+            is_right = type(value) is float and math.isfinite(value)
+        else:
+            is_right = type(value) is int and (name in NEVER_ZERO) <= value < 2**53
+        if not is_right:
+            wrong.append(name)
+    if not wrong:
+        bounds = {"step_in_epoch": "steps_per_epoch", "best_epoch": "epoch"}
+        wrong = [name for name, bound in bounds.items() if values[name] > values[bound]]
+    if wrong:
+        raise CheckpointError(f"{path}: {wrong[0]} cannot be {values[wrong[0]]!r:.40}; resume from another checkpoint")
+    return values
 
 
 def _computed_by() -> dict[str, int]:
@@ -194,7 +234,7 @@ class RunFolder:
     def resume(self, trainer: "Trainer") -> None:
         """Restores the state of the checkpoint and deletes what was logged and saved after it."""
         assert self.checkpoint is not None
-        self._refuse_other_data(trainer.task.data)
+        self._refuse_other_data(trainer.task)
         load_state(self.checkpoint, trainer)
         has_ended = trainer.is_finished or trainer.progress.step >= trainer.total_steps
         if has_ended and trainer.task.config.run.allow_config_change:
@@ -287,13 +327,18 @@ class RunFolder:
         if not (run.overwrite or may_restart):
             raise UsageError(f"{self.path} exists; choose another --output-dir, --resume auto to go on, or --overwrite")
 
-    def _refuse_other_data(self, data: Mapping[str, Any]) -> None:
-        before, now = files.read_json(self.path / RUN)["data"], json.loads(json.dumps(data))
-        facts = ("labels", "training size", "validation size", "content", "teacher")
-        for fact, key in zip(facts, ("label_names", "train", "validation", "sha256", "teacher"), strict=True):
-            if key in before and before[key] != now.get(key):  # earlier versions noted no content of classifiers' data
+    def _refuse_other_data(self, task: "Task") -> None:
+        with whole_run(self.path):
+            run = files.read_json(self.path / RUN)
+            before = {**run["data"], **run["model"]}
+        shape = {name: value for name, value in asdict(task.model.config).items() if name not in RATES}
+        now = json.loads(json.dumps(task.data)) | shape
+        facts = {"label_names": "labels", "train": "training size", "validation": "validation size"}
+        facts |= {name: name for name in ("teacher", "tokenizer", *shape)} | {"sha256": "content"}
+        for key, fact in facts.items():
+            if key in before and before[key] != now.get(key):  # earlier versions noted less
                 change = f"{before[key]}, now {now.get(key)}"
-                raise UsageError(f"{self.path} was begun on data with other {fact} ({change}); restore the data")
+                raise UsageError(f"{self.path} was begun with other data or another base: {fact} {change}; restore it")
 
 
 @contextmanager

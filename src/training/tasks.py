@@ -106,6 +106,7 @@ class ClassificationTask:
             "sha256": hashlib.sha256(json.dumps(content).encode()).hexdigest(),
             "validation_sha256": validation.sha256,
             "teacher": teacher_digest,  # SHA-256 of its weights and settings
+            "tokenizer": hashlib.sha256(self.classifier.tokenizer.to_str().encode()).hexdigest(),
         }
         self.setup_seconds = time.perf_counter() - started
 

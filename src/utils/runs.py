@@ -63,7 +63,7 @@ def stages(run: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
 
 def read_rows(path: Path) -> tuple[list[dict[str, Any]], int]:
     """Reads the rows of metrics.jsonl, if it is there, and counts its other lines: a crash may leave half a one."""
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []
     rows = []
     for line in lines:
         with suppress(ValueError, RecursionError):

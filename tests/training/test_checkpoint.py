@@ -5,23 +5,26 @@ import resource
 import shutil
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from src.interop import huggingface
 from src.interop.huggingface import load_classifier
 from src.training.checkpoint import PROGRESS, TENSORS, RunFolder, gather_random_states, load_state, save_state
+from src.training.tasks import ClassificationTask
 from src.training.trainer import Trainer
-from src.utils.config import TrainConfig
+from src.utils.config import TrainConfig, with_options
 from src.utils.errors import CheckpointError, StorageError, UsageError
 from src.utils.files import read_json, write_json
 from src.utils.runs import config_of
-from tests.training.tiny_training import ALL_RANDOMNESS, all_tensors, assert_same, begin, resume, trainer
+from tests.training.tiny_training import ALL_RANDOMNESS, Run, all_tensors, assert_same, begin, corpus, resume, trainer
 
 OPTIONS: dict[str, Any] = ALL_RANDOMNESS | {"gradient_accumulation_steps": 1}
 TOTAL_STEPS = 12
@@ -65,8 +68,9 @@ def test_a_training_stopped_after_every_single_step_resumes_bit_for_bit(tmp_path
 def test_every_field_of_the_progress_is_kept(tmp_path: Path) -> None:
     found = trainer(**OPTIONS)
     for number, (name, kept) in enumerate(vars(found.progress).items()):
-        value = {"loss": 0.5} if isinstance(kept, dict) else "abcd1234" if kept is None else type(kept)(17 + number)
+        value = {"loss": 0.5} if isinstance(kept, dict) else "abcd1234" if kept is None else type(kept)(17 - number)
         setattr(found.progress, name, value)
+    found.progress.step_in_epoch = found.steps_per_epoch - 1
     assert load(save(found, tmp_path / "state")).progress == found.progress
 
 
@@ -87,6 +91,54 @@ def test_a_state_of_another_model_is_refused(options: dict[str, Any], tmp_path: 
     folder = save(trainer(**OPTIONS), tmp_path / "state")
     with pytest.raises(CheckpointError, match=TENSORS):
         load(folder, **options)
+
+
+WEIGHT = "classifier.weight"
+TENSORS_OF_OTHERS: dict[str, Callable[[Tensor], Tensor | None]] = {
+    f"optimizer.exp_avg.{WEIGHT}": lambda tensor: tensor[:, :1],  # was read out of bounds
+    f"optimizer.exp_avg_sq.{WEIGHT}": lambda tensor: None,
+    f"optimizer.step.{WEIGHT}": lambda tensor: tensor.expand(2),
+    f"model.{WEIGHT}": lambda tensor: tensor.double(),
+    f"ema.{WEIGHT}": lambda tensor: tensor / 0,
+    "ema.n_averaged": lambda tensor: tensor.float(),
+    "random.cpu.0": lambda tensor: tensor[:-1],
+}
+
+
+@pytest.mark.parametrize("name, change", TENSORS_OF_OTHERS.items(), ids=TENSORS_OF_OTHERS)
+def test_a_state_with_a_tensor_unlike_the_trainings_own_is_refused(
+    name: str, change: Callable[[Tensor], Tensor | None], tmp_path: Path
+) -> None:
+    found = trainer(**OPTIONS)
+    train_until(found, 1)
+    folder = save(found, tmp_path / "state")
+    tensors = load_file(folder / TENSORS)
+    changed = change(tensors.pop(name))
+    save_file(tensors if changed is None else tensors | {name: changed.contiguous()}, folder / TENSORS)
+    with pytest.raises(CheckpointError, match=TENSORS):
+        load(folder)
+
+
+WRONG: dict[str, list[Any]] = {
+    "step": ["1", -1, 1.0, True, None, 10**30],
+    "epoch": [[]],
+    "step_in_epoch": [7],  # of 6
+    "num_parts": [0],
+    "steps_per_epoch": [0],
+    "best": [[], {"loss": "low"}],
+    "best_epoch": [1],  # in epoch 0
+    "logged_loss": [float("nan"), 10**30],
+    "wandb_run_id": [7],
+    "threads": [{}],
+}
+
+
+@pytest.mark.parametrize("name, value", [(name, value) for name, values in WRONG.items() for value in values])
+def test_a_progress_that_cannot_be_is_refused(name: str, value: Any, tmp_path: Path) -> None:
+    folder = save(trainer(**OPTIONS | {"gradient_accumulation_steps": 1}), tmp_path / "state")
+    write_json(folder / PROGRESS, read_json(folder / PROGRESS) | {name: value})
+    with pytest.raises(CheckpointError, match=f"{PROGRESS}: {name} "):
+        load(folder)
 
 
 def test_another_number_of_threads_or_processes_is_announced(
@@ -176,6 +228,27 @@ def test_as_many_checkpoints_are_kept_as_wanted_by_number_not_by_name(tmp_path: 
     training.train()
     assert steps(training.folder) == ["step-12", "step-8", "step-6"]
     assert (tmp_path / "run" / "checkpoints" / "step-8-copy").is_dir()
+
+
+@pytest.mark.parametrize(
+    "file, old, new", [("tokenizer.json", '"film"', '"movie"'), ("config.json", 'heads": 2', 'heads": 4')]
+)
+def test_a_run_whose_base_has_changed_since_is_not_resumed(file: str, old: str, new: str, tmp_path: Path) -> None:
+    begun, base = begin(tmp_path / "begun"), tmp_path / "base"
+    base.mkdir()
+    begun.trainer.task.save(base, begun.trainer.model)
+    config = with_options(TrainConfig(), {"model_name_or_path": str(base), "epochs": 1, "device": "cpu"})
+    run = Run(Trainer(ClassificationTask(config, corpus())), RunFolder(tmp_path / "run"))
+    run.folder.path.mkdir()
+    run.folder.begin(run.trainer.task)
+    run.folder.save_checkpoint(run.trainer, keep_last=1)
+    content = (base / file).read_text()
+    assert old in content
+    for change, refusal in ((old, nullcontext()), (new, pytest.raises(UsageError, match=str(run.folder.path)))):
+        (base / file).write_text(content.replace(old, change))
+        folder = RunFolder(run.folder.path, *run.folder.checkpoints())
+        with refusal:
+            folder.resume(Trainer(ClassificationTask(config, corpus())))
 
 
 def test_what_a_crash_left_is_gone_once_the_run_is_resumed(run: RunFolder) -> None:

@@ -67,6 +67,7 @@ def test_data_is_described_for_run_json_and_only_the_training_split_is_shortened
         "sha256": ANY,
         "validation_sha256": ANY,
         "teacher": None,
+        "tokenizer": ANY,
     }
 
 
