@@ -87,6 +87,9 @@ def _open(source: str, text_column: str | None) -> Documents:
     label = f"{name if path is None else path.resolve().name}:{split or 'train'}"
     dataset = hub.find_split(corpus, label, split or "train")
     column = choose_column(dataset.column_names, text_column, TEXT_COLUMNS, "--text-column", label)
+    if (kind := getattr(dataset.features[column], "dtype", "no text")) not in ("string", "large_string"):
+        # An image or a sound would be decoded, from whatever path it names.
+        raise DataError(f"{label}: {column!r} holds {kind}, not strings; name another column with --text-column")
     return Documents(label, lambda: _read_column(dataset, column, label))
 
 

@@ -17,13 +17,16 @@ PROBE_SECONDS = 4.0
 TABLE_SUFFIXES = (*FORMATS, ".arrow")
 STORES = ("blobs", ".dvc/cache", ".git/annex/objects")  # to which the hub's cache, DVC and git-annex link
 TEXT_SUFFIX = ".txt"  # of plain text, which pre-training reads
+METADATA = ("dataset_infos.json", "dataset_info.json", "dataset_dict.json", "state.json", "config.json")
 HUB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9._-]+")
 
 
 def existing_path(source: str) -> Path | None:
     """Returns the path that a user named, or None for a hub id; refuses what is neither, such as a mistyped path."""
     if (path := local_path(source)) is not None:
-        return path
+        if path.is_file() or path.is_dir():
+            return path
+        raise DataError(f"{source} is a device or a pipe; name a file or a folder")
     hub_id = source.partition(":")[0]
     if HUB_ID.fullmatch(hub_id) and table_suffix(Path(hub_id)) not in (*FORMATS, TEXT_SUFFIX):
         return None
@@ -88,6 +91,10 @@ def load_folder(folder: Path, config: TableConfig | None = None) -> dict[str, An
             for file in every:
                 if table_suffix(file) not in kinds or not any(map(file.resolve().is_relative_to, homes)):
                     raise DataError(f"{file} is none of {', '.join(kinds)} inside {folder}; unpack it, or put it there")
+            read = {*map(table_suffix, every)}
+            beside = {other for file in every for other in file.parent.iterdir() if other.name not in METADATA}
+            if lost := [other for other in sorted(beside) if table_suffix(other) in FORMATS.keys() - read]:
+                raise DataError(f"{lost[0]} is not read beside {', '.join(read)} files; move it, or convert it")
             if not all(table_suffix(file) in FORMATS.keys() - {".parquet"} for file in every):
                 builder.download_and_prepare()
                 return dict(builder.as_dataset())

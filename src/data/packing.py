@@ -73,7 +73,7 @@ def tokenized_corpus(
                 training = (text for number, text in enumerate(documents.read(), start=1) if number % held_out)
                 tokenizer = build_tokenizer((part for text in training for part in pieces(text)), config, vocab_size)
             _write_streams(unfinished, documents, tokenizer, held_out)
-    tokenizer = Tokenizer.from_file(str(folder / TOKENIZER))
+    tokenizer = Tokenizer.from_str((folder / TOKENIZER).read_text("utf-8"))
     train, validation = (
         np.memmap(folder / f"{part}.bin", dtype=_dtype(tokenizer), mode="r") for part in ("train", "validation")
     )

@@ -165,6 +165,8 @@ def _folded(name: str | None) -> str:
 
 def _content(path: Path) -> bytes:
     try:
+        if path.exists() and not path.is_file():
+            raise ValueError("it is no regular file")
         if path.suffix.lower() != ".gz":
             return path.read_bytes()
         most = max(LARGEST_UNPACKED, LARGEST_RATIO * path.stat().st_size)

@@ -53,7 +53,9 @@ def load_tokenizer(folder: Path, vocab_size: int, plain_text: bool = False) -> T
     check_regular_file(path, LARGEST_FILE)
     settings, is_json = _settings(folder), path.name == TOKENIZER
     with checkpoint_errors(path):
-        tokenizer = Tokenizer.from_file(str(path)) if is_json else Tokenizer(WordPiece.from_file(str(path)))
+        tokenizer = (
+            Tokenizer.from_str(path.read_text("utf-8")) if is_json else Tokenizer(WordPiece.from_file(str(path)))
+        )
         tokenizer.no_padding()
         _follow_class(tokenizer, settings, path)
         _add_tokens(tokenizer, settings)

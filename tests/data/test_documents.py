@@ -91,7 +91,7 @@ def test_a_corpus_gives_its_train_split_unless_another_is_named(corpus: Path, mo
     assert name_of(corpus) == "films:train" and name_of(f"{corpus}:unsupervised") == "films:unsupervised"
     refuses(f"{corpus}:test", "films:test has no split test", "train, unsupervised")
     refuses(corpus, "films:train: no column words", "text, body, stars", "--text-column", text_column="words")
-    refuses(corpus, "films:train, row 1: ", "0, not a string", text_column="stars")
+    refuses(corpus, "films:train: ", "int64, not strings", text_column="stars")
 
 
 def test_a_corpus_of_the_hub_is_called_by_its_id_and_split(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
