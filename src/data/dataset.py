@@ -93,19 +93,18 @@ class DSCreator(Dataset[dict[str, Tensor]]):
 
         DataLoader(dataset, batch_sampler=dataset.batches(32, seed=0, epoch=0), collate_fn=DSCreator.collate_fn)
         """
-        ids = [example["input_ids"] for example in examples]
+        columns = {name: [example[name] for example in examples] for name in examples[0]}
+        ids, types = columns["input_ids"], columns.get("token_type_ids")
         lengths = torch.tensor([len(row) for row in ids])  # (B,)
         is_real = torch.arange(int(lengths.max())) < lengths[:, None]  # (B, T)
         batch = Batch(
             input_ids=pad_sequence(ids, batch_first=True, padding_value=pad_token_id),
             attention_mask=None if is_real.all() else is_real,
-            token_type_ids=None,
-            labels=torch.stack([example["labels"] for example in examples]),
+            token_type_ids=None if types is None else pad_sequence(types, batch_first=True),
+            labels=torch.stack(columns["labels"]),
         )
-        if "token_type_ids" in examples[0]:
-            batch["token_type_ids"] = pad_sequence([e["token_type_ids"] for e in examples], batch_first=True)
-        if "teacher_logits" in examples[0]:
-            batch["teacher_logits"] = torch.stack([example["teacher_logits"] for example in examples])
+        if "teacher_logits" in columns:
+            batch["teacher_logits"] = torch.stack(columns["teacher_logits"])
         return batch
 
 

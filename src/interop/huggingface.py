@@ -150,10 +150,7 @@ def _load(model_class: type[AnyModel], folder: Path) -> tuple[AnyModel, tuple[st
 
 
 def load_config(folder: Path, head: str | None = None, own: str = "") -> tuple[BertConfig, tuple[str, ...]]:
-    """Reads a model's shape and class names from a folder whose manifest and head, if it tells them, are right.
-
-    A class of its own, called `own`, may have a head and a type that `transformers` does not know.
-    """
+    """Reads shape and class names from a folder; its manifest and head (or class, `own`) must be right, if told."""
     if not folder.is_dir():
         raise CheckpointError(f"{folder} is not a folder; name one that training or transformers wrote")
     path = folder / CONFIG

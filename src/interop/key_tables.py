@@ -35,8 +35,8 @@ def their_name(ours: str, model_type: str) -> str:
         layers = "transformer" if is_distilbert else "encoder"
         theirs = f"{model_type}.{layers}.layer.{match[1]}.{LAYER[match[2]][is_distilbert]}"
     else:
-        own = (module,) * 3  # of a head of one's own
-        theirs = HEADS.get(module, own)[("bert", "distilbert", "roberta").index(model_type)]
+        family = ("bert", "distilbert", "roberta").index(model_type)
+        theirs = HEADS[module][family] if module in HEADS else module  # of a head of one's own
     return f"{theirs}.{kind}"
 
 

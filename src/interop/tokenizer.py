@@ -62,10 +62,8 @@ def load_tokenizer(folder: Path, vocab_size: int, plain_text: bool = False) -> T
         tokenizer.encode("A text.", "Another.")  # some patterns only fail here
         if getattr(tokenizer.model, "max_input_chars_per_word", 0) > 1000:
             raise ValueError("max_input_chars_per_word is above 1000, and time grows with its square")
-    largest = max(tokenizer.get_vocab().values(), default=0)
-    if largest >= vocab_size:
-        what = f"{path} has ids up to {largest}, config.json says vocab_size = {vocab_size}"
-        raise CheckpointError(f"{what}; restore both")
+        if (largest := max(tokenizer.get_vocab().values(), default=0)) >= vocab_size:
+            raise ValueError(f"it has ids up to {largest}, config.json says vocab_size = {vocab_size}")
     if plain_text:
         prepend_plain_text_normalizer(tokenizer)
     return tokenizer

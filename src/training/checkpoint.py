@@ -38,9 +38,6 @@ TIME = "%Y-%m-%dT%H:%M:%S%z"
 EVALUATION = "evaluation-validation.json"
 # "-before-evaluation": saved after an epoch's last step, before that epoch was evaluated.
 CHECKPOINT = re.compile(r"step-(\d+)(-before-evaluation)?")
-ACCELERATORS = {"cuda": torch.cuda, "mps": torch.mps}  # whose random states a checkpoint keeps, like the CPU's
-ADAM_STATE = ("step", "exp_avg", "exp_avg_sq")
-NEVER_ZERO = ("num_parts", "steps_per_epoch")
 # A resumed run may change these: they do not change what is learned. Another device or number of threads, or --compile,
 # changes rounding, so that the result is no longer equal to the bit.
 FREE_TO_CHANGE = {
@@ -88,18 +85,28 @@ def load_state(folder: Path, trainer: "Trainer") -> None:
     """Restores in place what `save_state` wrote; CheckpointError if it is missing, damaged or of another model."""
     with checkpoint_errors(folder / TENSORS):
         tensors = load_file(folder / TENSORS)
-    _check_tensors(folder / TENSORS, tensors, trainer)
+
+    def saved(name: str, own: Tensor) -> Tensor:
+        # Of another shape, moments would be read out of bounds.
+        found = tensors.get(name)
+        if found is None or (found.shape, found.dtype) != (own.shape, own.dtype) or not found.isfinite().all():
+            what = f"{folder / TENSORS}: {name} is missing, not finite, or of another model"
+            raise CheckpointError(f"{what}; resume with that run's settings and data, or from another checkpoint")
+        return found
+
+    has_average = "ema.n_averaged" in tensors  # if not, one starts from the weights
     with torch.no_grad():
         for name, parameter in trainer.model.named_parameters():
-            parameter.copy_(tensors[f"model.{name}"])
+            parameter.copy_(saved(f"model.{name}", parameter))
             if f"optimizer.step.{name}" in tensors:
-                moments = {kind: tensors[f"optimizer.{kind}.{name}"].to(parameter.device) for kind in ADAM_STATE}
-                trainer.optimizer.state[parameter] = moments
+                own = {"step": torch.tensor(0.0), "exp_avg": parameter, "exp_avg_sq": parameter}
+                moments = {kind: saved(f"optimizer.{kind}.{name}", like) for kind, like in own.items()}
+                trainer.optimizer.state[parameter] = {kind: t.to(parameter.device) for kind, t in moments.items()}
         if trainer.ema is not None:
             for name, average in trainer.ema.module.named_parameters():
-                # If the checkpoint has no average, one starts from its weights.
-                average.copy_(tensors.get(f"ema.{name}", tensors[f"model.{name}"]))
-            trainer.ema.n_averaged.copy_(tensors.get("ema.n_averaged", torch.tensor(0)))
+                average.copy_(saved(f"ema.{name}" if has_average else f"model.{name}", average))
+            if has_average:
+                trainer.ema.n_averaged.copy_(saved("ema.n_averaged", trainer.ema.n_averaged))
     progress = _read_progress(folder / PROGRESS, trainer)
     for kind, now in _computed_by().items():
         if (before := progress.pop(kind)) != now:
@@ -107,57 +114,32 @@ def load_state(folder: Path, trainer: "Trainer") -> None:
     steps_before = progress.pop("steps_per_epoch")
     vars(trainer.progress).update(progress)
     trainer.rescale_epoch(steps_before)
-    states = {kind: tensors.get(f"random.{kind}.{rank()}") for kind in ("cpu", *ACCELERATORS)}
+    if f"random.cpu.{rank()}" not in tensors:  # no state was saved for this process
+        torch.manual_seed(torch.initial_seed() + trainer.progress.step)
     with checkpoint_errors(folder / TENSORS):
-        if states["cpu"] is None:
-            torch.manual_seed(torch.initial_seed() + trainer.progress.step)  # no state was saved for this process
-        else:
-            torch.set_rng_state(states["cpu"])
-        for kind, accelerator in ACCELERATORS.items():
-            if states[kind] is not None and accelerator.is_available():
-                accelerator.set_rng_state(states[kind])
-
-
-def _check_tensors(path: Path, tensors: Mapping[str, Tensor], trainer: "Trainer") -> None:
-    """Refuses what is not like this training's own tensors: of another shape, moments are read out of bounds."""
-    like: dict[str, Tensor] = {}
-    for name, parameter in trainer.model.named_parameters():
-        like[f"model.{name}"] = parameter
-        if "ema.n_averaged" in tensors:
-            like |= {"ema.n_averaged": torch.tensor(0), f"ema.{name}": parameter}
-        if any(f"optimizer.{kind}.{name}" in tensors for kind in ADAM_STATE):
-            moments = {f"optimizer.{kind}.{name}": parameter for kind in ADAM_STATE}
-            like |= moments | {f"optimizer.step.{name}": torch.tensor(0.0)}
-    for name in sorted(like.keys() | {name for name in tensors if name.startswith("model.")}):
-        found, own = tensors.get(name), like.get(name)
-        is_same = found is not None and own is not None and (found.shape, found.dtype) == (own.shape, own.dtype)
-        if not is_same or not tensors[name].isfinite().all():
-            what = f"{path}: {name} is missing, not finite, or of another model"
-            raise CheckpointError(f"{what}; resume with that run's settings and data, or from another checkpoint")
+        for kind, module in _random_generators().items():
+            if (state := tensors.get(f"random.{kind}.{rank()}")) is not None:
+                module.set_rng_state(state)
 
 
 def _read_progress(path: Path, trainer: "Trainer") -> dict[str, Any]:
     """Reads the fields of `Progress` and what else `save_state` notes; CheckpointError if one cannot be right."""
     usual = asdict(Progress()) | {"steps_per_epoch": trainer.steps_per_epoch} | _computed_by()
-    saved = files.read_json(path)
-    values = {name: saved.get(name, value) for name, value in usual.items()}
-    wrong = []
-    for name, value in values.items():
-        if name == "best":
-            is_right = isinstance(value, dict) and all(type(number) in (int, float) for number in value.values())
-        elif name == "wandb_run_id":
-            is_right = isinstance(value, str | None)
-        elif isinstance(usual[name], float):
-            is_right = type(value) is float and math.isfinite(value)
-        else:
-            is_right = type(value) is int and (name in NEVER_ZERO) <= value < 2**53
-        if not is_right:
-            wrong.append(name)
-    if not wrong:
-        bounds = {"step_in_epoch": "steps_per_epoch", "best_epoch": "epoch"}
-        wrong = [name for name, bound in bounds.items() if values[name] > values[bound]]
-    if wrong:
-        raise CheckpointError(f"{path}: {wrong[0]} cannot be {values[wrong[0]]!r:.40}; resume from another checkpoint")
+    values = {name: value for name, value in (usual | files.read_json(path)).items() if name in usual}
+    with checkpoint_errors(path):
+        most = {"step_in_epoch": values["steps_per_epoch"], "best_epoch": values["epoch"]}
+        for name, value in values.items():
+            if name == "wandb_run_id":
+                is_right = isinstance(value, str | None)
+            elif name == "best":
+                is_right = all(map(math.isfinite, value.values()))
+            elif isinstance(usual[name], float):
+                is_right = type(value) is float and math.isfinite(value)
+            else:
+                least = int(name in ("num_parts", "steps_per_epoch"))
+                is_right = type(value) is int and least <= value <= most.get(name, 2**53)
+            if not is_right:
+                raise ValueError(f"{name} {value!r:.40}")
     return values
 
 
@@ -166,11 +148,14 @@ def _computed_by() -> dict[str, int]:
     return {"processes": world_size(), "threads": torch.get_num_threads()}
 
 
+def _random_generators() -> dict[str, Any]:
+    accelerators = {"cuda": torch.cuda, "mps": torch.mps}
+    return {"cpu": torch} | {kind: module for kind, module in accelerators.items() if module.is_available()}
+
+
 def gather_random_states() -> dict[str, Tensor]:
     """Returns the states of PyTorch's random number generators in every process; all processes must call it."""
-    own = {kind: module.get_rng_state() for kind, module in ACCELERATORS.items() if module.is_available()}
-    own["cpu"] = torch.get_rng_state()
-    every = enumerate(all_gather_object(own))
+    every = enumerate(all_gather_object({k: module.get_rng_state() for k, module in _random_generators().items()}))
     return {f"random.{kind}.{rank}": state for rank, states in every for kind, state in states.items()}
 
 

@@ -137,7 +137,7 @@ WRONG: dict[str, list[Any]] = {
 def test_a_progress_that_cannot_be_is_refused(name: str, value: Any, tmp_path: Path) -> None:
     folder = save(trainer(**OPTIONS | {"gradient_accumulation_steps": 1}), tmp_path / "state")
     write_json(folder / PROGRESS, read_json(folder / PROGRESS) | {name: value})
-    with pytest.raises(CheckpointError, match=f"{PROGRESS}: {name} "):
+    with pytest.raises(CheckpointError, match=PROGRESS):
         load(folder)
 
 
