@@ -161,11 +161,11 @@ class ClassificationTask:
                 logger.info(f"truncated   {count:,} {name} texts to {self.seq_len} tokens (--seq-len)")
         length = np.mean(self.train.lengths)
         logger.info(f"vocabulary  {self.model.config.vocab_size:,} tokens; {length:.1f} tokens a training text")
-        ids, unk = torch.cat(self.train.input_ids), self._unk_token_id
+        ids, unk = torch.cat(self.validation.input_ids), self._unk_token_id
         words = ids[~torch.isin(ids, torch.tensor(self._special_ids))]
         if unk is not None and (unknown := float(words.eq(unk).float().mean())) > 0.5:
             advice = "--tokenizer wordpiece, or a checkpoint of their language, knows more"
-            logger.warning(f"{unknown:.0%} of the tokens of the training texts are unknown; {advice}")
+            logger.warning(f"{unknown:.0%} of the tokens of the validation texts are unknown; {advice}")
         _log_sizes(self, f"{total_steps // steps_per_epoch} epochs of {steps_per_epoch:,}")
 
 
