@@ -11,6 +11,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+LONGEST_PHRASE = 64  # words; a longer text is a document, in which no phrases are looked for
+
 
 def maximal_phrases(texts: Sequence[str]) -> dict[str, set[str]]:
     """Maps each distinct phrase to the maximal phrases that contain its words side by side; a maximal one to itself."""
@@ -19,8 +21,9 @@ def maximal_phrases(texts: Sequence[str]) -> dict[str, set[str]]:
     for phrase in sorted(distinct, key=lambda phrase: (-len(phrase.split()), phrase)):
         if phrase in containers:
             continue
+        containers[phrase].add(phrase)
         words = phrase.split()
-        for start in range(len(words)):
+        for start in range(len(words) if len(words) <= LONGEST_PHRASE else 0):
             for stop in range(start + 1, len(words) + 1):
                 if (part := " ".join(words[start:stop])) in distinct:
                     containers[part].add(phrase)

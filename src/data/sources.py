@@ -99,6 +99,10 @@ def open_corpus(
         found |= _divide(found["train"], data.holdout, names, seed, problem_type)
     if missing := [split for split in splits if split not in found]:
         raise DataError(f"{name} has no split {missing[0]}; it has {', '.join(found)}: ask for one of these")
+    if data.calibration and "train" in splits:
+        parts = _divide(found["train"], data.calibration, names, seed, problem_type)
+        found |= {"train": parts["train"], "calibration": parts["validation"]}
+        splits = (*splits, "calibration")
     if "train" in splits and not allow_unlabelled and len(set(found["train"].labels)) == 1:
         raise DataError(f"{found['train'].origin}: all labels are the same; give rows of at least two classes")
     if "train" in splits and "validation" in splits:
@@ -115,12 +119,13 @@ def corpus_of_lists(
     validation: tuple[Iterable[str], Iterable[Any]] | None = None,
     problem_type: ProblemType | None = None,
     seed: int = 0,
+    calibration: float = 0.0,
 ) -> Corpus:
     """Makes a corpus of texts with what is true of each; `validation` is such a pair, or a tenth of them is drawn."""
     tables = {"train": _table_of_lists(texts, labels)}
     if validation is not None:
         tables["validation"] = _table_of_lists(*validation, origin="the validation texts")
-    return open_corpus(DataConfig(), seed=seed, problem_type=problem_type, tables=tables)
+    return open_corpus(DataConfig(calibration=calibration), seed=seed, problem_type=problem_type, tables=tables)
 
 
 def _table_of_lists(texts: Iterable[str], labels: Iterable[Any], origin: str = "the texts given") -> Table:
@@ -319,9 +324,9 @@ def _divide(
     is_single = problem_type in SINGLE_LABEL
     if holdout:
         what = "held-out phrases"
-        kept, drawn = hold_out(train.texts, holdout, seed)
+        kept, drawn = hold_out(train.same_texts(), holdout, seed)
         if not drawn:
-            raise DataError(f"holdout = {holdout} of {train.origin} is not one row; raise it")
+            raise DataError(f"a fraction of {holdout} of {train.origin} is not one text; raise it")
     else:
         what = "a stratified tenth" if is_single else "a tenth"
         rows = defaultdict(list)  # of each text, so that equal ones stay on one side

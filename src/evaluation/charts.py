@@ -13,8 +13,9 @@ from matplotlib import style
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
+from src.evaluation.metrics import BINS, expected_calibration_error
 from src.evaluation.predictions import Predictions
-from src.evaluation.slices import BINS, Slice, by_confidence, by_length, by_words, expected_calibration_error
+from src.evaluation.slices import Slice, by_confidence, by_length, by_words
 from src.utils.errors import printable
 
 WIDTH, HEIGHT, DPI = 5.4, 3.8, 150  # of a chart, inches; dots an inch
@@ -83,7 +84,7 @@ def prediction_charts(predictions: Predictions) -> list[Chart]:
     if predictions.true is None:
         return [confidence]
     bins, lengths, words = by_confidence(predictions), by_length(predictions), by_words(predictions)
-    error = f"Expected calibration error {expected_calibration_error(bins):.1%}"
+    error = f"Expected calibration error {expected_calibration_error(predictions.score, predictions.right):.1%}"
     return [
         Chart("confusion", "Confusion matrix", partial(_draw_confusion, predictions=predictions)),
         Chart("reliability", error, partial(_draw_reliability, bins=bins)),

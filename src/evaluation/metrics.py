@@ -4,6 +4,7 @@ All of them come from scikit-learn, SciPy and PyTorch. The interval is that of W
 and holds its 95 % for few examples and for accuracies near 1.
 """
 
+import math
 import random
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
@@ -19,8 +20,9 @@ from src.utils.config import SINGLE_LABEL, ProblemType
 from src.utils.errors import DataError, printable
 
 RATES = ("precision", "recall", "f1", "support")
-CURVES = ("accuracy", "loss", "f1", "micro_f1", "mcc", "pearson", "spearman", "unigram_loss")
+CURVES = ("accuracy", "loss", "f1", "micro_f1", "mcc", "pearson", "spearman", "unigram_loss", "calibration_error")
 TABLES = ("confusion", "per_class", "unigram_accuracy")
+BINS = 20  # of confidence
 CONSOLE_WIDTH, LONGEST_LABEL, NARROWEST = 80, 16, 6  # of a console, a label before a row, and one above a column
 
 
@@ -69,6 +71,7 @@ class Evaluation(Numbers):
     recall: float
     f1: float
     mcc: float  # Matthews correlation in [-1, 1]; 0 where it is undefined
+    calibration_error: float  # mean gap between confidence and accuracy; see expected_calibration_error
     per_class: dict[str, dict[str, float]]  # label name -> precision, recall, f1, support
     confusion: list[list[int]]  # rows true, columns predicted, in the order of label_names
     label_names: list[str]
@@ -96,7 +99,7 @@ class Evaluation(Numbers):
             confusion = table(matrix, [LONGEST_LABEL] + [room] * C, "<" + ">" * C)
         return (
             f"accuracy {100 * self.accuracy:.1f} % (95 % interval {100 * low:.1f}-{100 * high:.1f}, n = {self.n})\n"
-            f"loss {self.loss:.4f} nats, MCC {self.mcc:.3f}\n\n"
+            f"loss {self.loss:.4f} nats, MCC {self.mcc:.3f}, calibration error {100 * self.calibration_error:.1f} %\n\n"
             f"{table(classes, [LONGEST_LABEL, 10, 10, 10, 10], '<>>>>')}\n\n{confusion}"
         )
 
@@ -158,6 +161,7 @@ def evaluate(logits: Tensor, labels: Sequence[int] | Tensor, label_names: Sequen
         recall=recall,
         f1=f1,
         mcc=mcc,
+        calibration_error=expected_calibration_error(logits.softmax(-1).amax(-1), true == predicted),
         per_class={
             name: dict(zip(RATES, row, strict=True)) for name, row in zip(label_names, rates.T.tolist(), strict=True)
         },
@@ -202,6 +206,37 @@ def wilson_interval(correct: int, n: int) -> tuple[float, float]:
 
     low, high = binomtest(correct, n).proportion_ci(confidence_level=0.95, method="wilson")
     return float(low), float(high)
+
+
+def expected_calibration_error(scores: Any, right: Any) -> float:
+    """Averages over N texts the gap between confidence and accuracy in bins (Guo et al. 2017, equation 3).
+
+    `scores` (N,) are the probabilities of the predicted labels, `right` (N,) says whether they are the true ones.
+    """
+    scores, right = np.asarray(scores), np.asarray(right)
+    gaps = np.bincount(confidence_bins(scores), weights=right - scores)  # bins of (low, high]
+    return float(np.abs(gaps).sum() / len(scores))
+
+
+def confidence_bins(scores: Any, bins: int = BINS) -> Any:
+    """Numbers the bin (low, high] of each score, of so many of equal width."""
+    return np.searchsorted(np.linspace(0, 1, bins + 1)[1:-1], scores)
+
+
+def fit_temperature(logits: Tensor, labels: Sequence[int]) -> float:
+    """Finds the T that minimises the cross-entropy of softmax(logits / T) (Guo et al. 2017, section 4.2).
+
+    Logits are (N, C). The true class counts as (N + 1) / (N + C), as in Platt (1999): with 1, T is 0 if all are right.
+    """
+    from scipy.optimize import minimize_scalar  # type: ignore[import-untyped, unused-ignore]
+
+    logits, truth, (N, C) = logits.double(), torch.tensor(labels), logits.shape
+
+    def loss(log_temperature: float) -> float:
+        scaled = logits / math.exp(log_temperature)
+        return F.cross_entropy(scaled, truth, label_smoothing=C / (N + C)).item()
+
+    return math.exp(minimize_scalar(loss, bounds=(-4, 4), method="bounded").x)
 
 
 def examples_table(

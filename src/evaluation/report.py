@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from src.evaluation.charts import draw_charts, history_charts, prediction_charts
-from src.evaluation.metrics import wilson_interval
+from src.evaluation.metrics import expected_calibration_error, wilson_interval
 from src.evaluation.predictions import Predictions, open_split, predict_split, read_predictions, write_predictions
 from src.evaluation.predictor import Predictor
-from src.evaluation.slices import by_confidence, expected_calibration_error
 from src.evaluation.visualize import page_template
-from src.interop.huggingface import WEIGHTS
+from src.interop.huggingface import TEMPERATURE, WEIGHTS
 from src.utils.config import SINGLE_LABEL, WEIGHTS_DIR, PretrainConfig, ReportConfig
 from src.utils.errors import CheckpointError, DataError, printable
 from src.utils.files import read_json, storage_errors
@@ -116,6 +115,9 @@ def _facts(run: Mapping[str, Any], predictions: Predictions | None) -> dict[str,
             "begun": str(run["started"]),
             "ended": str(run["finished"] or "not yet, or interrupted"),
         }
+        if TEMPERATURE in run:
+            before, after = run["calibration_error_before"], run["calibration_error"]
+            facts["temperature"] = f"{run[TEMPERATURE]:.3f}; calibration error {before:.1%} before, {after:.1%} after"
     if predictions is not None:
         right, n = sum(predictions.right), len(predictions.text)
         facts["predicted"] = f"{n:,} texts of {predictions.origin}"
@@ -123,5 +125,6 @@ def _facts(run: Mapping[str, Any], predictions: Predictions | None) -> dict[str,
             low, high = wilson_interval(right, n)
             facts["accuracy"] = f"{right / n:.1%} (95% interval {low:.1%} to {high:.1%})"
             facts["mean confidence"] = f"{sum(predictions.score) / n:.1%}"
-            facts["expected calibration error"] = f"{expected_calibration_error(by_confidence(predictions)):.1%}"
+            error = expected_calibration_error(predictions.score, predictions.right)
+            facts["expected calibration error"] = f"{error:.1%}"
     return facts

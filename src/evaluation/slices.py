@@ -1,16 +1,15 @@
 """Accuracy by kind of text, with 95 % intervals: by length, negation and unknown words, and by confidence."""
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from src.evaluation.metrics import wilson_interval
+from src.evaluation.metrics import BINS, confidence_bins, wilson_interval
 from src.evaluation.predictions import Predictions
 
-BINS, MOST_LENGTHS = 20, 6
+MOST_LENGTHS = 6
 
 # Words that negate an English sentence, SST-2's spelling "do n't" included.
 NEGATION = re.compile(
@@ -32,14 +31,9 @@ class Slice:
 
 def by_confidence(predictions: Predictions, bins: int = BINS) -> list[Slice]:
     """Slices texts into bins (low, high] of equal width; empty bins are left out."""
-    edges = np.linspace(0, 1, bins + 1)
-    owners = np.searchsorted(edges[1:-1], predictions.score)  # (N,)
-    return [_slice(predictions, f"{edges[bin]:.2f}-{edges[bin + 1]:.2f}", owners == bin) for bin in np.unique(owners)]
-
-
-def expected_calibration_error(bins: Sequence[Slice]) -> float:
-    """Averages the gap between confidence and accuracy over the texts (Guo et al. 2017, equation 3)."""
-    return float(np.average([abs(one.accuracy - one.confidence) for one in bins], weights=[one.n for one in bins]))
+    owners = confidence_bins(predictions.score, bins)  # (N,)
+    names = [f"{bin / bins:.2f}-{(bin + 1) / bins:.2f}" for bin in range(bins)]
+    return [_slice(predictions, names[bin], owners == bin) for bin in np.unique(owners)]
 
 
 def by_length(predictions: Predictions, most: int = MOST_LENGTHS) -> list[Slice]:

@@ -32,6 +32,9 @@ FILES = [CONFIG, WEIGHTS, INDEX, SHARDS, *TOKENIZER_FILES]  # all that is read o
 RATES = ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout")
 FREE = {*RATES, "problem_type", "plain_text", "seq_len"}
 
+# In config.json, where "temperature" alone is how to generate text, which transformers drops.
+TEMPERATURE = "calibration_temperature"
+
 # The decoder of masked tokens has no parameters of its own.
 TIED = {"bert.embedding.token.weight": "weight", "masked_lm.bias": "bias"}
 
@@ -48,6 +51,7 @@ class Classifier:
     label_names: tuple[str, ...]
     seq_len: int  # most tokens of a text, [CLS] and [SEP] included
     long_text: LongText = "truncate"  # what becomes of longer texts
+    temperature: float = 1.0  # that the weights and bias of the head have been divided by (Guo et al. 2017)
 
     def dataset(
         self, texts: Sequence[str], labels: Sequence[Any] | None = None, pairs: Sequence[str] | None = None
@@ -89,7 +93,8 @@ class LoadReport:
 def save_classifier(folder: Path, classifier: Classifier, dtype: torch.dtype = torch.float32) -> None:
     """Writes a classifier into an existing folder, its weights in `dtype`; readers compute in float32."""
     config = classifier.model.config
-    _save(folder, classifier.model, to_hugging_face_config(config, "classifier", classifier.label_names), dtype)
+    values = to_hugging_face_config(config, "classifier", classifier.label_names)
+    _save(folder, classifier.model, values | {TEMPERATURE: classifier.temperature}, dtype)
     save_tokenizer(folder, classifier.tokenizer, config, classifier.seq_len, classifier.long_text)
 
 
@@ -117,7 +122,8 @@ def load_classifier(folder: Path) -> Classifier:
     """Reads a classifier from a folder that this project or `transformers` wrote, in evaluation mode on the CPU."""
     model, label_names = _load(BertForSequenceClassification, folder)
     tokenizer, (seq_len, long_text) = load_tokenizer(folder, model.config.vocab_size), load_lengths(folder)
-    return Classifier(model, tokenizer, label_names, min(seq_len, model.config.longest_sequence), long_text)
+    seq_len, temperature = min(seq_len, model.config.longest_sequence), read_json(folder / CONFIG).get(TEMPERATURE, 1.0)
+    return Classifier(model, tokenizer, label_names, seq_len, long_text, temperature)
 
 
 def load_masked_lm(folder: Path) -> MaskedLanguageModel:

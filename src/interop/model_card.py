@@ -10,9 +10,9 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from src.data.hub import HUB_ID
-from src.interop.huggingface import CONFIG, load_classifier, load_masked_lm
-from src.utils.config import EVALUATED_MASK_RATE, IMDB, SAMPLE, SINGLE_LABEL, SST2
-from src.utils.errors import CheckpointError, printable
+from src.interop.huggingface import CONFIG, TEMPERATURE, load_classifier, load_masked_lm
+from src.utils.config import EVALUATED_MASK_RATE, IMDB, SAMPLE, SENTIMENT_LABELS, SINGLE_LABEL, SST2
+from src.utils.errors import CheckpointError, counted, printable
 from src.utils.files import CARD, read_json
 from src.utils.runs import stages
 
@@ -25,6 +25,10 @@ OWN_LICENSE = "mit"  # of weights that go back to nothing but random numbers and
 # Ours to the hub's type and title.
 METRICS = {"accuracy": ("accuracy", "Accuracy"), "f1": ("f1", "Macro F1"), "mcc": ("matthews_correlation", "MCC")}
 METRICS |= {"micro_f1": ("f1", "Micro F1"), "pearson": ("pearsonr", "Pearson"), "spearman": ("spearmanr", "Spearman")}
+LIMITS = """## Known limits
+
+Every text gets one of two classes: a neutral one, or one in another language, too, and often with confidence.
+Double negation ("not without charm") is often read as negation."""
 FOLDER = "path/to/this/folder"  # the examples' own, until the folder has a place on the hub
 
 
@@ -34,7 +38,7 @@ def classifier_card(run: Mapping[str, Any], evaluation: Mapping[str, Any]) -> st
     problem_type = run["model"].get("problem_type")
     kind = "" if problem_type in SINGLE_LABEL else f" (`{problem_type}`)"
     text = f"""on {data["train"]:,} examples of {_escaped(data["name"])}:
-{training["epochs"]} epochs, about {training["batch_size"]} sentences a batch,
+{counted(training["epochs"], "epoch")}, about {training["batch_size"]} sentences a batch,
 learning rate {training["learning_rate"]}, seed {settings["run"]["seed"]}.
 
 Labels{kind}: {", ".join(map(_escaped, data["label_names"]))}. A text is read up to {run["model"]["seq_len"]} tokens
@@ -43,9 +47,14 @@ Labels{kind}: {", ".join(map(_escaped, data["label_names"]))}. A text is read up
         text += "\n\n> **Trained on the bundled sample, not on SST-2**: good for trying the program only."
     if problem_type in SINGLE_LABEL:
         low, high = (100 * bound for bound in evaluation["interval"])
+        scaled = ""
+        if TEMPERATURE in evaluation:
+            before = 100 * evaluation["calibration_error_before"]
+            scaled = f" ({before:.1f} % before the logits were divided by {evaluation[TEMPERATURE]:.3f})"
         results = f"""| accuracy | {100 * evaluation["accuracy"]:.1f} % (95 % interval {low:.1f}-{high:.1f}) |
 | macro F1 | {100 * evaluation["f1"]:.1f} % |
-| Matthews correlation | {evaluation["mcc"]:.3f} |"""
+| Matthews correlation | {evaluation["mcc"]:.3f} |
+| calibration error | {100 * evaluation["calibration_error"]:.1f} %{scaled} |"""
     else:
         found = {title: evaluation[key] for key, (_, title) in METRICS.items() if key in evaluation}
         results = "\n".join(f"| {title} | {value:.3f} |" for title, value in found.items())
@@ -54,7 +63,11 @@ Labels{kind}: {", ".join(map(_escaped, data["label_names"]))}. A text is read up
 | examples | {evaluation["n"]} |
 {results}
 | loss | {evaluation["loss"]:.4f}{"" if problem_type == "regression" else " nats"} |"""
-    return _card(run, "text-classification", evaluation, text, table, example="a gripping film")
+    is_about_films = set(_corpora(run)) <= ENGLISH
+    if is_about_films and set(data["label_names"]) == set(SENTIMENT_LABELS):
+        table += f"\n\n{LIMITS}"
+    example = "a gripping film" if is_about_films else "a text to classify"
+    return _card(run, "text-classification", evaluation, text, table, example)
 
 
 def masked_lm_card(run: Mapping[str, Any], numbers: Mapping[str, Any]) -> str:
@@ -93,6 +106,7 @@ def _card(run: Mapping[str, Any], task: str, numbers: Mapping[str, float], text:
     corpora = [name for stage in stages(run) for name in _corpora(stage)]
     bases = [stage["config"].get("model_name_or_path") for stage in stages(run)]
     origin = data.get("validation_origin", f"{data['name']}, held-out documents")
+    layers = counted(model["num_hidden_layers"], "layer")
     split = re.search(r", split ([\w-]+)", origin)
     results = [(*METRICS[key], round(numbers[key], 4)) for key in METRICS if key in numbers]
     header = ModelCardData(
@@ -116,7 +130,7 @@ def _card(run: Mapping[str, Any], task: str, numbers: Mapping[str, float], text:
 
 # {_escaped(title)}
 
-{model["parameters"]:,} parameters in {model["num_hidden_layers"]} layers, {model["hidden_size"]} wide, trained from
+{model["parameters"]:,} parameters in {layers}, {model["hidden_size"]} wide, trained from
 {_base(run)}
 {text}
 {_history(run)}

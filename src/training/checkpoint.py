@@ -6,6 +6,8 @@ import math
 import os
 import platform
 import re
+import shutil
+import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -20,9 +22,9 @@ from filelock import FileLock, Timeout
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from src.interop.huggingface import RATES
+from src.interop.huggingface import RATES, TEMPERATURE
 from src.utils import files
-from src.utils.config import SAMPLE, WEIGHTS_DIR, PretrainConfig, RunConfig, TrainConfig, options_of
+from src.utils.config import REPOSITORY, SAMPLE, WEIGHTS_DIR, PretrainConfig, RunConfig, TrainConfig, options_of
 from src.utils.distributed import all_gather_object, barrier, is_main_process, rank, world_size
 from src.utils.errors import CheckpointError, UsageError, checkpoint_errors
 from src.utils.runs import CHECKPOINTS, METRICS, RUN, newest_unfinished_run, read_rows, whole_run
@@ -36,13 +38,14 @@ if TYPE_CHECKING:
 TENSORS, PROGRESS = "training_state.safetensors", "training_state.json"
 TIME = "%Y-%m-%dT%H:%M:%S%z"
 EVALUATION = "evaluation-validation.json"
+CALIBRATION = (TEMPERATURE, "calibration_error", "calibration_error_before")  # of an evaluation, in run.json
 # "-before-evaluation": saved after an epoch's last step, before that epoch was evaluated.
 CHECKPOINT = re.compile(r"step-(\d+)(-before-evaluation)?")
 # A resumed run may change these: they do not change what is learned. Another device or number of threads, or --compile,
 # changes rounding, so that the result is no longer equal to the bit.
 FREE_TO_CHANGE = {
     "output_dir", "overwrite", "resume", "allow_config_change", "save_every", "keep_last", "evaluate_every", "device",
-    "num_threads", "wandb", "wandb_project", "debug", "compile",
+    "num_threads", "wandb", "wandb_project", "wandb_name", "wandb_tags", "debug", "compile",
 }  # fmt: skip
 
 
@@ -64,6 +67,16 @@ class Progress:
     logged_targets: int = 0
     logged_tokens: int = 0
     logged_until: float = 0.0
+
+
+def describe(task: "Task") -> dict[str, Any]:
+    """Tells what is trained on what, and by which commit of this repository, for run.json and W&B."""
+    facts = {"parameters": task.num_parameters, "pretraining": task.pretraining, "seq_len": task.seq_len}
+    model = asdict(task.model.config) | facts | {"tokenizer_model": type(task.tokenizer.model).__name__}
+    commit = ""
+    if (REPOSITORY / ".git").exists() and shutil.which("git"):
+        commit = subprocess.run(["git", "-C", REPOSITORY, "rev-parse", "HEAD"], capture_output=True, text=True).stdout
+    return {"data": task.data, "model": model, "commit": commit.strip() or None}
 
 
 def save_state(folder: Path, trainer: "Trainer", random_states: Mapping[str, Tensor]) -> None:
@@ -200,12 +213,10 @@ class RunFolder:
             for path in sorted(self.path.iterdir(), key=lambda path: path.name == RUN):
                 if path.name != files.LOCK:
                     files.discard(path)
-        model = {"parameters": task.num_parameters, "pretraining": task.pretraining, "seq_len": task.seq_len}
         content = {
             "task": task.config.task,
             "config": asdict(task.config),
-            "data": task.data,
-            "model": asdict(task.model.config) | model,
+            **describe(task),
             "command": sys.argv,
             "started": time.strftime(TIME),
             "finished": None,
@@ -241,7 +252,8 @@ class RunFolder:
         config = trainer.task.config
         changed = {"config": asdict(config)} if config.run.allow_config_change else {}
         files.write_json(self.path / RUN, files.read_json(self.path / RUN) | changed | {"finished": None})
-        logger.info(f"resuming    {self.checkpoint}, step {step:,}" + (", the last one" if has_ended else ""))
+        rest = ": finished, nothing is left to train" if trainer.is_finished else ", the last one" if has_ended else ""
+        logger.info(f"resuming    {self.checkpoint}, step {step:,}{rest}")
 
     def finish(self, training_seconds: float) -> None:
         """Notes in run.json that the run is complete, and how many seconds `Progress` counted."""
@@ -296,10 +308,12 @@ class RunFolder:
             return
         run = files.read_json(self.path / RUN)
         with files.refreshed_folder(self.path) as folder:
-            task.save(folder, model)
+            task.save(folder, model, numbers.get(TEMPERATURE, 1.0))
             (folder / files.CARD).write_text(task.card(run, numbers), encoding="utf-8", errors="backslashreplace")
         # Outside the manifest: evaluating again may replace it.
         files.write_json(self.path / EVALUATION, {**numbers, "dataset": run["data"]["name"]})
+        if calibration := {name: numbers[name] for name in CALIBRATION if name in numbers}:
+            files.write_json(self.path / RUN, run | calibration)
 
     def refuse_taken(self, run: RunConfig) -> None:
         """Raises a UsageError where a new run would begin in a folder that holds something, unless it may overwrite."""

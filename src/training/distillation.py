@@ -35,12 +35,12 @@ def distillation_loss(logits: Tensor, teacher_logits: Tensor, temperature: float
     return temperature**2 * F.kl_div(student, teacher, reduction="sum", log_target=True)
 
 
-def with_unlabelled(train: TextSplit, validation: TextSplit, sources: Sequence[str]) -> TextSplit:
+def with_unlabelled(train: TextSplit, others: Sequence[TextSplit], sources: Sequence[str]) -> TextSplit:
     """Appends those sentences of unlabelled sources that no split has to labelled texts; their label is -1."""
     if train.pairs is not None:
         raise UsageError("--unlabelled holds single texts, --text-pair-column asks for pairs; give one of them")
     documents = open_documents(sources)
-    known = {text.lower() for text in (*train.texts, *validation.texts)}
+    known = {text.lower() for split in (train, *others) for text in split.texts}
     more = [sentence for _, sentence in sentences(documents.read()) if sentence.lower() not in known]
     logger.info(f"unlabelled  {len(more):,} sentences of {documents.name}")
     return replace(train, texts=[*train.texts, *more], labels=[*train.labels, *([-1] * len(more))])

@@ -1,5 +1,6 @@
 """What is trained: each task has a model and its data, the loss of a batch, how to evaluate, and what to save."""
 
+import copy
 import hashlib
 import json
 import logging
@@ -7,7 +8,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -22,16 +23,17 @@ from src.data.packing import PackedRows, TokenizedCorpus
 from src.data.sources import Corpus, TextSplit
 from src.data.tokenizer import build_tokenizer, special_token_ids
 from src.evaluation.masked_lm import MaskedEvaluation, evaluate_masked_lm
-from src.evaluation.metrics import EVALUATIONS, ClassifierEvaluation
+from src.evaluation.metrics import EVALUATIONS, ClassifierEvaluation, Evaluation, Numbers, fit_temperature
 from src.evaluation.predictor import classify
 from src.interop import huggingface
+from src.interop.huggingface import TEMPERATURE
 from src.interop.model_card import classifier_card, masked_lm_card
 from src.model.bert import BertForMaskedLM, BertForSequenceClassification
 from src.training.distillation import distillation_loss, teacher_logits, with_unlabelled
 from src.training.embedding_init import start_from_counts
 from src.utils.config import CACHE_DIR, EVALUATED_MASK_RATE, BertConfig, OptimizerConfig, PretrainConfig, TrainConfig
 from src.utils.device import set_up_device, use_fast_dropout, wants_bf16
-from src.utils.errors import UsageError
+from src.utils.errors import UsageError, counted
 
 logger = logging.getLogger(__name__)
 
@@ -53,10 +55,12 @@ class ClassificationTask:
         torch.manual_seed(config.run.seed)
         started = time.perf_counter()
         train, validation = corpus.splits["train"], corpus.splits["validation"]
+        calibration = corpus.splits.get("calibration")
+        others = [split for split in (validation, calibration) if split is not None]
         train = draw(train, config.data.max_train_samples, config.run.seed)
         self.num_labelled = len(train.texts)
         if config.distillation.unlabelled:
-            train = with_unlabelled(train, validation, config.distillation.unlabelled)
+            train = with_unlabelled(train, others, config.distillation.unlabelled)
         base = None if config.model_name_or_path is None else huggingface.fetch(config.model_name_or_path)
         if base is None:
             texts = [*train.texts, *(train.pairs or [])]
@@ -68,11 +72,12 @@ class ClassificationTask:
             self.classifier, report = huggingface.load_pretrained(base, corpus.label_names, config, self.model_class)
             report.tell()
         self.model = self.classifier.model.to(self.device)
-        self.seq_len = self.classifier.seq_len
+        self.tokenizer, self.seq_len = self.classifier.tokenizer, self.classifier.seq_len
         self.num_parameters = sum(parameter.numel() for parameter in self.model.parameters())
-        self.train, self.validation = (
-            self.classifier.dataset(split.texts, split.labels, split.pairs) for split in (train, validation)
+        self.train, self.validation, *rest = (
+            self.classifier.dataset(split.texts, split.labels, split.pairs) for split in (train, *others)
         )
+        self.calibration = rest[0] if rest else None
         teacher, teacher_digest = config.distillation.teacher, None
         if teacher is not None:
             self.train.teacher_logits, teacher_digest = teacher_logits(
@@ -83,12 +88,12 @@ class ClassificationTask:
             self.class_weights = balanced_weights(train.labels, len(corpus.label_names)).to(self.device)
         freeze(self.model, config.optimization.freeze_layers)
         _prepare(self.model, config.optimization)
-        ids = special_token_ids(self.classifier.tokenizer)
+        ids = special_token_ids(self.tokenizer)
         self._unk_token_id, self._special_ids = ids.pop("unk_token", None), list(ids.values())
         if self._unk_token_id is None and config.optimization.word_dropout > 0:
             raise UsageError("the tokenizer has no [UNK] to put in place of words; give --word-dropout 0")
         self.pretraining = None if base is None else huggingface.pretraining_of(base)
-        content = [(split.texts, split.labels, split.pairs) for split in (train, validation)]
+        content = [(split.texts, split.labels, split.pairs) for split in (train, *others)]
         batches = len(self.train.batches(config.optimization.batch_size, config.run.seed, epoch=0))
         steps_per_epoch = -(-batches // config.optimization.gradient_accumulation_steps)
         epochs = config.optimization.total_steps(steps_per_epoch) // steps_per_epoch
@@ -103,6 +108,7 @@ class ClassificationTask:
             "unlabelled": len(train.texts) - self.num_labelled,
             "validation_origin": validation.origin,
             "validation": len(self.validation.text_labels),
+            "calibration": 0 if calibration is None else len(calibration.texts),
             "sha256": hashlib.sha256(json.dumps(content).encode()).hexdigest(),
             "validation_sha256": validation.sha256,
             "teacher": teacher_digest,  # SHA-256 of its weights and settings
@@ -141,10 +147,28 @@ class ClassificationTask:
         logits = classify(model, self.validation, self.device, together=True)
         return self._evaluate(logits, self.validation.text_labels, self.classifier.label_names)
 
-    def save(self, folder: Path, model: nn.Module) -> None:
+    def calibrated(self, model: nn.Module, evaluation: Numbers) -> tuple[nn.Module, dict[str, Any]]:
+        """Divides the head of a copy by the temperature fitted on the texts of --calibration; returns it, evaluated.
+
+        Without such texts these are the model and the numbers given (Guo et al. 2017, section 4.2).
+        """
+        if self.calibration is None or not isinstance(evaluation, Evaluation):
+            return model, evaluation.as_dict()
+        logits = classify(model, self.calibration, self.device, together=True)
+        temperature, model = fit_temperature(logits, self.calibration.text_labels), copy.deepcopy(model)
+        assert isinstance(model, BertForSequenceClassification)
+        for parameter in model.classifier.parameters():
+            parameter.data /= temperature
+        numbers, before = self.evaluate(model).as_dict(), evaluation.calibration_error
+        numbers |= {TEMPERATURE: temperature, "calibration_error_before": before}
+        after = numbers["calibration_error"]
+        logger.info(f"calibrated  by temperature {temperature:.3f}: calibration error {before:.1%}, now {after:.1%}")
+        return model, numbers
+
+    def save(self, folder: Path, model: nn.Module, temperature: float = 1.0) -> None:
         """Writes the classifier, with the weights of `model`, as `transformers` reads it."""
         assert isinstance(model, BertForSequenceClassification)
-        huggingface.save_classifier(folder, replace(self.classifier, model=model))
+        huggingface.save_classifier(folder, replace(self.classifier, model=model, temperature=temperature))
 
     def log_start(self, total_steps: int, steps_per_epoch: int) -> None:
         """Says on standard error what is about to be trained on what."""
@@ -156,6 +180,8 @@ class ClassificationTask:
             labels = ", ".join(f"{count:,.0f} {name}" for name, count in zip(names, counts, strict=True))
         logger.info(f"training    {len(targets):,} examples ({labels}) of {self.data['train_origin']}")
         logger.info(f"validation  {self.data['validation']:,} examples of {self.data['validation_origin']}")
+        if self.calibration is not None:
+            logger.info(f"calibration {self.data['calibration']:,} examples, which are not trained on (--calibration)")
         for name, dataset in (("training", self.train), ("validation", self.validation)):
             if count := sum(dataset.truncated):
                 logger.info(f"truncated   {count:,} {name} texts to {self.seq_len} tokens (--seq-len)")
@@ -166,7 +192,7 @@ class ClassificationTask:
         if unk is not None and (unknown := float(words.eq(unk).float().mean())) > 0.5:
             advice = "--tokenizer wordpiece, or a checkpoint of their language, knows more"
             logger.warning(f"{unknown:.0%} of the tokens of the validation texts are unknown; {advice}")
-        _log_sizes(self, f"{total_steps // steps_per_epoch} epochs of {steps_per_epoch:,}")
+        _log_sizes(self, f"{counted(total_steps // steps_per_epoch, 'epoch')} of {steps_per_epoch:,}")
 
 
 class MaskedLMTask:
@@ -222,7 +248,7 @@ class MaskedLMTask:
         assert isinstance(model, BertForMaskedLM)
         return evaluate_masked_lm(model, self.validation, self.train.counts, self.device)
 
-    def save(self, folder: Path, model: nn.Module) -> None:
+    def save(self, folder: Path, model: nn.Module, temperature: float = 1.0) -> None:
         """Writes the masked language model, with the weights of `model`, as `transformers` reads it."""
         assert isinstance(model, BertForMaskedLM)
         huggingface.save_masked_lm(folder, huggingface.MaskedLanguageModel(model, self.tokenizer, self.seq_len))
@@ -246,8 +272,8 @@ Task = ClassificationTask | MaskedLMTask
 
 def _log_sizes(task: Task, steps: str) -> None:
     shape, precision = task.model.config, "bf16" if task.bf16 else "fp32"
-    sizes = f"{shape.num_hidden_layers} layers, {shape.hidden_size} wide, {shape.num_attention_heads} heads"
-    logger.info(f"model       {sizes}: {task.num_parameters:,} parameters")
+    layers, heads = counted(shape.num_hidden_layers, "layer"), counted(shape.num_attention_heads, "head")
+    logger.info(f"model       {layers}, {shape.hidden_size} wide, {heads}: {task.num_parameters:,} parameters")
     logger.info(f"steps       {steps}, on {task.device} in {precision}")
 
 

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from types import FrameType
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -25,13 +25,13 @@ from tqdm import tqdm
 from src.data.dataset import Batch, to_device
 from src.evaluation.masked_lm import MaskedEvaluation
 from src.evaluation.metrics import ClassifierEvaluation, Evaluation
-from src.training.checkpoint import EVALUATION, Progress, RunFolder
+from src.training.checkpoint import EVALUATION, Progress, RunFolder, describe
 from src.training.optimizer import build_ema, build_optimizer, learning_rate_at
-from src.training.tasks import Task
+from src.training.tasks import ClassificationTask, Task
 from src.training.wandb_logger import WandbLogger, open_wandb
 from src.utils import distributed
 from src.utils.config import OptimizationConfig, options_of
-from src.utils.errors import CheckpointError, DivergedError, Interrupted, UserError
+from src.utils.errors import CheckpointError, DivergedError, Interrupted, UserError, counted
 from src.utils.files import read_json
 
 logger = logging.getLogger(__name__)
@@ -209,7 +209,7 @@ def train(task: Task, folder: RunFolder, show: bool = True) -> None:
         folder.begin(task)
     else:
         folder.resume(trainer)
-    wandb = open_wandb(config, options_of(task.config), folder.path, progress.wandb_run_id)
+    wandb = open_wandb(config, _tracked_settings(task), folder.path, progress.wandb_run_id)
     progress.wandb_run_id = wandb.run_id or progress.wandb_run_id
     try:
         with stop_on_signals(trainer):
@@ -273,12 +273,22 @@ def run_epochs(trainer: Trainer, folder: RunFolder, wandb: WandbLogger) -> None:
             progress.best, progress.best_epoch = values, progress.epoch
         should_save = is_better if config.keeps_best else trainer.is_finished
         if should_save:
-            folder.save_model(trainer.task, trainer.trained_model, evaluation.as_dict())
+            model, numbers = trainer.trained_model, evaluation.as_dict()
+            if isinstance(trainer.task, ClassificationTask):
+                model, numbers = trainer.task.calibrated(model, evaluation)
+            folder.save_model(trainer.task, model, numbers)
         folder.save_checkpoint(trainer, config.keep_last)
     if progress.step < trainer.total_steps:
-        logger.info(f"stopped     {config.patience} epochs in a row were not better (--patience)")
+        logger.info(f"stopped     {counted(config.patience, 'epoch')} without a better {best_by} (--patience)")
     if config.keeps_best:
         logger.info(f"best        epoch {progress.best_epoch} of {progress.epoch}, by validation {best_by}")
+
+
+def _tracked_settings(task: Task) -> dict[str, Any]:
+    """Flattens what W&B records: settings as they came out, such as the shape and the tokenizer of a checkpoint."""
+    facts, replaced = describe(task), ("preset", "tokenizer", "min_frequency", "lowercase")
+    unused = dict.fromkeys(replaced if task.config.model_name_or_path is not None else ())
+    return options_of(task.config) | facts["model"] | facts | unused
 
 
 def _log(trainer: Trainer, last: StepReport, folder: RunFolder, wandb: WandbLogger) -> float:

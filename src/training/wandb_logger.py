@@ -42,7 +42,7 @@ class WandbLogger:
 
 
 def open_wandb(config: RunConfig, settings: Mapping[str, Any], folder: Path, run_id: str | None = None) -> WandbLogger:
-    """Opens a Weights & Biases run named after `folder`, or continues `run_id`; offline without a server."""
+    """Opens a Weights & Biases run, or continues `run_id`; offline without a server."""
     mode: str = config.wandb
     if mode == "auto":  # the first variable is known from transformers, the second is wandb's own
         is_disabled = os.environ.get("WANDB_DISABLED", "").lower() in ("1", "true", "yes", "on")
@@ -57,7 +57,8 @@ def open_wandb(config: RunConfig, settings: Mapping[str, Any], folder: Path, run
         init_timeout=TIMEOUT, finish_timeout=TIMEOUT, finish_timeout_raises=True,
     )  # fmt: skip
     project = config.wandb_project or os.environ.get("WANDB_PROJECT") or "bert-sst2"
-    options: dict[str, Any] = {"project": project, "name": folder.name, "dir": str(folder)}
+    name = config.wandb_name or os.environ.get("WANDB_NAME") or folder.name
+    options: dict[str, Any] = {"project": project, "name": name, "tags": config.wandb_tags or None, "dir": str(folder)}
     options |= {"id": run_id, "resume": "allow", "config": dict(settings), "settings": quiet}
     reason = ""
     try:

@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import TypeVar, cast
 
 from src.utils.config import PretrainConfig, TrainConfig, resolve, with_options
-from src.utils.errors import Interrupted, StorageError, UserError, printable
+from src.utils.errors import Interrupted, StorageError, UsageError, UserError, printable
 
 Config = TypeVar("Config")
 TrainingConfig = TypeVar("TrainingConfig", TrainConfig, PretrainConfig)
 logger = logging.getLogger(__name__)
+# Names of options elsewhere, from which tyro guesses nothing or something else.
+OTHER_NAMES = {"--lr": "--learning-rate", "--bs": "--batch-size", "--wd": "--weight-decay", "--max-length": "--seq-len"}
 DISK_IS_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -33,6 +35,8 @@ def parse_training(
     arguments: Sequence[str], program: str, default: TrainingConfig, recipe: str | None = None
 ) -> TrainingConfig:
     """Parses the options of a training; one wins over --recipe (or `recipe`), --preset and `default`, in this order."""
+    for name in OTHER_NAMES.keys() & {argument.partition("=")[0].replace("_", "-") for argument in arguments}:
+        raise UsageError(f"there is no option {name}; it is called {OTHER_NAMES[name]} here")
     ahead = argparse.ArgumentParser(prog=program, add_help=False, allow_abbrev=False)
     ahead.add_argument("--preset")
     if isinstance(default, TrainConfig):

@@ -167,11 +167,13 @@ class DataConfig(TableConfig):
     """Train on this many randomly drawn examples only."""
     holdout: float = 0.0
     """Hold out this fraction of the training phrases that no other contains, with all phrases in them, and evaluate on these."""
+    calibration: float = 0.0
+    """Do not train on this fraction of the training texts, drawn as --holdout does, but fit the temperature on them that makes confidence agree with accuracy (Guo et al. 2017); 0: train on all, and fit none."""
     long_text: LongText = "truncate"
     """Of a text above --seq-len read the beginning, the beginning and the end, or all in windows whose scores are averaged."""
 
     def __post_init__(self) -> None:
-        require(self, FRACTION, "holdout")
+        require(self, FRACTION, "holdout", "calibration")
         require(self, AT_LEAST_1, "max_train_samples")
         if self.dataset is not None and self.train_file is not None:
             raise UsageError("--dataset and --train-file name two sources; give one of them")
@@ -379,7 +381,7 @@ class RunConfig(DeviceConfig):
     best_by: Literal["accuracy", "f1", "loss"] | None = None
     """What makes an epoch the best: its validation accuracy, macro F1 or loss; unset: accuracy, of several labels micro F1, of numbers Spearman."""
     patience: int = 0
-    """Stop after this many epochs without a better one, and save the best; 0: train to the end."""
+    """Stop after this many epochs without a better one, and save the best; 0: train to the end. --best-by loss lets it watch the loss."""
     save_every: int = 0
     """Write a resumable checkpoint every N steps, besides the one at each epoch's end; 0: epochs only."""
     keep_last: int = 2
@@ -394,6 +396,10 @@ class RunConfig(DeviceConfig):
     """Weights & Biases; auto is WANDB_MODE if set, else online when a key is configured, else disabled."""
     wandb_project: str | None = None
     """Project the run is logged to; unset: WANDB_PROJECT, else bert-sst2."""
+    wandb_name: str | None = None
+    """Name of the run there; unset: WANDB_NAME, else that of the run's folder."""
+    wandb_tags: tuple[str, ...] = ()
+    """Tags of the run there; none: those of WANDB_TAGS."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -438,8 +444,9 @@ class TrainConfig:
     def __post_init__(self) -> None:
         _require_parts_that_fit(self)
         kind = self.model.problem_type
-        for name, value in (("teacher", self.distillation.teacher), ("class-weights", self.optimization.class_weights)):
-            if value is not None and kind not in SINGLE_LABEL:
+        teacher, weights = self.distillation.teacher, self.optimization.class_weights
+        for name, value in (("teacher", teacher), ("class-weights", weights), ("calibration", self.data.calibration)):
+            if value and kind not in SINGLE_LABEL:
                 raise UsageError(f"--{name} is for one class of several, not for {kind}; drop it")
         if self.run.best_by in ("accuracy", "f1") and kind == "regression":
             raise UsageError(f"--best-by {self.run.best_by} is for classes, not for {kind}; choose loss, or drop it")

@@ -85,3 +85,8 @@ def require_packages(what: str, *packages: str) -> None:
     """Raises a UsageError unless optional packages, named as in pip, are installed; `what` needs them."""
     if missing := [name for name in packages if find_spec(name) is None]:
         raise UsageError(f"{what} needs {', '.join(missing)}; pip install {' '.join(missing)}")
+
+
+def counted(number: int, noun: str) -> str:
+    """Writes a number with its noun: 1 layer, 2 layers."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"

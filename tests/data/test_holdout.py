@@ -29,6 +29,13 @@ def test_maximal_phrases_of_a_nested_example() -> None:
     }
 
 
+def test_no_phrases_are_looked_for_in_a_document() -> None:
+    words = [f"w{number}" for number in range(65)]
+    for length, contained in ((64, True), (65, False)):
+        whole, part = " ".join(words[:length]), "w3 w4"
+        assert (maximal_phrases([part, whole])[part] == {whole}) == contained
+
+
 @given(phrases, st.floats(0, 1), st.integers(0, 1000))
 def test_whole_maximal_phrases_are_held_out_with_what_occurs_nowhere_else(
     texts: list[str], fraction: float, seed: int

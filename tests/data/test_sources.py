@@ -191,7 +191,7 @@ def test_holdout_takes_the_validation_rows_from_the_training_split(tmp_path: Pat
         assert (len(train.texts), len(validation.texts)) == (15, 5) and not set(train.texts) & set(validation.texts)
         assert "held-out" in validation.origin
         assert open_corpus(data, VALIDATION, seed=3).splits["validation"] == validation
-        refuses(replace(data, holdout=0.01), BOTH, "holdout = 0.01")
+        refuses(replace(data, holdout=0.01), BOTH, "0.01")
     assert open_corpus(of_folder, TEST).splits["test"].texts == ["test 0"]
 
 
@@ -306,6 +306,24 @@ def test_lists_become_a_corpus_with_its_own_validation_texts_or_a_tenth() -> Non
     pandas = pytest.importorskip("pandas")
     shuffled = pandas.Series(["z", "x", "y"], index=[2, 0, 1])
     assert corpus_of_lists(shuffled, iter("bba"), HELD_OUT).splits["train"].texts == ["z", "x", "y"]
+
+
+def test_texts_to_calibrate_on_are_whole_phrases_taken_from_the_training_texts_alone(write: Write) -> None:
+    texts = [f"w{row} is {'a fine' if row % 2 else 'a dull'} film" for row in range(40)]
+    texts += [text.rpartition(" ")[0].upper() for text in texts]  # phrases of them, in other letters
+    rows = "".join(f'{{"text": "{text}", "label": {row % 2}}}\n' for row, text in enumerate(texts))
+    validation = write("v.jsonl", rows[: rows.index("w5")].rpartition("\n")[0])
+    data = DataConfig(train_file=write("t.jsonl", rows), validation_file=validation, calibration=0.25)
+    splits = open_corpus(data).splits
+    assert [len(split.texts) for split in splits.values()] == [60, 5, 10]
+    assert open_corpus(replace(data, calibration=0.0)).splits["validation"] == splits["validation"]
+    trained = {text.split()[0].lower() for text in splits["train"].texts}
+    assert not trained & {text.split()[0].lower() for text in splits["calibration"].texts}
+    assert set(open_corpus(data, ("validation",)).splits) == {"validation"}
+    held_out = (texts[:2], [0, 1])
+    lists = corpus_of_lists(texts, [row % 2 for row in range(80)], held_out, calibration=0.25)
+    assert lists.splits["calibration"].texts == splits["calibration"].texts
+    refuses(replace(data, calibration=0.001), TRAIN, "0.001")
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from src.evaluation.metrics import Evaluation, evaluate
+from src.evaluation.metrics import Evaluation, evaluate, expected_calibration_error, fit_temperature
 from src.utils.errors import DataError
 
 NAMES = ("negative", "positive")
@@ -89,3 +89,27 @@ def test_the_text_states_the_numbers_in_per_cent_within_80_columns() -> None:
         labels = random.Random(0).choices(range(classes), k=2000)
         lines = evaluate(logits_for(labels, classes), labels, names).as_text().splitlines()
         assert max(map(len, lines)) <= 80 and all(line.isprintable() for line in lines)
+
+
+def test_the_calibration_error_is_the_one_computed_by_hand() -> None:
+    # Of (0.5, 0.55] one of one is right, of (0.6, 0.65] one of one, of (0.95, 1] one of three, 0.98 sure in the mean.
+    scores, right = [0.62, 1.0, 0.96, 0.55, 0.98], [True, False, False, True, True]
+    error = (0.45 + 0.38 + 3 * abs(1 / 3 - 0.98)) / 5
+    assert expected_calibration_error(scores, right) == pytest.approx(error)
+    logits = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+    assert evaluate(logits, [0, 0], ("a", "b")).calibration_error == pytest.approx(1 / (1 + math.exp(-1)) - 0.5)
+
+
+@pytest.mark.parametrize(("temperature", "classes"), [(2.5, 2), (0.4, 3)])
+def test_the_temperature_by_which_labels_were_drawn_is_found(temperature: float, classes: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits = 3 * torch.randn(20_000, classes, generator=generator)
+    labels = (logits / temperature).softmax(-1).multinomial(1, generator=generator).squeeze(1).tolist()
+    assert fit_temperature(logits, labels) == pytest.approx(temperature, rel=0.03)
+
+
+def test_texts_that_are_all_right_or_all_wrong_give_a_finite_temperature() -> None:
+    logits = torch.tensor([[4.0, 0.0]]).repeat(40, 1)
+    confidence = (logits / fit_temperature(logits, [0] * 40)).softmax(-1)[0, 0]
+    assert float(confidence) == pytest.approx(41 / 42, abs=1e-4)
+    assert (logits / fit_temperature(logits, [1] * 40)).softmax(-1)[0, 0] < 0.52

@@ -6,7 +6,7 @@ import pytest
 from sklearn.calibration import calibration_curve
 
 from src.evaluation.metrics import wilson_interval
-from src.evaluation.slices import NEGATION, Slice, by_confidence, by_length, by_words, expected_calibration_error
+from src.evaluation.slices import NEGATION, Slice, by_confidence, by_length, by_words
 from tests.evaluation.some_predictions import FEW, IN_PAIRS, drawn
 
 
@@ -26,13 +26,6 @@ def test_bins_of_confidence_are_those_of_scikit_learn(classes: int, bins: int) -
     edges = replace(FEW, score=[0.25, 0.5, 1.0, 0.0, 0.75])
     _, confidence = calibration_curve(edges.right, edges.score, n_bins=4)
     np.testing.assert_allclose([one.confidence for one in by_confidence(edges, 4)], confidence)
-
-
-def test_the_calibration_error_is_the_one_computed_by_hand() -> None:
-    # (0.5, 0.6]: 1 of 1 right, 0.55. (0.6, 0.7]: 1 of 1 right, 0.62. (0.9, 1]: 1 of 3 right, mean 0.96, one of them 1.
-    found = by_confidence(replace(FEW, score=[0.62, 1.0, 0.91, 0.55, 0.97]), bins=10)
-    error = (0.45 + 0.38 + 3 * abs(1 / 3 - 0.96)) / 5
-    assert expected_calibration_error(found) == pytest.approx(error)
 
 
 def test_slices_of_length_are_those_of_pandas() -> None:

@@ -11,6 +11,7 @@ from src.utils.files import read_json
 from tests.conftest import TrainedRun
 
 EVALUATION = {"n": 872, "accuracy": 0.8543, "interval": [0.83, 0.88], "f1": 0.8541, "mcc": 0.709, "loss": 0.3456}
+EVALUATION |= {"calibration_error": 0.079}
 NUMBERS = {"n": 38_912, "accuracy": 0.4567, "loss": 2.9876, "unigram_accuracy": 0.0511, "unigram_loss": 6.4321}
 
 
@@ -46,6 +47,10 @@ def test_the_card_of_a_classifier_names_data_training_and_results(sample_run: Tr
         "datasets": ["stanfordnlp/sst2"],
         "metrics": ["accuracy", "f1", "matthews_correlation"],
     }
+    assert "## Known limits" in text and "a gripping film" in text and "7.9 %" in text and "before" not in text
+    calibrated = EVALUATION | {"calibration_temperature": 1.625, "calibration_error_before": 0.1234}
+    _, text = read(classifier_card(after(sample_run, None, None, "tickets.csv"), calibrated))
+    assert "12.3 % before" in text and "1.625" in text and "film" not in text and "Known limits" not in text
     found = {result.metric_name: result.metric_value for result in data.eval_results}
     assert found == {"Accuracy": 0.8543, "Macro F1": 0.8541, "MCC": 0.709}
     assert {(r.dataset_type, r.dataset_split) for r in data.eval_results} == {("stanfordnlp/sst2", "validation")}

@@ -66,10 +66,10 @@ def test_unlabelled_sources_give_each_new_sentence_once(tmp_path: Path) -> None:
     path.write_text("".join(json.dumps({"text": review}) + "\n" for review in reviews))
     train, validation = sentences(4, 0), sentences(2, 1)
     train.texts[0], validation.texts[0] = "a fine film it is.", "this one is held out."
-    found = with_unlabelled(train, validation, [str(path)])
+    found = with_unlabelled(train, [validation], [str(path)])
     assert found.texts[4:] == ["Nobody will ever forget it!", "And more of it is here."]
     assert found.texts[:4] == train.texts and found.labels == [*train.labels, -1, -1]
-    assert with_unlabelled(train, validation, []) == train
+    assert with_unlabelled(train, [validation], []) == train
 
 
 def accuracy_after_training(trainer: Trainer) -> float:

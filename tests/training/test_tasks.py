@@ -64,6 +64,7 @@ def test_data_is_described_for_run_json_and_only_the_training_split_is_shortened
         "unlabelled": 0,
         "validation_origin": "made up",
         "validation": 12,
+        "calibration": 0,
         "sha256": ANY,
         "validation_sha256": ANY,
         "teacher": None,

@@ -152,6 +152,16 @@ def test_patience_ends_the_training_and_the_first_best_epoch_or_the_last_is_deli
     assert len(seen) == len(values) and model(tmp_path / "run") == before  # it has ended for good
 
 
+def test_a_finished_run_says_that_nothing_is_left_and_keeps_its_model(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    begin(tmp_path / "run", epochs=1).train()
+    before = model(tmp_path / "run")
+    capsys.readouterr()
+    resume(tmp_path / "run", epochs=1).train()
+    assert "nothing is left" in capsys.readouterr().err and model(tmp_path / "run") == before
+
+
 def test_the_best_accuracy_is_remembered_by_a_resumed_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = begin(tmp_path / "run", keep="best")
     evaluating([0.75, 0.5], monkeypatch)

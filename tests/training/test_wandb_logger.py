@@ -8,8 +8,14 @@ from typing import Any
 
 import pytest
 
+from src.interop.huggingface import load_classifier
+from src.training.checkpoint import open_run
+from src.training.tasks import ClassificationTask
+from src.training.trainer import train
 from src.training.wandb_logger import WandbLogger, open_wandb
-from src.utils.config import REPOSITORY, RunConfig
+from src.utils.config import REPOSITORY, RunConfig, TrainConfig, with_options
+from src.utils.files import read_json
+from tests.training.tiny_training import begin, corpus
 
 FAKE_KEY = "0123456789" * 4
 
@@ -65,6 +71,38 @@ def test_an_offline_run_is_recorded_with_one_line_that_says_how_to_upload(tmp_pa
 def test_auto_without_key_records_nothing_and_says_nothing(tmp_path: Path) -> None:
     assert record("auto", tmp_path / "run") == ("None\n", [])
     assert not (tmp_path / "run").exists()
+
+
+def test_a_fine_tuned_run_is_recorded_with_the_shape_and_tokenizer_of_its_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin(tmp_path / "base", vocab_size=99).train()
+    recorded: list[dict[str, Any]] = []
+
+    def record(_: Any, settings: dict[str, Any], *rest: Any) -> WandbLogger:
+        recorded.append(settings)
+        return WandbLogger()
+
+    monkeypatch.setattr("src.training.trainer.open_wandb", record)
+    options = {"model_name_or_path": str(tmp_path / "base"), "epochs": 1, "wandb": "disabled"}
+    config = with_options(TrainConfig(), options)
+    with open_run(with_options(config, {"output_dir": tmp_path / "run"})) as folder:
+        train(ClassificationTask(config, corpus()), folder, show=False)
+    (found,) = recorded
+    expected = {
+        "hidden_size": 16,
+        "num_hidden_layers": 1,
+        "tokenizer_model": "WordLevel",
+        "preset": None,
+        "tokenizer": None,
+        "epochs": 1,
+    }
+    assert found.items() >= expected.items() and found["vocab_size"] < 99
+    assert found["parameters"] == sum(p.numel() for p in load_classifier(tmp_path / "base").model.parameters())
+    assert (found["data"]["train"], found["data"]["validation"]) == (36, 12)
+    head = subprocess.run(["git", "-C", REPOSITORY, "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip()
+    run = read_json(tmp_path / "run" / "run.json")
+    assert found["commit"] == run["commit"] == (head or None) and run["model"]["tokenizer_model"] == "WordLevel"
 
 
 # With a stand-in
@@ -136,13 +174,16 @@ def test_auto_obeys_wandb_disabled_and_options_override_the_environment(
     assert opened == modes
     open_in("online", tmp_path)
     assert opened == [*modes, "online"]
-    asked: list[str] = []
-    monkeypatch.setattr("wandb.init", lambda **options: asked.append(options["project"]))
+    asked: list[tuple[Any, ...]] = []
+    monkeypatch.setattr("wandb.init", lambda **given: asked.append((given["project"], given["name"], given["tags"])))
     open_in("offline", tmp_path)
     monkeypatch.setenv("WANDB_PROJECT", "theirs")
+    monkeypatch.setenv("WANDB_NAME", "their run")
     open_in("offline", tmp_path)
-    open_wandb(RunConfig(wandb="offline", wandb_project="mine"), {}, tmp_path)
-    assert asked == ["bert-sst2", "theirs", "mine"]
+    named = RunConfig(wandb="offline", wandb_project="mine", wandb_name="my run", wandb_tags=("a", "b"))
+    open_wandb(named, {}, tmp_path)
+    own = ("mine", "my run", ("a", "b"))
+    assert asked == [("bert-sst2", tmp_path.name, None), ("theirs", "their run", None), own]
 
 
 def test_without_a_server_the_run_is_an_offline_one_with_one_line(

@@ -74,6 +74,13 @@ def test_an_unknown_preset_or_recipe_is_refused_and_the_known_ones_are_listed(pa
         assert all(name in str(caught.value) for name in (option, "huge", *names))
 
 
+@pytest.mark.parametrize("parsed", [training, pretraining])
+def test_a_name_that_other_programs_have_for_an_option_is_answered_with_ours(parsed: Any) -> None:
+    for theirs, ours in (("--lr=3", "--learning-rate"), ("--bs", "--batch-size"), ("--max_length", "--seq-len")):
+        with pytest.raises(UsageError, match=ours):
+            parsed(theirs, "3")
+
+
 @pytest.mark.parametrize(
     ("parsed", "arguments", "named"),
     [

@@ -1,4 +1,4 @@
-from src.utils.errors import DataError, printable
+from src.utils.errors import DataError, counted, printable
 
 
 def test_every_character_is_shown_or_escaped_alone_and_among_all() -> None:
@@ -19,3 +19,7 @@ def test_an_error_is_one_line_of_which_the_middle_is_left_out_if_it_is_long() ->
     assert str(DataError("a.csv: no column \x1b[2J\nx")) == "a.csv: no column \\x1b[2J\\nx"
     assert message.startswith("a.csv:2: xxx") and message.endswith("xxx; mend the row") and len(message) < 1100
     assert str(DataError("x" * 1000)) == "x" * 1000
+
+
+def test_one_of_a_thing_is_written_without_an_s() -> None:
+    assert [counted(number, "layer") for number in (0, 1, 1_200)] == ["0 layers", "1 layer", "1,200 layers"]
