@@ -1,16 +1,19 @@
 """What tests of several rooms share: the programs as functions, and two tiny trained runs."""
 
 import io
+import json
 import os
+import resource
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
-from contextlib import redirect_stderr, redirect_stdout
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import hypothesis
 import pytest
@@ -72,6 +75,42 @@ class Answer:
         errors = [line for line in self.err.splitlines() if line.startswith("error: ")]
         assert errors == self.err.splitlines()[-1:], self.err
         return errors[0]
+
+    @property
+    def notices(self) -> list[str]:
+        """What is on standard error beside the checkpoint's name."""
+        return [line for line in self.err.splitlines() if not line.startswith("checkpoint  ")]
+
+
+def succeed(answer: Answer) -> Answer:
+    assert answer.code == 0, answer.err
+    return answer
+
+
+def contents(folder: Path) -> dict[Path, bytes]:
+    """All files of a folder and the folders in it."""
+    return {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
+def all_metrics(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def metrics(folder: Path) -> list[dict[str, Any]]:
+    """The rows of metrics.jsonl, but for what differs from run to run."""
+    speed = "train/tokens_per_second"
+    return [{name: value for name, value in row.items() if name != speed} for row in all_metrics(folder)]
+
+
+@contextmanager
+def full_disk(size: int) -> Iterator[None]:
+    """No file can become larger than that."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
 class Programs:
@@ -138,6 +177,13 @@ def sample_run(programs: Programs, tmp_path_factory: pytest.TempPathFactory) -> 
     answer = programs.train_small("--dataset", "sample", "--epochs", 2, "--output-dir", path)
     assert answer.code == 0, answer.err
     return TrainedRun(path, answer)
+
+
+@pytest.fixture
+def folder(sample_run: TrainedRun, tmp_path: Path) -> Path:
+    """A copy of that model which a test may damage."""
+    path = tmp_path / "model"
+    return shutil.copytree(sample_run.path, path, ignore=shutil.ignore_patterns("checkpoints"))
 
 
 @pytest.fixture(scope="session")

@@ -7,19 +7,10 @@ import pytest
 from PIL import Image
 
 from src.utils.config import SHIPPED_CHECKPOINT
-from tests.conftest import Answer, Programs
+from tests.conftest import Programs, succeed
 
 MODEL = ("--checkpoint", SHIPPED_CHECKPOINT)
 TEXTS = ("A gripping film.", "dull")
-
-
-def succeed(answer: Answer) -> Answer:
-    assert answer.code == 0, answer.err
-    return answer
-
-
-def notices(answer: Answer) -> list[str]:
-    return [line for line in answer.err.splitlines() if not line.startswith("checkpoint  ")]
 
 
 def words(block: str) -> list[str]:
@@ -35,15 +26,13 @@ def test_every_text_gets_its_label_its_words_and_their_sum_from_arguments_or_a_f
     assert [block.splitlines()[0] for block in (film, dull)] == predicted
     file = succeed(programs.explain(*MODEL, "--file", "-", stdin="\n".join([TEXTS[0], " ", TEXTS[1]]).encode()))
     assert file.out == f"{film}\n\n-\t\t \n\n{dull}"  # a blank text has no label
-    (notice,) = notices(file)
+    (notice,) = file.notices
     assert "text 2: " in notice
 
 
-def test_what_is_too_long_is_unread_with_the_notice_of_inference_and_pairs_share_a_prediction(
-    programs: Programs,
-) -> None:
+def test_what_is_too_long_is_unread_and_pairs_share_a_prediction(programs: Programs) -> None:
     answer = succeed(programs.explain(*MODEL, "film " * 70))
-    assert notices(answer) == notices(programs.inference(*MODEL, "film " * 70)) != []
+    assert answer.notices == programs.inference(*MODEL, "film " * 70).notices != []
     assert answer.out.count("unread\tfilm") == 70 - 62
     pair = succeed(programs.explain(*MODEL, "--pairs", "a fine film\ta bore"))
     assert words(pair.out) == ["a", "fine", "film", "a", "bore"]
@@ -70,12 +59,3 @@ def test_html_and_attention_are_files_of_their_own(programs: Programs, tmp_path:
         picture.verify()
     answer = programs.explain(*MODEL, "film", "--html", tmp_path / "absent" / "file")
     assert answer.code == 6 and str(tmp_path) in answer.error
-
-
-def test_contradictory_options_are_usage_errors(programs: Programs) -> None:
-    blank, two = ([" ", "--attention", "x.png"], ["film", "dull", "--attention", "x.png"])
-    for options in ([], ["film", "--file", "x.txt"], ["--file", "x.txt", "--html", "x.txt"], blank, two):
-        answer = programs.explain(*options)
-        assert (answer.code, answer.out) == (2, "") and (
-            "--attention" if "--attention" in options else "--file"
-        ) in answer.error

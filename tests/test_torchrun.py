@@ -17,13 +17,8 @@ from tests.conftest import SMALL, Programs, TrainedRun
 pytestmark = pytest.mark.slow
 
 TWO = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
-ENVIRONMENT = {
-    **os.environ,
-    "PYTHONPATH": str(REPOSITORY),
-    "OMP_NUM_THREADS": "1",
-    "HF_HUB_OFFLINE": "1",
-    "WANDB_MODE": "disabled",
-}
+ENVIRONMENT = os.environ | {"PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
+ENVIRONMENT |= {"HF_HUB_OFFLINE": "1", "WANDB_MODE": "disabled"}
 TRAIN = ("--dataset", "sample", "--epochs", "2", "--batch-size", "32", "--save-every", "7", *SMALL)
 INTERRUPTED = """
 import os, sys, time
@@ -113,9 +108,7 @@ def test_a_signal_ends_all_in_the_same_step_and_once_resumed_they_end_the_same(
     assert (path / "model.safetensors").read_bytes() == (straight[0] / "model.safetensors").read_bytes()
 
 
-def test_another_number_of_processes_goes_on_and_says_so(
-    straight: tuple[Path, str, str], programs: Programs, tmp_path: Path
-) -> None:
+def test_other_numbers_of_processes_go_on(straight: tuple[Path, str, str], programs: Programs, tmp_path: Path) -> None:
     cut = shutil.copytree(straight[0], tmp_path / "cut")
     shutil.rmtree(max((cut / "checkpoints").iterdir(), key=lambda path: int(path.name[5:])))
     answer = programs.train("--resume", cut)
@@ -123,27 +116,7 @@ def test_another_number_of_processes_goes_on_and_says_so(
     assert "processes   resumed with 1, were 2" in answer.err
 
 
-@pytest.mark.deep
-def test_a_pre_training_is_tokenized_and_written_once(tmp_path: Path) -> None:
-    from tests.training.tiny_pretraining import arguments, write_texts
-
-    text = write_texts(tmp_path / "colours.txt")
-    path, script = tmp_path / "run", tmp_path / "pretrain.py"
-    script.write_text(
-        "from pathlib import Path\n"
-        "from src import pretrain\n"
-        "from src.utils.errors import run_program\n"
-        f"pretrain.CACHE_DIR = Path({str(tmp_path / 'cache')!r})\n"
-        "run_program(pretrain.main)\n"
-    )
-    out, err = together(script, "--corpus", text, *arguments(max_steps=8), "--output-dir", path)
-    assert out.splitlines()[-1] == str(path) and err.count("tokenizing") == 1
-    assert json.loads((path / "run.json").read_text())["finished"]
-
-
-def test_prediction_of_a_file_is_shared_and_keeps_its_order(
-    sample_run: TrainedRun, programs: Programs, tmp_path: Path
-) -> None:
+def test_prediction_of_a_file_is_shared_in_order(sample_run: TrainedRun, programs: Programs, tmp_path: Path) -> None:
     texts = [f"a {'good' if index % 3 else 'bad'} film number {index}" for index in range(2 * 8192 + 5)]
     texts[8192], texts[-1] = " ", ""  # in the chunk of the second process, and in the last one
     (tmp_path / "texts.txt").write_text("".join(f"{text}\n" for text in texts))

@@ -1,10 +1,10 @@
-"""Trains linear baselines, recipes of this project and ablations over several seeds and writes the results tables.
+"""Trains linear baselines and recipes of this project over several seeds and writes the results tables.
 
     python -m tests.benchmarks.accuracy --local stanfordnlp/sst2=FOLDER --local stanfordnlp/imdb=FOLDER
 
 Every run is one line of media/accuracy.jsonl; the tables in the READMEs and media/accuracy.png are made from those
 lines alone, so runs may be added one row at a time. Recipes are evaluated on the validation split with their last
-model, ablations on held-out training phrases.
+model.
 """
 
 import argparse
@@ -29,16 +29,43 @@ from tests.benchmarks.readme import BENCHMARKS, FRONT_PAGE, MEDIA, write_section
 
 RESULTS = MEDIA / "accuracy.jsonl"
 
+Baseline = Callable[[Corpus], tuple[float, int]]  # accuracy, and number of weights
+
+
+def tfidf_logistic_regression(corpus: Corpus) -> tuple[float, int]:
+    """Trains logistic regression on tf-idf of words and word pairs."""
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    vectorizer = TfidfVectorizer(ngram_range=(1, 2), token_pattern=r"\S+", sublinear_tf=True)
+    features = vectorizer.fit_transform(corpus.splits["train"].texts)
+    return _logistic_regression(corpus, features, vectorizer.transform(corpus.splits["validation"].texts), C=10.0)
+
+
+def nb_logistic_regression(corpus: Corpus) -> tuple[float, int]:
+    """Trains logistic regression on words weighted by their naive-Bayes log-count ratio (Wang & Manning 2012)."""
+    import numpy as np
+    from sklearn.feature_extraction.text import CountVectorizer
+
+    train, vectorizer = corpus.splits["train"], CountVectorizer(token_pattern=r"\S+", binary=True)
+    features, labels = vectorizer.fit_transform(train.texts), np.array(train.labels)
+    positive, negative = (1 + features[labels == label].sum(axis=0) for label in (1, 0))
+    weights = np.asarray(np.log((positive / positive.sum()) / (negative / negative.sum()))).ravel()
+    held_out = vectorizer.transform(corpus.splits["validation"].texts)
+    return _logistic_regression(corpus, features.multiply(weights).tocsr(), held_out.multiply(weights).tocsr(), C=1.0)
+
+
+def _logistic_regression(corpus: Corpus, train: Any, validation: Any, C: float) -> tuple[float, int]:
+    from sklearn.linear_model import LogisticRegression
+
+    model = LogisticRegression(C=C, max_iter=1000).fit(train, corpus.splits["train"].labels)
+    return float(model.score(validation, corpus.splits["validation"].labels)), train.shape[1]
+
+
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
 
 # Fine-tuning used to keep an average of weights by itself, as training from random weights does; it has been found to
 # make no difference there, and these rows were trained with it.
 AVERAGE = "--ema-decay 0.999"
-
-# Name in the table to the options of `python -m src.train`; "default" is what `make train` does on SST-2.
-FROM_SCRATCH = {
-    "BERT from scratch, default": "",
-}
 
 # Models and data that a row below begins with: made once, by this command, and kept in this folder.
 MINILM_IMDB = "weights/minilm-imdb"
@@ -58,42 +85,45 @@ BASES = {
     RANDOM_IMDB: f"src.pretrain --corpus {REVIEWS} --max-steps 1000 --evaluate-every 250 --num-threads 1 "
     "--begin-with random",
 }
-ON_IMDB = {"all-MiniLM-L6-v2, one epoch of 256 tokens": MINILM_IMDB}
 PRETRAINED = {
     "mini, 10,000 steps from counts": BERT_IMDB,
     "mini, 9,000 steps more": MORE_IMDB,
     "mini, 1,000 steps from a random start": RANDOM_IMDB,
 }
-FINE_TUNED = {
-    "BERT mini, pre-trained here on reviews": f"--model-name-or-path {BERT_IMDB} --epochs 1 --learning-rate 2e-4 "
-    f"--layer-decay 1 {AVERAGE}",
-    "BERT mini, pre-trained here for longer": f"--model-name-or-path {MORE_IMDB} --epochs 1 --learning-rate 2e-4 "
-    f"--layer-decay 1 {AVERAGE}",
-    "all-MiniLM-L6-v2": f"--model-name-or-path {MINILM} {AVERAGE}",
-    "all-MiniLM-L6-v2, batches of 128": f"--model-name-or-path {MINILM} --batch-size 128 --learning-rate 2e-4",
-    "all-MiniLM-L6-v2, on IMDB first": f"--model-name-or-path {MINILM_IMDB} {AVERAGE}",
-    "all-MiniLM-L6-v2, on IMDB first, batches of 64": f"--model-name-or-path {MINILM_IMDB} --epochs 1 --batch-size 64 "
-    f"{AVERAGE}",
-    "all-MiniLM-L6-v2, on sentences of reviews first": f"--model-name-or-path {MINILM_SENTENCES} --epochs 1 "
-    "--learning-rate 6e-5",
-}
+FINE_TUNE_MINI = f"--epochs 1 --learning-rate 2e-4 --layer-decay 1 {AVERAGE}"
+FROM_SCRATCH, SAMPLE_RUN = "BERT from scratch, default", "bundled sample"
 
-# Trained without, and evaluated on, a fifth of the maximal training phrases.
-ABLATIONS = {
-    "default": "--holdout 0.2",
-    "word dropout 0.2": "--holdout 0.2 --word-dropout 0.2",
-    "AdamW with beta2 0.999, epsilon 1e-8": "--holdout 0.2 --adam-beta2 0.999 --adam-epsilon 1e-8",
-    "two layers": "--holdout 0.2 --preset tiny",
-    "one epoch": "--holdout 0.2 --epochs 1",
+# Title of a table to its rows: their name to the options of `python -m src.train`, a folder of BASES, or a function.
+TABLES: dict[str, dict[str, str | Baseline]] = {
+    "trained on SST-2 only | validation accuracy": {
+        "tf-idf of words and pairs, logistic regression": tfidf_logistic_regression,
+        "naive-Bayes-weighted words, logistic regression": nb_logistic_regression,
+        FROM_SCRATCH: "",
+    },
+    "pre-trained, then fine-tuned on SST-2 | validation accuracy": {
+        "BERT mini, pre-trained here on reviews": f"--model-name-or-path {BERT_IMDB} {FINE_TUNE_MINI}",
+        "BERT mini, pre-trained here for longer": f"--model-name-or-path {MORE_IMDB} {FINE_TUNE_MINI}",
+        "all-MiniLM-L6-v2": f"--model-name-or-path {MINILM} {AVERAGE}",
+        "all-MiniLM-L6-v2, batches of 128": f"--model-name-or-path {MINILM} --batch-size 128 --learning-rate 2e-4",
+        "all-MiniLM-L6-v2, on IMDB first": f"--model-name-or-path {MINILM_IMDB} {AVERAGE}",
+        "all-MiniLM-L6-v2, on IMDB first, batches of 64": f"--model-name-or-path {MINILM_IMDB} --epochs 1 "
+        f"--batch-size 64 {AVERAGE}",
+        "all-MiniLM-L6-v2, on sentences of reviews first": f"--model-name-or-path {MINILM_SENTENCES} --epochs 1 "
+        "--learning-rate 6e-5",
+    },
+    "pre-trained on 75,000 reviews of IMDB | accuracy on masked tokens of held-out reviews": {**PRETRAINED},
+    "pre-trained, then fine-tuned on IMDB | accuracy on the 25,000 test reviews": {
+        "all-MiniLM-L6-v2, one epoch of 256 tokens": MINILM_IMDB
+    },
+    # What `make train` does where SST-2 is out of reach.
+    "trained on the bundled sample | accuracy on its validation part": {SAMPLE_RUN: "--dataset sample"},
 }
-
-# What `make train` does where SST-2 is out of reach.
-SAMPLES = {"bundled sample": "--dataset sample"}
+ROWS = {name: how for rows in TABLES.values() for name, how in rows.items()}
 
 # The rows of the front page, all of them validation accuracy on SST-2.
 ON_FRONT_PAGE = (
     "naive-Bayes-weighted words, logistic regression",
-    "BERT from scratch, default",
+    FROM_SCRATCH,
     "BERT mini, pre-trained here on reviews",
     "BERT mini, pre-trained here for longer",
     "all-MiniLM-L6-v2",
@@ -102,7 +132,6 @@ ON_FRONT_PAGE = (
 
 
 def main() -> None:
-    """Runs what the command line asks for and rewrites the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "--local", action="append", default=[], metavar="ID=FOLDER", help="a folder to use in place of a hub id"
@@ -113,7 +142,7 @@ def main() -> None:
     )
     options = parser.parse_args()
     local = dict(pair.split("=", 1) for pair in options.local)
-    containing = [name for name in _all() if options.only is None or (options.only and options.only in name)]
+    containing = [name for name in ROWS if options.only is None or (options.only and options.only in name)]
     chosen = [options.only] if options.only in containing else containing
     for name in chosen:
         for row in _runs(name, local, options.seeds):
@@ -124,28 +153,25 @@ def main() -> None:
 
 def write_tables() -> None:
     """Makes the tables in the READMEs, and the pictures, from the runs on record."""
-    found = by_table(_rows())
-    write_section(BENCHMARKS, "accuracy", tables(_rows()))
-    write_section(FRONT_PAGE, "results", front_page(_rows()))
+    found = by_table(recorded())
+    write_section(BENCHMARKS, "accuracy", tables(recorded()))
+    write_section(FRONT_PAGE, "results", front_page(recorded()))
     # Naming masked tokens is another scale; it has a picture of its own.
     classified = {title: runs for title, runs in found.items() if runs[0]["name"] not in PRETRAINED}
     accuracy_picture(RESULTS.with_suffix(".png"), classified)
     curves = {name: _curve_rows(base) for name, base in PRETRAINED.items() if _curve(base).exists()}
     if curves:
         pretraining_picture(MEDIA / "pretraining.png", curves)
-    print(tables(_rows()))
+    print(tables(recorded()))
 
 
 def by_table(rows: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
     """Sorts runs by the title of their table, and in it by the order of its rows."""
-    found = {
-        title: [row for name in names for row in rows if row["name"] == name] for title, names in _tables().items()
-    }
+    found = {title: [row for name in names for row in rows if row["name"] == name] for title, names in TABLES.items()}
     return {title: runs for title, runs in found.items() if runs}
 
 
 def tables(rows: Sequence[dict[str, Any]]) -> str:
-    """Formats all runs, a table for each thing that was measured."""
     return "\n".join(table(runs, title) for title, runs in by_table(rows).items())
 
 
@@ -156,21 +182,6 @@ def front_page(rows: Sequence[dict[str, Any]]) -> str:
         accuracy, _, duration, parameters, _ = _cells([row for row in rows if row["name"] == name])
         lines.append(f"| {name} | {accuracy} | {duration} | {parameters} |")
     return "\n".join(lines) + "\n"
-
-
-def _tables() -> dict[str, list[str]]:
-    return {
-        "trained on SST-2 only | validation accuracy": [*BASELINES, *FROM_SCRATCH],
-        "pre-trained, then fine-tuned on SST-2 | validation accuracy": [*FINE_TUNED],
-        "pre-trained on 75,000 reviews of IMDB | accuracy on masked tokens of held-out reviews": [*PRETRAINED],
-        "pre-trained, then fine-tuned on IMDB | accuracy on the 25,000 test reviews": [*ON_IMDB],
-        "trained on SST-2 only | accuracy on held-out training phrases": [*ABLATIONS],
-        "trained on the bundled sample | accuracy on its validation part": [*SAMPLES],
-    }
-
-
-def _all() -> list[str]:
-    return [name for names in _tables().values() for name in names]
 
 
 def _curve(base: str) -> Path:
@@ -192,24 +203,13 @@ def _bases(command: str) -> list[str]:
 
 def record(run: Mapping[str, Any]) -> None:
     """Keeps a run, in place of an older one of the same name and seed."""
-    others = [row for row in _rows() if (row["name"], row["seed"]) != (run["name"], run["seed"])]
+    others = [row for row in recorded() if (row["name"], row["seed"]) != (run["name"], run["seed"])]
     RESULTS.write_text("".join(json.dumps(row) + "\n" for row in [*others, run]))
 
 
 def table(rows: list[dict[str, Any]], title: str) -> str:
-    """Formats runs as a Markdown table, one line a recipe.
-
-    Args:
-        rows: the runs.
-        title: of the first two columns.
-
-    Returns:
-        The table: mean and standard deviation over seeds, seeds, training time, parameters, command.
-    """
-    lines = [
-        f"| {title} | seeds | training | parameters | command |",
-        "|---|---|---|---|---|---|",
-    ]
+    """Formats runs as a Markdown table, one line a recipe; the title is that of the first two columns."""
+    lines = [f"| {title} | seeds | training | parameters | command |", "|---|---|---|---|---|---|"]
     for name in dict.fromkeys(row["name"] for row in rows):
         lines.append(f"| {name} | {' | '.join(_cells([row for row in rows if row['name'] == name]))} |")
     return "\n".join(lines) + "\n"
@@ -221,7 +221,7 @@ def _cells(rows: list[dict[str, Any]]) -> tuple[str, str, str, str, str]:
     accuracies = [100 * run["accuracy"] for run in runs]
     spread = f" ± {statistics.stdev(accuracies):.1f}" if len(runs) > 1 else ""
     seconds = statistics.median(run["seconds"] for run in runs)
-    seeds = "deterministic" if runs[0]["name"] in BASELINES else ", ".join(str(run["seed"]) for run in runs)
+    seeds = "deterministic" if callable(ROWS.get(runs[0]["name"])) else ", ".join(str(run["seed"]) for run in runs)
     accuracy = f"{statistics.mean(accuracies):.1f}{spread} %"
     return accuracy, seeds, _duration(seconds), f"{runs[0]['parameters']:,}", runs[0]["command"]
 
@@ -230,7 +230,7 @@ def _duration(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.1f} min"
 
 
-def _rows() -> list[dict[str, Any]]:
+def recorded() -> list[dict[str, Any]]:
     return _lines(RESULTS) if RESULTS.exists() else []
 
 
@@ -239,16 +239,16 @@ def _lines(path: Path) -> list[dict[str, Any]]:
 
 
 def _runs(name: str, local: Mapping[str, str], seeds: int) -> Iterator[dict[str, Any]]:
-    if name in BASELINES:
-        yield _baseline(name, open_corpus(DataConfig(dataset=local.get(SST2))))
-    elif name in ON_IMDB | PRETRAINED:
-        base = (ON_IMDB | PRETRAINED)[name]
-        folder = _base(base, local)
+    how = ROWS[name]
+    if callable(how):
+        yield _baseline(name, how, open_corpus(DataConfig(dataset=local.get(SST2))))
+    elif how in BASES:
+        folder = _base(how, local)
         if name in PRETRAINED:
-            shutil.copy(folder / "metrics.jsonl", _curve(base))
-        yield _row(name, folder, f"{BASES[base]} --output-dir {base}", seed=0)
+            shutil.copy(folder / "metrics.jsonl", _curve(how))
+        yield _row(name, folder, f"{BASES[how]} --output-dir {how}", seed=0)
     else:
-        command = f"src.train {(FROM_SCRATCH | FINE_TUNED | ABLATIONS | SAMPLES)[name]}"
+        command = f"src.train {how}"
         for base in _bases(command):
             _base(base, local)
         for seed in range(seeds):
@@ -280,14 +280,13 @@ def _run(command: str, folder: Path, local: Mapping[str, str]) -> None:
 
 
 def _located(word: str, local: Mapping[str, str]) -> str:
-    """Puts a folder in place of a hub id, which may name a split behind a colon."""
     source, colon, split = word.partition(":")
     return local.get(source, source) + colon + split
 
 
 def _row(name: str, folder: Path, command: str, seed: int) -> dict[str, Any]:
     run = read_json(folder / "run.json")
-    if run["data"]["name"] == SAMPLE and name not in SAMPLES:
+    if run["data"]["name"] == SAMPLE and name != SAMPLE_RUN:
         raise SystemExit(f"{name}: SST-2 was out of reach and the sample stood in; name a folder with --local")
     return {
         "name": name,
@@ -301,63 +300,14 @@ def _row(name: str, folder: Path, command: str, seed: int) -> dict[str, Any]:
     }
 
 
-def tfidf_logistic_regression(corpus: Corpus) -> tuple[float, int]:
-    """Trains logistic regression on tf-idf of words and word pairs; returns accuracy and number of weights."""
-    from sklearn.feature_extraction.text import TfidfVectorizer
-
-    vectorizer = TfidfVectorizer(ngram_range=(1, 2), token_pattern=r"\S+", sublinear_tf=True)
-    return _logistic_regression(corpus, vectorizer, lambda features, _: features, C=10.0)
-
-
-def nb_logistic_regression(corpus: Corpus) -> tuple[float, int]:
-    """Trains logistic regression on words weighted by their naive-Bayes log-count ratio (Wang & Manning 2012)."""
-    import numpy as np
-    from sklearn.feature_extraction.text import CountVectorizer
-
-    def ratio(features: Any, labels: Any) -> Any:
-        positive, negative = (1 + features[labels == label].sum(axis=0) for label in (1, 0))
-        return np.asarray(np.log((positive / positive.sum()) / (negative / negative.sum()))).ravel()
-
-    weights: list[Any] = []
-
-    def weigh(features: Any, labels: Any) -> Any:
-        if labels is not None:
-            weights.append(ratio(features, labels))
-        return features.multiply(weights[0]).tocsr()
-
-    vectorizer = CountVectorizer(token_pattern=r"\S+", binary=True)
-    return _logistic_regression(corpus, vectorizer, weigh, C=1.0)
-
-
-def _logistic_regression(
-    corpus: Corpus, vectorizer: Any, weigh: Callable[[Any, Any], Any], C: float
-) -> tuple[float, int]:
-    import numpy as np
-    from sklearn.linear_model import LogisticRegression
-
-    train, validation = corpus.splits["train"], corpus.splits["validation"]
-    labels = np.array(train.labels)
-    features = weigh(vectorizer.fit_transform(train.texts), labels)
-    model = LogisticRegression(C=C, max_iter=1000).fit(features, labels)
-    accuracy = model.score(weigh(vectorizer.transform(validation.texts), None), validation.labels)
-    return float(accuracy), features.shape[1]
-
-
-BASELINES = {
-    "tf-idf of words and pairs, logistic regression": tfidf_logistic_regression,
-    "naive-Bayes-weighted words, logistic regression": nb_logistic_regression,
-}
-
-
-def _baseline(name: str, corpus: Corpus) -> dict[str, Any]:
+def _baseline(name: str, train: Baseline, corpus: Corpus) -> dict[str, Any]:
     if corpus.source.dataset == SAMPLE:
         raise SystemExit(f"{name}: SST-2 is out of reach; name a folder with --local")
     started = time.perf_counter()
-    accuracy, parameters = BASELINES[name](corpus)
+    accuracy, parameters = train(corpus)
     seconds = time.perf_counter() - started
-    command = "`python -m tests.benchmarks.accuracy --only logistic`"
     row = {"name": name, "seed": 0, "accuracy": accuracy, "seconds": seconds, "parameters": parameters}
-    return row | {"command": command}
+    return row | {"command": "`python -m tests.benchmarks.accuracy --only logistic`"}
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from src.data.packing import TokenizedCorpus
-from src.data.sources import open_corpus
+from src.data.sources import TextSplit, open_corpus
 from src.interop.huggingface import Classifier, load_classifier, save_classifier
 from src.interop.tokenizer import load_tokenizer
 from src.model.bert import BertForSequenceClassification
@@ -56,13 +56,7 @@ WARM_UP, STEPS, ROUNDS = 4, 12, 3
 
 
 class Run:
-    """The parts, and where they read and write.
-
-    Args:
-        work: folder of the data and of everything that is trained.
-        output: folder of what comes back.
-        rehearse: make everything tiny, on a CPU.
-    """
+    """The parts, and where they read (`work`, with all that is trained) and write (`output`, which comes back)."""
 
     def __init__(self, work: Path, output: Path, rehearse: bool):
         self.work, self.output, self.rehearse = work.resolve(), output.resolve(), rehearse
@@ -113,16 +107,18 @@ class Run:
         words += [] if "--dry-run" in words else ["--resume", "auto"]
         return self.start("src.train", *words, "--output-dir", self.work / name)
 
+    def train_once(self, name: str, *options: object) -> None:
+        if not self.is_done(name):
+            self.wait(self.train(name, *options))
+
     def is_done(self, name: str) -> bool:
-        """Tells whether a training has ended."""
         run = self.work / name / "run.json"
         return run.exists() and read_json(run)["finished"] is not None
 
     def tests(self) -> None:
         """(a) The tests that need CUDA; meanwhile the corpus is tokenized, which later parts find in the cache."""
-        tokenizing = self.pretraining(
-            "tokenized", "--dry-run", "--device", "cpu", "--preset", "nano", "--batch-size", 1
-        )
+        options = ("--dry-run", "--device", "cpu", "--preset", "nano", "--batch-size", 1)
+        tokenizing = self.pretraining("tokenized", *options)
         files = ["tests/test_cuda.py", "tests/model/test_bert.py", "tests/data/test_batching.py"]
         command = [sys.executable, "-m", "pytest", "-q", "-o", "addopts=", "-m", "cuda", *files]
         ended = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
@@ -163,7 +159,6 @@ class Run:
         return time.perf_counter() - started
 
     def synchronize(self) -> None:
-        """Waits until the device has done all it was asked to do."""
         if self.device == "cuda":
             torch.cuda.synchronize()
 
@@ -188,7 +183,7 @@ class Run:
 
     def pretraining(self, name: str, *options: object) -> "subprocess.Popen[bytes]":
         """Starts a pre-training on the reviews."""
-        words = ["--corpus", self.reviews, self.unlabelled, "--seq-len", 128, *options]
+        words: list[object] = ["--corpus", self.reviews, self.unlabelled, "--seq-len", 128, *options]
         if self.rehearse:
             words = ["--corpus", self.reviews, "--seq-len", 32, *options, "--batch-size", 8, "--vocab-size", 300]
         return self.start("src.pretrain", *words, "--output-dir", self.work / name)
@@ -196,11 +191,10 @@ class Run:
     def pretrain(self) -> None:
         """(c) Pre-training of 6/384 on 75,000 reviews, five minutes of steps."""
         if not self.is_done("reviews"):
-            sizes = [word for name, size in SIX_384.items() for word in (f"--{name.replace('_', '-')}", size)]
-            options = [*sizes, "--batch-size", 256, "--learning-rate", 1.5e-3, "--minutes", 5, "--compile"]
-            if self.rehearse:
-                options = [word for name, size in TINY.items() for word in (f"--{name.replace('_', '-')}", size)]
-                options += ["--max-steps", 6]
+            options = ["--batch-size", 256, "--learning-rate", 1.5e-3, "--minutes", 5, "--compile"]
+            options = ["--max-steps", 6] if self.rehearse else options
+            for name, size in (TINY if self.rehearse else SIX_384).items():
+                options += [f"--{name.replace('_', '-')}", size]
             self.wait(self.pretraining("reviews", *options, "--resume", "auto", "--save-every", 5000))
         self.note(pretrained=read_json(self.work / "reviews" / "evaluation-validation.json"))
         self.pack("reviews")
@@ -208,19 +202,15 @@ class Run:
     def teacher(self) -> None:
         """A teacher: MiniLM on sentences of reviews whose label it and the review agree on, then on SST-2."""
         minilm, rates = self.work / "minilm", ["--epochs", 1, "--batch-size", 64]
-        if not self.is_done("judge"):
-            self.wait(self.train("judge", "--model-name-or-path", minilm, "--holdout", 0.2, *rates))
+        self.train_once("judge", "--model-name-or-path", minilm, "--holdout", 0.2, *rates)
         sentences = self.work / "sentences"
         if not (sentences / "validation.csv").exists():
             options = ["--dataset", self.reviews, "--classifier", self.work / "judge", "--output-dir", sentences]
             self.wait(self.start("tests.benchmarks.review_sentences", *options))
-        if not self.is_done("on-sentences"):
-            files = ["--train-file", sentences / "train.csv", "--validation-file", sentences / "validation.csv"]
-            options = ["--model-name-or-path", minilm, *files, *rates, "--learning-rate", 2e-4]
-            self.wait(self.train("on-sentences", *options))
-        if not self.is_done("teacher"):
-            options = ["--model-name-or-path", self.work / "on-sentences", "--epochs", 1, "--learning-rate", 6e-5]
-            self.wait(self.train("teacher", *options))
+        files = ["--train-file", sentences / "train.csv", "--validation-file", sentences / "validation.csv"]
+        self.train_once("on-sentences", "--model-name-or-path", minilm, *files, *rates, "--learning-rate", 2e-4)
+        options = ["--model-name-or-path", self.work / "on-sentences", "--epochs", 1, "--learning-rate", 6e-5]
+        self.train_once("teacher", *options)
         self.note(teacher=self.accuracy("teacher"))
 
     def students(self) -> None:
@@ -251,10 +241,7 @@ class Run:
         """(b) Fine-tuning beside transformers.Trainer: bf16, grouped by length, batches of 32 and 128."""
         table = self.work / "phrases.csv"
         rows = open_corpus(DataConfig(dataset=str(self.work / "sst2-train.csv")), splits=("train",)).splits["train"]
-        count = 500 if self.rehearse else 20_000
-        with table.open("w", newline="", encoding="utf-8") as file:
-            texts = [(text, SENTIMENT_LABELS[label]) for text, label in zip(rows.texts, rows.labels, strict=True)]
-            csv.writer(file).writerows([("text", "label"), *texts[:count]])
+        _write_csv(table, rows, 1000 if self.rehearse else 20_000)
         found: dict[str, Any] = {}
         tokenizer = load_tokenizer(self.work / "minilm", 30_522)
         tokenizer.no_padding()
@@ -283,7 +270,6 @@ class Run:
         self.note(finetuning=found)
 
     def accuracy(self, name: str) -> float:
-        """Reads how many validation sentences a training has got right."""
         found: float = read_json(self.work / name / "evaluation-validation.json")["accuracy"]
         return found
 
@@ -316,9 +302,7 @@ def prepare(imdb: Path, sst2: Path, minilm: Path, output: Path) -> None:
     more = open_documents([f"{imdb}:unsupervised"]).read()
     _write_lines(output / "reviews-unlabelled.jsonl", ({"text": text} for text in more))
     for name, split in open_corpus(DataConfig(dataset=str(sst2))).splits.items():
-        with (output / f"sst2-{name}.csv").open("w", newline="", encoding="utf-8") as file:
-            rows = [(text, SENTIMENT_LABELS[label]) for text, label in zip(split.texts, split.labels, strict=True)]
-            csv.writer(file).writerows([("text", "label"), *rows])
+        _write_csv(output / f"sst2-{name}.csv", split)
     files = sorted(output.glob("reviews-*.jsonl")) + sorted(output.glob("sst2-*.csv"))
     with tarfile.open(output / DATA, "w:xz", preset=9) as archive:
         for path in files:
@@ -331,6 +315,12 @@ def prepare(imdb: Path, sst2: Path, minilm: Path, output: Path) -> None:
     save_file(half, output / "minilm" / "model.safetensors", metadata={"format": "pt"})
     for name in ("config.json", "tokenizer.json", "tokenizer_config.json", "vocab.txt"):
         shutil.copy(minilm / name, output / "minilm" / name)
+
+
+def _write_csv(path: Path, split: TextSplit, count: int | None = None) -> None:
+    rows = [(text, SENTIMENT_LABELS[label]) for text, label in zip(split.texts, split.labels, strict=True)]
+    with path.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([("text", "label"), *rows[:count]])
 
 
 def _write_lines(path: Path, rows: Iterable[dict[str, Any]]) -> None:
@@ -350,7 +340,6 @@ def join(packed: Path, target: Path) -> None:
 
 
 def main() -> None:
-    """Does what the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
     preparing = commands.add_parser("prepare")

@@ -17,7 +17,7 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from src.utils.config import CACHE_DIR, REPOSITORY
@@ -34,28 +34,29 @@ SURVIVED, UNTESTED, UNCHECKED = (0,), (5, 33), (None, 2, 34)
 
 
 def main() -> None:
-    """Mutates the files that are named, or all, and writes the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="*", help="files under src, such as data/readers.py")
-    chosen = parser.parse_args().only or list(mutated_files())
+    chosen = parser.parse_args().only or mutated_files()
     _copy()
     for name in chosen:
         results = read_json(RESULTS) if RESULTS.exists() else {}
-        write_json(RESULTS, dict(sorted((results | {name: verdicts(_run(name))}).items())))
-        _write_table()
-        print(name, json.dumps(read_json(RESULTS)[name]), flush=True)
+        results = dict(sorted((results | {name: verdicts(_run(name))}).items()))
+        write_json(RESULTS, results)
+        write_section(TESTS, "mutation", table(results))
+        print(name, json.dumps(results[name]), flush=True)
 
 
-def _write_table() -> None:
-    write_section(TESTS, "mutation", table(read_json(RESULTS)))
-
-
-def mutated_files() -> Iterable[str]:
+def mutated_files() -> list[str]:
     """Names the files of the mutated rooms that hold code, by their path under src."""
-    for room in ROOMS:
-        for file in sorted((REPOSITORY / "src" / room).glob("*.py")):
-            if file.name != "__init__.py":
-                yield f"{room}/{file.name}"
+    files = [file for room in ROOMS for file in sorted((REPOSITORY / "src" / room).glob("*.py"))]
+    return [f"{file.parent.name}/{file.name}" for file in files if file.name != "__init__.py"]
+
+
+def mirrored(name: str) -> list[str]:
+    """Names the test files that mirror a file of src."""
+    path = Path(name)
+    tests = (REPOSITORY / "tests" / path.parent).glob(f"test_{path.stem}*.py")
+    return sorted(str(file.relative_to(REPOSITORY)) for file in tests)
 
 
 def renamed(code: str) -> str:
@@ -72,7 +73,6 @@ def verdicts(exit_codes: Mapping[str, int | None]) -> dict[str, int | list[str]]
 
 
 def table(results: Mapping[str, Mapping[str, int | list[str]]]) -> str:
-    """Makes the table of all files, with their sum."""
     rows = ["| file | mutants | killed | share |", "|---|---|---|---|"]
     every = [(f"`src/{name}`", int(str(one["mutants"])), int(str(one["killed"]))) for name, one in results.items()]
     total = ("all", sum(mutants for _, mutants, _ in every), sum(killed for *_, killed in every))
@@ -106,10 +106,10 @@ def _copy() -> None:
 def _run(name: str) -> dict[str, int | None]:
     """Runs mutmut on one file; the output of a run that could not begin is printed."""
     shutil.rmtree(COPY / "mutants", ignore_errors=True)
-    path = Path(name)
-    tests = sorted(str(file.relative_to(COPY)) for file in (COPY / "tests" / path.parent).glob(f"test_{path.stem}*.py"))
     settings = (REPOSITORY / "pyproject.toml").read_text(encoding="utf-8")
-    narrowed = f"{SECTION}only_mutate = {[f'{PACKAGE}/{name}']}\npytest_add_cli_args_test_selection = {tests}\n"
+    narrowed = (
+        f"{SECTION}only_mutate = {[f'{PACKAGE}/{name}']}\npytest_add_cli_args_test_selection = {mirrored(name)}\n"
+    )
     (COPY / "pyproject.toml").write_text(settings.replace(SECTION, narrowed), encoding="utf-8")
     command = [str(Path(sys.executable).parent / "mutmut"), "run", "--max-children", "1"]
     done = subprocess.run(command, cwd=COPY, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)

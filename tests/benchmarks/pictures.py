@@ -1,4 +1,4 @@
-"""Draws the results: accuracies of all recipes, learning curves of a pre-training, and speed beside peers.
+"""Draws the results: accuracies of all recipes, and learning curves of a pre-training.
 
 Colours are told apart by colour-blind readers (Okabe & Ito 2008).
 """
@@ -8,10 +8,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from matplotlib.figure import Figure
 
-BLUE, SKY, VERMILLION, GREEN = "#0072B2", "#56B4E9", "#D55E00", "#009E73"
+BLUE, VERMILLION, GREEN = "#0072B2", "#D55E00", "#009E73"
 GREY, LINE, INK = "#5A5A5A", "#D0D0D0", "#1A1A1A"
 
 
@@ -42,37 +41,6 @@ def pretraining_picture(path: Path, runs: Mapping[str, Sequence[Mapping[str, Any
     axes.axhline(found[0]["validation/unigram_loss"], color=GREY, linestyle="--", label="token frequencies alone")
     axes.set(xlabel="optimizer steps", ylabel="cross-entropy of a masked token\nof held-out text, nats")
     axes.legend(frameon=False)
-    figure.savefig(path, metadata={"Software": None})
-
-
-def speed_picture(
-    path: Path, comparisons: Mapping[str, Mapping[str, Mapping[str, tuple[float, float, float]]]]
-) -> None:
-    """Draws how many times as fast as each peer this project is, a bar for each of at most four machines.
-
-    Args:
-        path: the PNG to write.
-        comparisons: title to machine to peer to ratio, and the smallest and largest ratio of a round.
-    """
-    machines = list(dict.fromkeys(machine for found in comparisons.values() for machine in found))
-    names = {
-        title: list(dict.fromkeys(peer for peers in found.values() for peer in peers))
-        for title, found in comparisons.items()
-    }
-    figure, parts = _parts({title: len(peers) for title, peers in names.items()}, height=0.12 + 0.25 * len(machines))
-    width = 0.85 / len(machines)
-    for axes, (title, found) in zip(parts, comparisons.items(), strict=True):
-        axes.axvline(1, color=VERMILLION, linestyle="--")
-        for number, (machine, color) in enumerate(zip(machines, (BLUE, SKY, GREEN, GREY), strict=False)):
-            y = [place + width * (number - (len(machines) - 1) / 2) for place in range(len(names[title]))]
-            ratio, low, high = np.array([found.get(machine, {}).get(name, (np.nan,) * 3) for name in names[title]]).T
-            bars = axes.barh(y, ratio, width, xerr=(ratio - low, high - ratio), color=color, ecolor=INK, label=machine)
-            axes.bar_label(bars, [f"{value:.2f}x" for value in ratio], padding=4)
-        axes.set_yticks(range(len(names[title])), names[title])
-        axes.set_ylim(len(names[title]) - 0.5, -0.5)
-    parts[-1].set_xlabel("times as many real tokens a second as the peer; lines: range over rounds")
-    parts[-1].margins(x=0.12)
-    figure.legend(*parts[0].get_legend_handles_labels(), frameon=False, loc="outside upper right")
     figure.savefig(path, metadata={"Software": None})
 
 

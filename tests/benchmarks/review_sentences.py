@@ -25,7 +25,6 @@ VALIDATION = 2_000  # sentences set aside to see the training by
 
 
 def main() -> None:
-    """Writes train.csv and validation.csv with the columns text and label."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset", default=IMDB, help="IMDB: hub id or folder")
     parser.add_argument("--classifier", type=Path, required=True, help="folder of a model fine-tuned on SST-2")
@@ -56,15 +55,7 @@ def judged(texts: Iterable[str], classifier: Path, folder: Path) -> list[tuple[s
 
 
 def agreed(found: Iterable[tuple[str, str]], answers: Iterable[tuple[str, float]]) -> list[tuple[str, str]]:
-    """Chooses the sentences on whose label both agree, and puts them in random order.
-
-    Args:
-        found: sentence and its review's label.
-        answers: label and score by the classifier.
-
-    Returns:
-        Lower-cased sentence, as in SST-2, and label.
-    """
+    """Chooses sentences whose review's label is the classifier's, in lower case as in SST-2 and in random order."""
     generator = random.Random(0)
     chosen = [
         (text.lower(), label)

@@ -1,4 +1,4 @@
-"""Measures how cost grows: with data, steps already done, the length of a file to classify, and processes.
+"""Measures what a long file to classify costs, and what a second process gains.
 
     python -m tests.benchmarks.scale --dataset FOLDER_WITH_SST2
 
@@ -27,24 +27,21 @@ from tests.benchmarks.speed import ratio_of_medians, this_machine
 
 RESULTS = MEDIA / "scale.json"
 ROUNDS, SENTENCES = 5, 1_000_000
-SIZES = (16_000, 32_000, 64_000)  # phrases to train on
 # Of one vocabulary: more phrases have more words, and every step updates the table of all.
 WORDS = ["--vocab-size", "4096"]
-THIRDS = ("first", "second", "last")
 BATCHES, STEPS = (32, 128, 256), 100  # sentences in a batch, and about how many batches
 ONE_PROCESS = "one process of two threads"
 
 
 def main() -> None:
-    """Measures what the command line asks for and rewrites results and table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset", default=SST2, help="SST-2: hub id or folder")
-    parser.add_argument("--only", default="", help="only what contains this: data, steps, file, processes")
+    parser.add_argument("--only", default="", help="only what contains this: file, processes")
     options = parser.parse_args()
     found = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     if found.get("machine") != this_machine():
         found = {"machine": this_machine()}  # figures of several machines would not be comparable
-    measures = {"data": more_data, "steps": more_steps, "file": long_file, "processes": more_processes}
+    measures = {"file": long_file, "processes": more_processes}
     for name, measure in measures.items():
         if options.only in name:
             with tempfile.TemporaryDirectory() as folder:
@@ -52,29 +49,6 @@ def main() -> None:
             RESULTS.write_text(json.dumps(found, indent=1) + "\n")
     write_section(BENCHMARKS, "scale", table(found))
     print(table(found))
-
-
-def more_data(dataset: str, folder: Path) -> dict[str, dict[str, list[float]]]:
-    """Trains tiny and mini for an epoch on samples of several sizes, in turn; returns the seconds of each."""
-    seconds: dict[str, dict[str, list[float]]] = {
-        preset: {str(size): [] for size in SIZES} for preset in ("tiny", "mini")
-    }
-    for _ in range(ROUNDS):
-        for preset, found in seconds.items():
-            for size in SIZES:
-                options = ["--preset", preset, "--dataset", dataset, *WORDS, "--max-train-samples", str(size)]
-                found[str(size)].append(_train([], folder, options)[0])
-    return seconds
-
-
-def more_steps(dataset: str, folder: Path) -> dict[str, list[float]]:
-    """Trains tiny in batches of 32 for an epoch of all phrases; returns real tokens a second of each third of it."""
-    thirds: dict[str, list[float]] = {which: [] for which in THIRDS}
-    for _ in range(ROUNDS):
-        _, rates = _train([], folder, ["--preset", "tiny", "--dataset", dataset, "--batch-size", "32"])
-        for which, third in zip(THIRDS, np.array_split(rates, len(THIRDS)), strict=True):
-            thirds[which].append(statistics.median(third.tolist()))
-    return thirds
 
 
 def more_processes(dataset: str, folder: Path) -> dict[str, list[float]]:
@@ -96,9 +70,8 @@ def _train(start: Sequence[str], folder: Path, options: Sequence[str], threads: 
     """Trains for an epoch; returns its seconds, and real tokens a second as logged on the way."""
     output = folder / "run"
     command = [sys.executable, *start, "-m", "src.train", *options, "--output-dir", str(output), "--overwrite"]
-    done = subprocess.run(
-        [*command, "--epochs", "1"], capture_output=True, text=True, cwd=REPOSITORY, env=_quiet(threads)
-    )
+    command += ["--epochs", "1"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY, env=_quiet(threads))
     if done.returncode:
         raise SystemExit(done.stderr)
     lines = [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
@@ -114,11 +87,10 @@ def long_file(dataset: str, folder: Path) -> dict[str, float]:
     with file.open("w", encoding="utf-8") as stream:
         for row in np.random.default_rng(0).integers(len(texts), size=SENTENCES):
             stream.write(texts[row].strip() + "\n")
-    command = [sys.executable, "-m", "src.inference", "--checkpoint", str(folder / "run"), "--file", str(file)]
+    options = ["--checkpoint", str(folder / "run"), "--file", str(file), "--output", str(output)]
+    command = [sys.executable, "-m", "src.inference", *options]
     started = time.perf_counter()
-    process = subprocess.Popen(
-        [*command, "--output", str(output)], cwd=REPOSITORY, env=_quiet(), stderr=subprocess.DEVNULL
-    )
+    process = subprocess.Popen(command, cwd=REPOSITORY, env=_quiet(), stderr=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
     seconds = time.perf_counter() - started
     with output.open(encoding="utf-8") as stream:
@@ -133,18 +105,7 @@ def _quiet(threads: int = 0) -> dict[str, str]:
 
 
 def table(found: Mapping[str, Any]) -> str:
-    """Formats the results as a Markdown table."""
     lines = ["| what | measured |", "|---|---|"]
-    for preset, data in found.get("data", {}).items():
-        smallest = min(data, key=int)
-        for size, seconds in data.items():
-            growth = _against(seconds, [one * (int(size) / int(smallest)) for one in data[smallest]])
-            median = statistics.median(seconds)
-            lines.append(f"| {preset}, an epoch of {int(size):,} phrases | {median:.1f} s, {growth} of proportional |")
-    thirds = found.get("steps", {})
-    for which, rates in thirds.items():
-        rate, ratio = statistics.median(rates), _against(rates, thirds[THIRDS[0]])
-        lines.append(f"| tiny, {which} third of an epoch | {rate:,.0f} real tokens/s, {ratio} of the first's |")
     if (file := found.get("file")) is not None:
         rate = file["sentences"] / file["seconds"]
         lines.append(

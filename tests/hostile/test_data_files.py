@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from src.evaluation.predictor import Predictor
+from src.utils.config import SHIPPED_CHECKPOINT
 from src.utils.errors import DataError
-from tests.conftest import Programs
 from tests.data.conftest import opened
 
 Rows = list[tuple[str, str]]
@@ -98,10 +99,12 @@ def test_a_file_is_refused_with_its_place(name: str, content: bytes, fact: str, 
     assert name in str(caught.value) and fact in str(caught.value) and len(str(caught.value)) < 1000
 
 
-def test_the_trainer_ends_with_one_line_and_code_3(programs: Programs, tmp_path: Path) -> None:
-    path = tmp_path / "a.csv"
-    path.write_text("\x1b[2Jtext,label\nx,a\n")  # a header that would clear the terminal
-    answer = programs.train("--train-file", path, "--output-dir", tmp_path / "run", "--device", "cpu")
-    assert (answer.code, answer.out, answer.err.count("\n")) == (3, "", 1)
-    assert path.name in answer.error and answer.error.isprintable()
-    assert not (tmp_path / "run").exists()
+# Lines of a megabyte, of whatever kind, are read as far as the model reads.
+WORDS = [".", "a", "good ", '"', "-lrb- n't ", "<br /> ", "[SEP]"]
+SIGNS = ["\U0001f600", "\U0001f468\u200d\U0001f469", "e\u0301", "\x01", "\u202e\u0641"]
+
+
+def test_a_line_of_a_megabyte_is_predicted() -> None:
+    lines = [piece * (10**6 // len(piece)) for piece in WORDS + SIGNS]
+    predictions = Predictor.load(SHIPPED_CHECKPOINT, "cpu").predict(lines)
+    assert all(prediction.truncated and prediction.label is not None for prediction in predictions)

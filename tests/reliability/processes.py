@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import re
 import time
 from collections.abc import Callable
@@ -31,19 +30,13 @@ PRETRAIN = tuple(
 
 @dataclass(frozen=True)
 class Command:
-    """One of the programs with data, options and a folder for its run; running it again goes on.
+    """One of the programs with data, options and a folder for its run; running it again goes on."""
 
-    Args:
-        program: "train" or "pretrain".
-        folder: holds the data, the cache and the run.
-    """
-
-    program: str
-    folder: Path
+    program: str  # "train" or "pretrain"
+    folder: Path  # of the data, the cache and the run
 
     @property
     def run(self) -> Path:
-        """The folder of the run."""
         return self.folder / "run"
 
     @property
@@ -69,11 +62,9 @@ class Command:
         return process
 
     def finish(self) -> None:
-        """Runs the command to its end, which must be a good one."""
         assert ended(self.start()) == 0, self.said()
 
     def said(self) -> str:
-        """What the last process printed."""
         return (self.folder / "log").read_text()
 
 
@@ -93,7 +84,6 @@ def ended(process: ForkServerProcess) -> int:
 
 
 def when(ready: Callable[[], bool]) -> None:
-    """Waits until something has happened."""
     end = time.monotonic() + PATIENCE
     while not ready():
         assert time.monotonic() < end, "it never happened"
@@ -116,8 +106,3 @@ def outcome(run: Path) -> dict[str, Any]:
 
 def _sum(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def workplace() -> str | None:
-    """A folder in memory if the system has one: what is tested is the order of writes, not the speed of a disk."""
-    return "/dev/shm" if os.access("/dev/shm", os.W_OK) else None

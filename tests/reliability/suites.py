@@ -118,14 +118,12 @@ def damage(tries: int, folder: Path, spoil: Callable[[bytes, random.Random], byt
 
 
 def flip_a_bit(content: bytes, draw: random.Random) -> bytes:
-    """Changes one bit."""
     position, spoilt = draw.randrange(8 * len(content)), bytearray(content)
     spoilt[position // 8] ^= 1 << position % 8
     return bytes(spoilt)
 
 
 def cut_off(content: bytes, draw: random.Random) -> bytes:
-    """Leaves the beginning."""
     return content[: draw.randrange(len(content))]
 
 

@@ -1,13 +1,11 @@
 import json
-import platform
 import re
-import resource
 import shutil
-import sys
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -16,14 +14,13 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from src.interop import huggingface
-from src.interop.huggingface import load_classifier
 from src.training.checkpoint import PROGRESS, TENSORS, RunFolder, gather_random_states, load_state, save_state
 from src.training.tasks import ClassificationTask
 from src.training.trainer import Trainer
 from src.utils.config import TrainConfig, with_options
 from src.utils.errors import CheckpointError, StorageError, UsageError
 from src.utils.files import read_json, write_json
-from src.utils.runs import config_of
+from tests.conftest import contents, metrics
 from tests.training.tiny_training import ALL_RANDOMNESS, Run, all_tensors, assert_same, begin, corpus, resume, trainer
 
 OPTIONS: dict[str, Any] = ALL_RANDOMNESS | {"gradient_accumulation_steps": 1}
@@ -141,9 +138,7 @@ def test_a_progress_that_cannot_be_is_refused(name: str, value: Any, tmp_path: P
         load(folder)
 
 
-def test_another_number_of_threads_or_processes_is_announced(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_another_number_of_threads_or_processes_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = save(trainer(**OPTIONS), tmp_path / "state")
     progress = read_json(folder / PROGRESS)
     assert (progress["processes"], progress["threads"]) == (1, torch.get_num_threads())
@@ -177,22 +172,10 @@ def steps(run: RunFolder) -> list[str]:
     return [checkpoint.name for checkpoint in run.checkpoints()]
 
 
-def rows(run: RunFolder) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (run.path / "metrics.jsonl").read_text().splitlines()]
-
-
 def damage(checkpoint: Path) -> None:
     content = bytearray((checkpoint / TENSORS).read_bytes())
     content[-1] ^= 1
     (checkpoint / TENSORS).write_bytes(content)
-
-
-def files(run: RunFolder) -> dict[Path, bytes]:
-    return {file: file.read_bytes() for file in run.path.rglob("*") if file.is_file()}
-
-
-def killed(*arguments: Any) -> None:
-    raise KeyboardInterrupt
 
 
 def test_a_folder_is_locked_by_one_at_a_time_and_left_as_it_was(tmp_path: Path) -> None:
@@ -206,20 +189,6 @@ def test_a_folder_is_locked_by_one_at_a_time_and_left_as_it_was(tmp_path: Path) 
     with RunFolder(folder).lock():
         pass
     assert [path.name for path in folder.iterdir()] == ["checkpoints"]
-
-
-def test_run_json_tells_settings_data_command_and_versions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "argv", ["train.py", "--seed", "3"])
-    training = begin(tmp_path / "run", seed=3, learning_rate=0.002)
-    run = read_json(training.folder.path / "run.json")
-    assert config_of(training.folder.path, TrainConfig()).optimization == training.trainer.config
-    assert config_of(training.folder.path, TrainConfig()).run.seed == 3
-    assert (run["data"]["name"], run["data"]["train"], run["data"]["validation"]) == ("made-up", 36, 12)
-    assert run["model"]["parameters"] == sum(parameter.numel() for parameter in training.trainer.model.parameters())
-    assert run["command"] == ["train.py", "--seed", "3"]
-    assert run["versions"]["torch"].split("+")[0] == torch.__version__.split("+")[0]
-    assert run["versions"]["python"] == platform.python_version()
-    assert run["finished"] is None and run["started"].startswith("20")
 
 
 def test_as_many_checkpoints_are_kept_as_wanted_by_number_not_by_name(tmp_path: Path) -> None:
@@ -262,20 +231,7 @@ def test_what_a_crash_left_is_gone_once_the_run_is_resumed(run: RunFolder) -> No
     assert not list(run.path.glob(".unfinished*"))
 
 
-@pytest.mark.parametrize("decay", [0.9, 0.0])
-def test_a_checkpoint_holds_the_ema_where_there_is_one(decay: float, tmp_path: Path) -> None:
-    training = begin(tmp_path / "run", ema_decay=decay)
-    training.train()
-    (newest, _) = training.folder.checkpoints()
-    found = load_classifier(newest).model.state_dict()
-    assert_same(found, dict(training.trainer.trained_model.state_dict()))
-    last = training.trainer.model.state_dict()["classifier.weight"]
-    assert torch.equal(found["classifier.weight"], last) == (decay == 0.0)
-
-
-def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(
-    run: RunFolder, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_damaged_checkpoint_falls_back_to_the_one_before(run: RunFolder, capsys: pytest.CaptureFixture[str]) -> None:
     damage(run.path / "checkpoints" / "step-12")
     newest = run.newest_checkpoint()
     assert newest is not None and newest.name == "step-8"
@@ -288,7 +244,12 @@ def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(
 
 @pytest.mark.parametrize(
     ("key", "value", "fact"),
-    [("train", 37, "training"), ("validation", 11, "validation"), ("label_names", ["a", "b"], "labels")],
+    [
+        ("train", 37, "training"),
+        ("validation", 11, "validation"),
+        ("label_names", ["a", "b"], "labels"),
+        ("sha256", "0", "content"),
+    ],
 )
 def test_data_that_changed_since_is_refused(run: RunFolder, key: str, value: Any, fact: str) -> None:
     content = read_json(run.path / "run.json")
@@ -298,25 +259,16 @@ def test_data_that_changed_since_is_refused(run: RunFolder, key: str, value: Any
         resume(run.path)
 
 
-def full_disk(*arguments: Any, **options: Any) -> None:
-    raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
-
-
-@pytest.mark.parametrize("written", ["checkpoint", "model"])
-def test_a_full_disk_is_a_storage_error_and_leaves_the_old_files(
-    written: str, run: RunFolder, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    found = resume(run.path).trainer
-    before = files(run)
-    monkeypatch.setattr(huggingface, "save_classifier", full_disk)
+def test_a_full_disk_is_an_error_and_leaves_the_old_files(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    found, before = resume(run.path).trainer, contents(run.path)
+    error = SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+    monkeypatch.setattr(huggingface, "save_classifier", Mock(side_effect=error))
     evaluation = found.task.evaluate(found.trained_model).as_dict()
-    actions: dict[str, Callable[[], None]] = {
-        "checkpoint": lambda: run.save_checkpoint(found, keep_last=2),
-        "model": lambda: run.save_model(found.task, found.trained_model, evaluation),
-    }
     with pytest.raises(StorageError, match="No space left on device"):
-        actions[written]()
-    assert files(run) == before
+        run.save_checkpoint(found, keep_last=2)
+    with pytest.raises(StorageError, match="No space left on device"):
+        run.save_model(found.task, found.trained_model, evaluation)
+    assert contents(run.path) == before
 
 
 # Metrics
@@ -326,50 +278,24 @@ def test_rows_come_in_their_order_and_what_is_not_finite_is_null(tmp_path: Path)
     folder = RunFolder(tmp_path)
     folder.log({"step": 1, "loss": 0.5})
     folder.log({"step": 2, "loss": float("nan"), "norm": float("inf")})
-    assert rows(folder) == [{"step": 1, "loss": 0.5}, {"step": 2, "loss": None, "norm": None}]
+    assert metrics(tmp_path) == [{"step": 1, "loss": 0.5}, {"step": 2, "loss": None, "norm": None}]
 
 
-def test_resuming_forgets_what_was_logged_and_saved_later(run: RunFolder) -> None:
-    straight = [{key: row[key] for key in ("step", "epoch")} for row in rows(run)]
-    assert [row["step"] for row in straight] == [6, 6, 12, 12]
-    resumed = resume(run.path, run.path / "checkpoints" / "step-8", save_every=4)
-    assert [row["step"] for row in rows(run)] == [6, 6]
-    assert steps(run) == ["step-8"]
-    resumed.train()
-    assert [{key: row[key] for key in ("step", "epoch")} for row in rows(run)] == straight
-
-
-def test_an_evaluation_logged_but_not_saved_is_logged_once_after_a_resume(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_evaluation_logged_but_not_saved_is_logged_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # Killed while the model is saved: the row of the evaluation is there, the checkpoint is from just before it.
     training = begin(tmp_path / "run", save_every=4, epochs=1)
-    monkeypatch.setattr(training.folder, "save_model", killed)
+    monkeypatch.setattr(training.folder, "save_model", Mock(side_effect=KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         training.train()
-    assert ["confusion" in row for row in rows(training.folder)] == [False, True]
+    assert ["confusion" in row for row in metrics(tmp_path / "run")] == [False, True]
     resume(tmp_path / "run", save_every=4, epochs=1).train()
-    assert ["confusion" in row for row in rows(training.folder)] == [False, True]
-
-
-def test_half_a_row_that_a_full_disk_took_is_forgotten_once_the_run_is_resumed(run: RunFolder) -> None:
-    before, size = rows(run), (run.path / "metrics.jsonl").stat().st_size
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size + 5, limits[1]))
-    try:
-        with pytest.raises(StorageError, match=r"metrics\.jsonl"):
-            run.log({"step": 12})
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert (run.path / "metrics.jsonl").stat().st_size == size + 5
-    resume(run.path)
-    assert rows(run) == before
+    assert ["confusion" in row for row in metrics(tmp_path / "run")] == [False, True]
 
 
 def test_lines_that_are_no_rows_are_forgotten_once_the_run_is_resumed(run: RunFolder) -> None:
-    before = rows(run)
+    before = metrics(run.path)
     for line in ("123", '{"loss": 1}', '{"step": "7"}', '{"step": 1', "\xff", "[" * 100_000):
         with (run.path / "metrics.jsonl").open("ab") as stream:
             stream.write(line.encode("latin-1") + b'\n{"step": 13}\n')
         resume(run.path)
-        assert rows(run) == before
+        assert metrics(run.path) == before

@@ -26,13 +26,8 @@ def test_the_loss_is_the_divergence_of_softened_probabilities_times_the_square_o
 
 
 def batch_of(labels: list[int]) -> Batch:
-    return Batch(
-        input_ids=torch.tensor([[2, 5], [2, 6]]),
-        attention_mask=None,
-        token_type_ids=None,
-        labels=torch.tensor(labels),
-        teacher_logits=TEACHER,
-    )
+    ids, targets = torch.tensor([[2, 5], [2, 6]]), torch.tensor(labels)
+    return Batch(input_ids=ids, attention_mask=None, token_type_ids=None, labels=targets, teacher_logits=TEACHER)
 
 
 def test_true_labels_have_their_weight_and_texts_without_one_only_the_teacher() -> None:
@@ -106,9 +101,7 @@ def test_a_teacher_of_other_classes_is_refused_by_name(teacher: Path, tmp_path: 
         teacher_logits(str(teacher), sentences(4, 0), LABELS[::-1], tmp_path, CPU, bf16=False)
 
 
-def test_a_student_learns_from_the_teacher_alone(
-    teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_student_learns_from_a_teacher_alone(teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("src.training.tasks.CACHE_DIR", tmp_path)
     train, validation = sentences(240, 1), sentences(36, 2)
     wrong = [1 - label for label in train.labels]  # what the labels say counts for nothing

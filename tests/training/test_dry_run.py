@@ -31,9 +31,7 @@ def test_what_a_dry_run_says_is_what_the_run_would_be(capsys: pytest.CaptureFixt
 
 
 @pytest.mark.parametrize(("seconds", "expected"), [(0.25, 480), (1e6, 1)])
-def test_minutes_become_the_steps_that_fit_into_them(
-    seconds: float, expected: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_minutes_become_steps(seconds: float, expected: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dry_run, "seconds_per_step", lambda trainer: seconds)
     corpus, options = tiny_pretraining.corpus(tmp_path), tiny_pretraining.settings(max_steps=None, minutes=2.0)
     assert with_steps(options, corpus).optimization.max_steps == expected

@@ -10,13 +10,7 @@ from src.data.packing import log_frequencies
 from src.model.bert import BertForMaskedLM
 from src.model.positional_encoding import sinusoidal_table
 from src.training import embedding_init
-from src.training.embedding_init import (
-    CONTEXT_SMOOTHING,
-    WINDOW,
-    positive_pmi,
-    start_from_counts,
-    token_vectors,
-)
+from src.training.embedding_init import CONTEXT_SMOOTHING, WINDOW, positive_pmi, start_from_counts, token_vectors
 from src.training.tasks import MaskedLMTask
 from src.utils.config import BertConfig
 from tests.training.tiny_pretraining import corpus, settings

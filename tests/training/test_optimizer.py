@@ -13,6 +13,7 @@ from src.utils.files import read_json
 from tests.training.tiny_training import NO_DROPOUT, assert_same, begin, task, weights
 
 PEAK = 5e-4
+RUNS = (("ema", 0.9), ("plain", 0.0))  # names and decays
 
 
 def by_name(model: nn.Module, optimizer: torch.optim.Optimizer, option: str) -> dict[str, float]:
@@ -80,15 +81,14 @@ def test_ema_follows_the_recursion_in_double_precision_from_the_first_step_on() 
 
 
 def test_the_average_is_evaluated_and_saved_and_changes_nothing_of_the_training(tmp_path: Path) -> None:
-    averaged, plain = (
-        begin(tmp_path / name, ema_decay=decay, **NO_DROPOUT) for name, decay in (("ema", 0.9), ("plain", 0.0))
-    )
+    averaged, plain = (begin(tmp_path / name, ema_decay=decay, **NO_DROPOUT) for name, decay in RUNS)
     averaged.train()
     plain.train()
     assert_same(weights(averaged.trainer), weights(plain.trainer))
     ema = averaged.trainer.ema
     assert ema is not None
     average = ema.module.state_dict()
-    assert_same(load_classifier(tmp_path / "ema").model.state_dict(), average)
+    for folder in (tmp_path / "ema", averaged.folder.checkpoints()[0]):
+        assert_same(load_classifier(folder).model.state_dict(), average)
     assert not torch.equal(average["classifier.weight"], weights(plain.trainer)["classifier.weight"])
     assert read_json(tmp_path / "ema" / EVALUATION)["loss"] == averaged.trainer.task.evaluate(ema.module).loss

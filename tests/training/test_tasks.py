@@ -2,7 +2,6 @@ import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from unittest.mock import ANY
 
 import numpy as np
 import pytest
@@ -22,7 +21,7 @@ from src.training.trainer import Trainer
 from src.utils.errors import DataError, UsageError
 from tests.model.tiny import randomized
 from tests.training import tiny_pretraining, tiny_training
-from tests.training.tiny_pretraining import WORDS, corpus, generator, varied_texts
+from tests.training.tiny_pretraining import corpus, generator, varied_texts
 from tests.training.tiny_training import (
     ALL_RANDOMNESS,
     NO_DROPOUT,
@@ -56,20 +55,7 @@ def test_drawing_keeps_texts_labels_and_order_together() -> None:
 def test_data_is_described_for_run_json_and_only_the_training_split_is_shortened() -> None:
     task = tiny_training.task(max_train_samples=20)
     assert (len(task.train), len(task.validation)) == (20, 12)
-    assert task.data == {
-        "name": "made-up",
-        "label_names": ("negative", "positive"),
-        "train_origin": "made up",
-        "train": 20,
-        "unlabelled": 0,
-        "validation_origin": "made up",
-        "validation": 12,
-        "calibration": 0,
-        "sha256": ANY,
-        "validation_sha256": ANY,
-        "teacher": None,
-        "tokenizer": ANY,
-    }
+    assert [task.data[key] for key in ("name", "train", "validation", "unlabelled")] == ["made-up", 20, 12, 0]
 
 
 def test_vocabulary_comes_from_the_training_split_alone() -> None:
@@ -92,9 +78,7 @@ def test_labels_are_counted_once_a_text_whatever_its_windows(capsys: pytest.Capt
 
 
 @pytest.mark.parametrize(("kind", "is_told"), [("wordlevel", True), ("wordpiece", False)])
-def test_texts_of_which_most_is_unknown_are_told_of(
-    kind: str, is_told: bool, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_texts_of_mostly_unknown_words_are_said(kind: str, is_told: bool, capsys: pytest.CaptureFixture[str]) -> None:
     texts = [f"\u4eca\u56de\u306e\u97f3\u697d\u306f{number}" for number in range(20)] + ["film"] * 2  # no spaces
     split = TextSplit(texts, [number % 2 for number in range(22)], "made up")
     ClassificationTask(settings(tokenizer=kind), corpus_of(split, split)).log_start(1, 1)
@@ -174,12 +158,6 @@ def test_more_layers_than_there_are_cannot_be_frozen() -> None:
 # Masked language modelling: data and model
 
 
-def test_the_model_has_as_many_embeddings_as_the_tokenizer_tokens_and_its_padding(tmp_path: Path) -> None:
-    task = tiny_pretraining.task(tmp_path)
-    assert task.model.config.vocab_size == task.tokenizer.get_vocab_size() == len(WORDS) + 5 < 64
-    assert task.model.config.pad_token_id == task.tokenizer.token_to_id(PAD)
-
-
 def test_the_rows_are_of_the_length_and_masked_as_the_settings_say(tmp_path: Path) -> None:
     task, text = tiny_pretraining.task(tmp_path, seq_len=12, mask_rate=0.3, mask_replacement="mask"), corpus(tmp_path)
     for rows, stream in ((task.train, text.train), (task.validation, text.validation)):
@@ -193,40 +171,16 @@ def test_the_rows_are_of_the_length_and_masked_as_the_settings_say(tmp_path: Pat
     assert not usual.train.masking.only_mask_tokens and usual.validation.masking.only_mask_tokens
 
 
-@pytest.mark.parametrize("steps", [6, 16])
-def test_the_training_ends_after_so_many_steps_within_an_epoch_or_in_a_later_one(steps: int, tmp_path: Path) -> None:
-    trainer, done = tiny_pretraining.trainer(tmp_path, max_steps=steps), list[bool]()
-    assert (trainer.steps_per_epoch, trainer.total_steps) == (6, steps)
-    for epoch in range(4):
-        trainer.progress.epoch, trainer.progress.step_in_epoch = epoch, 0
-        for batches in trainer.remaining_steps():
-            trainer.step_with_retry(batches)
-            done.append(trainer.ends_epoch)
-    assert [step for step, ends_epoch in enumerate(done, start=1) if ends_epoch] == [*range(6, steps, 6), steps]
-    assert len(done) == steps
-
-
 @pytest.mark.parametrize("written", [["red " * 200, "red"], ["red", "red " * 200]])
 def test_too_little_text_for_a_row_is_a_data_error(written: list[str], tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"\b2 tokens.*--seq-len 16\b"):
         tiny_pretraining.task(tmp_path, written)
 
 
-def test_minutes_become_as_many_steps_as_take_that_long(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    config = tiny_pretraining.settings(max_steps=None, minutes=2.0)
-    found = with_steps(config, corpus(tmp_path))
-    steps = found.optimization.max_steps
-    assert steps is not None and found == tiny_pretraining.settings(max_steps=steps, minutes=2.0)
-    told = re.search(r"steps       ([\d,]+) in 2 minutes, at (\d+) ms a step", capsys.readouterr().err)
-    assert told is not None and int(told[1].replace(",", "")) == steps
-    assert 120_000 / (int(told[2]) + 0.5) - 1 < steps
-    assert int(told[2]) == 0 or steps < 120_000 / (int(told[2]) - 0.5) + 1
-
-
 def test_measuring_the_steps_leaves_no_trace_in_the_weights(tmp_path: Path) -> None:
-    expected = tiny_pretraining.weights(tiny_pretraining.trainer(tmp_path, max_steps=5))
+    expected = weights(tiny_pretraining.trainer(tmp_path, max_steps=5))
     with_steps(tiny_pretraining.settings(max_steps=None, minutes=0.01), corpus(tmp_path))
-    assert_same(tiny_pretraining.weights(tiny_pretraining.trainer(tmp_path, max_steps=5)), expected)
+    assert_same(weights(tiny_pretraining.trainer(tmp_path, max_steps=5)), expected)
 
 
 # Masked language modelling: loss
@@ -269,12 +223,8 @@ def test_accumulated_batches_equal_one_batch_of_all_their_rows(tmp_path: Path) -
     batches = [batch_of(split, ROWS[:7]), batch_of(split, ROWS[7:8], seed=1), batch_of(split, ROWS[8:], seed=2)]
     counts = [split.task.num_targets(batch) for batch in batches]
     assert len(set(counts)) == 3  # a mean of means would be another number
-    united: Batch = {
-        "input_ids": torch.cat([batch["input_ids"] for batch in batches]),
-        "attention_mask": None,
-        "token_type_ids": None,
-        "labels": torch.cat([batch["labels"] for batch in batches]),
-    }
+    ids, labels = (torch.cat([batch[key] for batch in batches]) for key in ("input_ids", "labels"))
+    united = Batch(input_ids=ids, attention_mask=None, token_type_ids=None, labels=labels)
     summed = whole.task.loss(whole.model, united).item()
     one, other = split.training_step(batches), whole.training_step([united])
     assert one.loss == pytest.approx(other.loss, abs=1e-6)

@@ -1,6 +1,5 @@
 """Runs: what they log, evaluate, save and deliver, and how they end and are resumed."""
 
-import json
 import math
 import re
 import signal
@@ -20,16 +19,9 @@ from src.training.optimizer import learning_rate_at
 from src.training.tasks import ClassificationTask
 from src.utils.errors import Interrupted, StorageError
 from src.utils.files import read_json
+from tests.conftest import all_metrics, metrics
 from tests.training import tiny_pretraining
 from tests.training.tiny_training import ALL_RANDOMNESS, Run, after_each_step, begin, resume
-
-
-def rows(folder: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-
-
-def rows_but_for_speed(folder: Path) -> list[dict[str, Any]]:
-    return [{name: value for name, value in row.items() if name != "train/tokens_per_second"} for row in rows(folder)]
 
 
 def model(folder: Path) -> bytes:
@@ -44,9 +36,7 @@ def raises_at(run: Run, stop: int, number: int = signal.SIGTERM) -> None:
 # Metrics
 
 
-def test_rows_hold_the_mean_loss_of_whole_steps_since_the_row_before(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_rows_hold_the_mean_loss_since_the_row_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trainer, "STEPS_PER_LOG", 4)
     run, whole = begin(tmp_path / "run"), list[tuple[int, float, int]]()
     original = run.trainer.training_step
@@ -60,7 +50,7 @@ def test_rows_hold_the_mean_loss_of_whole_steps_since_the_row_before(
 
     monkeypatch.setattr(run.trainer, "training_step", recording)
     run.train()
-    logged = {row["step"]: row for row in rows(tmp_path / "run") if "train/loss" in row}
+    logged = {row["step"]: row for row in all_metrics(tmp_path / "run") if "train/loss" in row}
     assert list(logged) == [4, 6, 8, 12]  # every fourth, and the last one of an epoch
     assert logged[8]["train/loss"] is None
     for first, last in ((1, 4), (5, 6), (9, 12)):
@@ -76,7 +66,7 @@ def test_evaluations_come_every_so_many_steps_and_once_at_the_end_of_every_epoch
     every: int, expected: list[int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     begin(tmp_path / "run", evaluate_every=every).train()
-    validation = [row for row in rows(tmp_path / "run") if "validation/loss" in row]
+    validation = [row for row in all_metrics(tmp_path / "run") if "validation/loss" in row]
     assert [row["step"] for row in validation] == expected
     assert [row["epoch"] for row in validation] == pytest.approx([step / 6 for step in expected])
     for row in validation:
@@ -162,20 +152,7 @@ def test_a_finished_run_says_that_nothing_is_left_and_keeps_its_model(
     assert "nothing is left" in capsys.readouterr().err and model(tmp_path / "run") == before
 
 
-def test_the_best_accuracy_is_remembered_by_a_resumed_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run = begin(tmp_path / "run", keep="best")
-    evaluating([0.75, 0.5], monkeypatch)
-    raises_at(run, 8)
-    with pytest.raises(Interrupted):
-        run.train()
-    resumed = resume(tmp_path / "run", keep="best")
-    resumed.train()
-    assert read_json(tmp_path / "run" / EVALUATION)["accuracy"] == 0.75
-
-
-def test_patience_that_begins_with_a_resume_counts_and_saves_from_there_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_patience_that_begins_with_a_resume_counts_from_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     begin(tmp_path / "run", epochs=3).train()
     run = resume(tmp_path / "run", epochs=9, patience=2, allow_config_change=True)
     evaluating([0.3, 0.2, 0.1], monkeypatch)
@@ -217,7 +194,7 @@ def test_under_another_batch_size_a_run_goes_on_after_the_examples_that_it_has_s
     done = round(passes * steps)
     wanted = [learning_rate_at(done + number, 6 * steps, 3e-3, 0.1) for number in (1, len(rates))]
     assert [rates[0], rates[-1]] == pytest.approx(wanted)
-    epochs = [row["epoch"] for row in rows(tmp_path / "run") if "validation/loss" in row]
+    epochs = [row["epoch"] for row in all_metrics(tmp_path / "run") if "validation/loss" in row]
     assert epochs == [1, 2, 3, 4, 5, 6]
     # Stopped once more, it ends the same.
     stopped = next(path for path in resumed.folder.checkpoints()[1:] if path.name != f"step-{stop}")
@@ -235,15 +212,6 @@ def test_pre_training_counts_steps_whatever_their_size(tmp_path: Path) -> None:
 
 
 # Checkpoints and signals
-
-
-def test_checkpoints_come_every_so_many_steps_and_after_every_epoch(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    run, saved = begin(tmp_path / "run", save_every=4), list[int]()
-    monkeypatch.setattr(run.folder, "save_checkpoint", lambda *_: saved.append(run.progress.step))
-    run.train()
-    assert saved == [4, 6, 8, 12]
 
 
 @pytest.mark.parametrize(
@@ -273,7 +241,7 @@ def test_a_signal_saves_after_the_step_and_the_resumed_run_ends_the_same(
     assert run.folder.checkpoints()[0].name == f"step-{stop}" + ("-before-evaluation" if stop % 6 == 0 else "")
     resume(tmp_path / "run", **options).train()
     assert model(tmp_path / "run") == model(tmp_path / "straight")
-    assert rows_but_for_speed(tmp_path / "run") == rows_but_for_speed(tmp_path / "straight")
+    assert metrics(tmp_path / "run") == metrics(tmp_path / "straight")
 
 
 @pytest.mark.parametrize(("number", "ends"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)])
@@ -292,9 +260,7 @@ def test_a_second_signal_stops_at_once(number: int, ends: type[BaseException], t
 
 
 @pytest.mark.parametrize("write", ["save_checkpoint", "save_model", "log"])
-def test_a_full_disk_ends_the_run_and_the_resumed_one_ends_the_same(
-    write: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_full_disk_changes_no_resumed_run(write: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     begin(tmp_path / "straight", **ALL_RANDOMNESS).train()
     run = begin(tmp_path / "run", save_every=2, **ALL_RANDOMNESS)
     original = getattr(run.folder, write)
@@ -309,4 +275,4 @@ def test_a_full_disk_ends_the_run_and_the_resumed_one_ends_the_same(
         run.train()
     resume(tmp_path / "run", **ALL_RANDOMNESS).train()
     assert model(tmp_path / "run") == model(tmp_path / "straight")
-    assert rows_but_for_speed(tmp_path / "run") == rows_but_for_speed(tmp_path / "straight")
+    assert metrics(tmp_path / "run") == metrics(tmp_path / "straight")

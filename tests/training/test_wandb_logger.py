@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -108,82 +109,63 @@ def test_a_fine_tuned_run_is_recorded_with_the_shape_and_tokenizer_of_its_checkp
 # With a stand-in
 
 
-class Run:
-    """What `wandb.init` returns, as far as it is used."""
-
-    id = "abcd1234"
-    settings = SimpleNamespace(sync_dir="/somewhere")
-
-    def __init__(self) -> None:
-        self.logged: list[Any] = []
-
-    def define_metric(self, name: str, step_metric: str) -> None:
-        pass
-
-    def log(self, values: Any) -> None:
-        self.logged.append(values)
-
-    def finish(self, exit_code: int) -> None:
-        self.logged.append(exit_code)
-
-
 @pytest.fixture
 def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Replaces wandb; the modes in which it was asked for a run."""
     modes: list[str] = []
 
-    def init(mode: str, **_: Any) -> Run:
+    def init(mode: str, **_: Any) -> Mock:
         modes.append(mode)
-        return Run()
+        return Mock(id="abcd1234", settings=SimpleNamespace(sync_dir="/somewhere"))
 
-    def login(prompt: bool) -> bool:
-        assert not prompt
-        return "WANDB_API_KEY" in os.environ
-
-    ignore = lambda *_, **__: None  # noqa: E731
-    module = SimpleNamespace(init=init, login=login, Settings=ignore, setup=ignore, teardown=ignore)
-    monkeypatch.setitem(sys.modules, "wandb", module)
+    login = Mock(side_effect=lambda prompt: "WANDB_API_KEY" in os.environ)
+    monkeypatch.setitem(sys.modules, "wandb", Mock(init=Mock(side_effect=init), login=login))
     return modes
 
 
-def open_in(mode: Any, folder: Path) -> WandbLogger:
-    return open_wandb(RunConfig(wandb=mode), {}, folder)
+def open_in(mode: Any, folder: Path, **options: Any) -> WandbLogger:
+    return open_wandb(RunConfig(wandb=mode, **options), {}, folder)
 
 
-@pytest.mark.parametrize("wish", ["online", "offline", "dryrun", "disabled", None])
-def test_auto_obeys_wandb_mode_and_else_looks_for_a_key(
-    wish: str | None, opened: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("variable", "wish", "modes"),
+    [
+        ("WANDB_MODE", "online", ["online"]),
+        ("WANDB_MODE", "offline", ["offline"]),
+        ("WANDB_MODE", "dryrun", ["offline"]),
+        ("WANDB_MODE", "disabled", []),
+        ("WANDB_API_KEY", FAKE_KEY, ["online"]),
+        ("WANDB_DISABLED", "true", []),
+        ("WANDB_DISABLED", "1", []),
+        ("WANDB_DISABLED", "false", ["online"]),
+    ],
+)
+def test_auto_obeys_the_environment_and_options_override_it(
+    variable: str, wish: str, modes: list[str], opened: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("WANDB_API_KEY", FAKE_KEY)
-    if wish is not None:
-        monkeypatch.setenv("WANDB_MODE", wish)
-    open_in("auto", tmp_path)
-    assert opened == {"disabled": [], None: ["online"], "dryrun": ["offline"]}.get(wish, [wish])
-    opened.clear()
-    open_in("offline", tmp_path)
-    assert opened == ["offline"]
-
-
-@pytest.mark.parametrize(("wish", "modes"), [("true", []), ("1", []), ("false", ["online"])])
-def test_auto_obeys_wandb_disabled_and_options_override_the_environment(
-    wish: str, modes: list[str], opened: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("WANDB_API_KEY", FAKE_KEY)
-    monkeypatch.setenv("WANDB_DISABLED", wish)
+    monkeypatch.setenv(variable, wish)
     open_in("auto", tmp_path)
     assert opened == modes
-    open_in("online", tmp_path)
-    assert opened == [*modes, "online"]
-    asked: list[tuple[Any, ...]] = []
-    monkeypatch.setattr("wandb.init", lambda **given: asked.append((given["project"], given["name"], given["tags"])))
+    for mode in ("online", "offline"):
+        open_in(mode, tmp_path)
+        assert opened.pop() == mode
+
+
+def test_names_of_option_or_environment(opened: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    init: Any = sys.modules["wandb"].init
     open_in("offline", tmp_path)
     monkeypatch.setenv("WANDB_PROJECT", "theirs")
     monkeypatch.setenv("WANDB_NAME", "their run")
     open_in("offline", tmp_path)
-    named = RunConfig(wandb="offline", wandb_project="mine", wandb_name="my run", wandb_tags=("a", "b"))
-    open_wandb(named, {}, tmp_path)
+    open_in("offline", tmp_path, wandb_project="mine", wandb_name="my run", wandb_tags=("a", "b"))
+    asked = [tuple(call.kwargs[key] for key in ("project", "name", "tags")) for call in init.call_args_list]
     own = ("mine", "my run", ("a", "b"))
     assert asked == [("bert-sst2", tmp_path.name, None), ("theirs", "their run", None), own]
+
+
+def fail(*_: Any, **__: Any) -> Any:
+    raise RuntimeError("the disk\nis full.")
 
 
 def test_without_a_server_the_run_is_an_offline_one_with_one_line(
@@ -202,23 +184,15 @@ def test_without_a_server_the_run_is_an_offline_one_with_one_line(
     assert "the disk is full" in line
 
 
-def fail(*_: Any, **__: Any) -> Any:
-    raise RuntimeError("the disk\nis full.")
-
-
 @pytest.mark.parametrize("method", ["log", "finish"])
-def test_an_exception_in_wandb_becomes_one_line_and_silence(
-    method: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
-    run = Run()
+def test_an_exception_in_wandb_becomes_one_line_and_silence(method: str, capfd: pytest.CaptureFixture[str]) -> None:
+    run = Mock(**{f"{method}.side_effect": fail})
     logger = WandbLogger(run)
-    monkeypatch.setattr(run, method, fail)
     logger.log(1, {"train/loss": 0.5})
     logger.log(2, {"train/loss": 0.4})
     logger.finish()
     logger.log(3, {"train/loss": 0.3})
     printed, lines = capfd.readouterr()
-    assert printed == ""
     (line,) = lines.splitlines()
-    assert "the disk is full" in line
-    assert len(run.logged) == (2 if method == "finish" else 0)
+    assert printed == "" and "the disk is full" in line
+    assert run.log.call_count == (2 if method == "finish" else 1)

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from src.data.documents import Documents
 from src.data.masking import Masking
@@ -16,40 +15,15 @@ from src.data.packing import PackedRows, TokenizedCorpus, tokenized_corpus
 from src.training.tasks import MaskedLMTask
 from src.training.trainer import Trainer
 from src.utils.config import PretrainConfig, with_options
+from tests.training.tiny_training import COMMON
 
 WORDS = ("red", "green", "blue", "black", "white", "pink", "brown", "grey")
 
-# Every setting that matters, so that a better default changes no test.
-SETTINGS: dict[str, Any] = {
-    "num_hidden_layers": 1,
-    "hidden_size": 16,
-    "num_attention_heads": 2,
-    "intermediate_size": 32,
-    "hidden_dropout_prob": 0.0,
-    "attention_probs_dropout_prob": 0.0,
-    "initializer_range": 0.02,
-    "vocab_size": 64,
-    "tokenizer": "wordlevel",
-    "min_frequency": 1,
-    "lowercase": True,
-    "plain_text": True,
-    "seq_len": 16,
-    "max_steps": 16,
-    "batch_size": 16,
-    "gradient_accumulation_steps": 1,
-    "learning_rate": 1e-2,
-    "warmup_ratio": 0.1,
-    "weight_decay": 0.01,
-    "adam_beta1": 0.9,
-    "adam_beta2": 0.98,
-    "adam_epsilon": 1e-6,
-    "max_grad_norm": 1.0,
-    "ema_decay": 0.0,
-    "begin_with": "counts",
-    "mask_rate": 0.15,
-    "mask_replacement": "80-10-10",
-    "device": "cpu",
-    "num_threads": 1,
+SETTINGS: dict[str, Any] = COMMON | {
+    **{"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0, "initializer_range": 0.02},
+    **{"vocab_size": 64, "min_frequency": 1, "lowercase": True, "plain_text": True, "seq_len": 16},
+    **{"max_steps": 16, "batch_size": 16, "learning_rate": 1e-2, "adam_beta2": 0.98, "adam_epsilon": 1e-6},
+    **{"begin_with": "counts", "mask_rate": 0.15, "mask_replacement": "80-10-10", "num_threads": 1},
 }
 # All that draws random numbers or averages, so that a resumed run has the most to remember.
 ALL_RANDOMNESS: dict[str, Any] = {"hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1, "ema_decay": 0.9}
@@ -130,7 +104,3 @@ def leaves_global_random_numbers_alone(act: Callable[[], Any]) -> bool:
 
 def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
-
-
-def weights(trainer: Trainer) -> dict[str, Tensor]:
-    return {name: tensor.clone() for name, tensor in trainer.model.state_dict().items()}

@@ -23,44 +23,22 @@ OTHERS = ("a", "the", "film", "story", "is", "with", "actors", "and", "music", "
 LABELS = ("negative", "positive")
 
 # Every setting that matters, so that a better default changes no test.
-SETTINGS: dict[str, Any] = {
-    "num_hidden_layers": 1,
-    "hidden_size": 16,
-    "num_attention_heads": 2,
-    "intermediate_size": 32,
+COMMON: dict[str, Any] = {
+    **{"num_hidden_layers": 1, "hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 32},
+    **{"warmup_ratio": 0.1, "weight_decay": 0.01, "max_grad_norm": 1.0, "gradient_accumulation_steps": 1},
+    **{"adam_beta1": 0.9, "ema_decay": 0.0, "tokenizer": "wordlevel", "device": "cpu"},
+}
+SETTINGS: dict[str, Any] = COMMON | {
     "initializer_range": 0.2,  # at 0.02 so small a model says the same of every sentence
-    "epochs": 2,
-    "batch_size": 8,
-    "gradient_accumulation_steps": 1,
-    "learning_rate": 3e-3,
-    "warmup_ratio": 0.1,
-    "weight_decay": 0.01,
-    "adam_beta1": 0.9,
-    "adam_beta2": 0.999,
-    "adam_epsilon": 1e-8,
-    "max_grad_norm": 1.0,
-    "hidden_dropout_prob": 0.1,
-    "attention_probs_dropout_prob": 0.1,
-    "classifier_dropout": 0.1,
-    "label_smoothing": 0.0,
-    "word_dropout": 0.0,
-    "ema_decay": 0.0,
-    "tokenizer": "wordlevel",
-    "min_frequency": 2,
-    "seq_len": 64,
-    "device": "cpu",
+    **{"epochs": 2, "batch_size": 8, "learning_rate": 3e-3, "adam_beta2": 0.999, "adam_epsilon": 1e-8},
+    **{"hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1, "classifier_dropout": 0.1},
+    **{"label_smoothing": 0.0, "word_dropout": 0.0, "min_frequency": 2, "seq_len": 64},
 }
-NO_DROPOUT: dict[str, Any] = {
-    "hidden_dropout_prob": 0.0,
-    "attention_probs_dropout_prob": 0.0,
-    "classifier_dropout": 0.0,
-}
-ALL_RANDOMNESS: dict[str, Any] = {
-    "word_dropout": 0.2,
-    "ema_decay": 0.9,
-    "label_smoothing": 0.1,
-    "gradient_accumulation_steps": 2,
-}
+NO_DROPOUT: dict[str, Any] = dict.fromkeys(
+    ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout"), 0.0
+)
+ALL_RANDOMNESS: dict[str, Any] = {"word_dropout": 0.2, "ema_decay": 0.9, "label_smoothing": 0.1}
+ALL_RANDOMNESS["gradient_accumulation_steps"] = 2
 
 
 def sentences(count: int, seed: int) -> TextSplit:
@@ -94,7 +72,6 @@ def trainer(examples: int = 36, **options: Any) -> Trainer:
 
 
 def train_epoch(trainer: Trainer) -> list[StepReport]:
-    """Does the steps of one epoch."""
     reports = [trainer.step_with_retry(batches) for batches in trainer.remaining_steps()]
     trainer.progress.epoch, trainer.progress.step_in_epoch = trainer.progress.epoch + 1, 0
     return reports
@@ -102,8 +79,6 @@ def train_epoch(trainer: Trainer) -> list[StepReport]:
 
 @dataclass
 class Run:
-    """A training in a run's folder."""
-
     trainer: Trainer
     folder: RunFolder
 
@@ -112,7 +87,6 @@ class Run:
         return self.trainer.progress
 
     def train(self, wandb: WandbLogger | None = None) -> None:
-        """Trains to the end."""
         with stop_on_signals(self.trainer):
             run_epochs(self.trainer, self.folder, wandb or WandbLogger())
         self.folder.finish(self.progress.training_seconds)
@@ -154,7 +128,6 @@ def all_tensors(trainer: Trainer, with_random_states: bool = True) -> dict[str, 
 
 
 def assert_same(found: dict[str, Tensor], wanted: dict[str, Tensor]) -> None:
-    """Compares tensors to the bit."""
     assert found.keys() == wanted.keys()
     assert [name for name in wanted if not torch.equal(found[name], wanted[name])] == []
 

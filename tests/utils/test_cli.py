@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 
-from src.inference import InferenceConfig
-from src.utils.cli import parse, parse_training, run_program, set_up_logging
+from src.utils.cli import parse_training, run_program, set_up_logging
 from src.utils.config import PRESETS, RECIPES, REPOSITORY, PretrainConfig, TrainConfig, with_options
 from src.utils.errors import CheckpointError, DataError, DivergedError, Interrupted, StorageError, UsageError, UserError
 from tests.programs import PROGRAMS
@@ -21,15 +20,6 @@ def training(*arguments: str, default: TrainConfig | None = None, recipe: str | 
 
 def pretraining(*arguments: str, default: PretrainConfig | None = None) -> PretrainConfig:
     return parse_training(arguments, "python -m src.pretrain", default or PretrainConfig())
-
-
-def inference(*arguments: str) -> InferenceConfig:
-    return parse(InferenceConfig, arguments, "python -m src.inference")
-
-
-def test_texts_are_taken_as_they_are() -> None:
-    for texts in ((), ("one", "two"), ("",), ("it's -- fine",)):
-        assert inference(*texts).texts == inference(*texts, "--json").texts == texts
 
 
 @pytest.mark.parametrize(
@@ -46,9 +36,7 @@ def test_options_and_presets_change_the_default_given_and_leave_the_rest(parsed:
     assert parsed("--seed", "9", default=default) == with_options(default, {"seed": 9})
 
 
-def test_an_option_wins_over_a_preset_that_over_a_recipe_given_and_that_over_the_program_s(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_options_win_over_presets_and_those_over_recipes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(RECIPES, "given", {"preset": "small", "hidden_size": 192, "epochs": 9})
     monkeypatch.setitem(RECIPES, "program's", {"epochs": 7, "batch_size": 5})
 
@@ -66,40 +54,10 @@ def test_an_option_wins_over_a_preset_that_over_a_recipe_given_and_that_over_the
 
 
 @pytest.mark.parametrize("parsed", [training, pretraining])
-def test_an_unknown_preset_or_recipe_is_refused_and_the_known_ones_are_listed(parsed: Any) -> None:
-    known = {"--preset": PRESETS} | ({"--recipe": RECIPES} if parsed is training else {})
-    for option, names in known.items():
-        with pytest.raises(UsageError) as caught:
-            parsed(option, "huge")
-        assert all(name in str(caught.value) for name in (option, "huge", *names))
-
-
-@pytest.mark.parametrize("parsed", [training, pretraining])
 def test_a_name_that_other_programs_have_for_an_option_is_answered_with_ours(parsed: Any) -> None:
     for theirs, ours in (("--lr=3", "--learning-rate"), ("--bs", "--batch-size"), ("--max_length", "--seq-len")):
         with pytest.raises(UsageError, match=ours):
             parsed(theirs, "3")
-
-
-@pytest.mark.parametrize(
-    ("parsed", "arguments", "named"),
-    [
-        (training, ("--learning-rat", "3"), "--learning-rate"),
-        (inference, ("--checkpont", "x"), "--checkpoint"),
-        (pretraining, ("--recipe", "sample"), "--recipe"),  # which a training alone has
-        (training, ("--epochs", "many"), "--epochs"),
-        (training, ("--tokenizer", "bytes"), "--tokenizer"),
-        (training, ("--preset",), "--preset"),
-    ],
-)
-def test_a_mistyped_option_or_an_unusable_value_exits_2_and_names_the_right_option(
-    parsed: Any, arguments: tuple[str, ...], named: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    with pytest.raises(SystemExit) as caught:
-        parsed(*arguments)
-    shown = capsys.readouterr()
-    assert caught.value.code == 2
-    assert named in re.findall(r"--[\w-]+", shown.err) and shown.out == ""
 
 
 HEAVY = {"torch", "numpy", "tokenizers", "datasets", "wandb", "matplotlib", "sklearn", "transformers"}
@@ -170,9 +128,7 @@ WARN = "{}; logging.getLogger('src').warning('odd'); print('done')"
         (WARN.format("os.dup2(os.open('/dev/full', os.O_WRONLY), 2)"), 0, ""),
     ],
 )
-def test_a_signal_lets_a_program_clean_up_and_a_standard_error_that_is_gone_ends_none(
-    body: str, code: int, said: str
-) -> None:
+def test_signals_let_a_program_clean_up_and_a_lost_standard_error_ends_none(body: str, code: int, said: str) -> None:
     ended = program(body)
     assert (ended.returncode, ended.stdout, ended.stderr) == (code, "done\n", said)
 

@@ -37,9 +37,7 @@ def test_every_sentence_has_an_answer_and_the_first_its_attention(predictor: Pre
     assert "sentence" in said and picture is None
 
 
-def test_what_is_too_long_is_cut_and_said_to_be(
-    predictor: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_is_too_long_is_cut_short(predictor: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     many, _ = page.explain_sentences(predictor, "film\n" * (page.SENTENCES + 3), tmp_path)
     assert many.count('class="explained"') == page.SENTENCES and f"first {page.SENTENCES} sentences" in many
     long, _ = page.explain_sentences(predictor, "a " * page.TEXT_CHARACTERS, tmp_path)
@@ -71,9 +69,7 @@ def test_every_row_of_a_table_comes_back_with_label_and_confidence(predictor: Pr
         ("text,predicted_label\nfilm,good\n", "predicted_label"),
     ],
 )
-def test_what_is_no_table_for_this_page_is_an_error_that_names_no_path(
-    content: str, message: str, predictor: Predictor, tmp_path: Path
-) -> None:
+def test_no_table_is_an_error_without_a_path(content: str, message: str, predictor: Predictor, tmp_path: Path) -> None:
     rows, said = classify(predictor, tmp_path, content)
     assert rows == [] and re.search(message, said) and str(tmp_path) not in said
     assert page.classify_table(predictor, None, "", tmp_path)[1] is None

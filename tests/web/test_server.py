@@ -1,8 +1,10 @@
 """What the server refuses: paths, hosts, URLs, large bodies, too many calls, idle connections."""
 
+import re
 import socket
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,7 +14,7 @@ import httpx2 as httpx
 import pytest
 
 pytest.importorskip("gradio")
-from src.web.page import CLIENT_PLACES, PLACES
+from src.web.page import CLIENT_PLACES, EXAMPLE, PLACES, POLICY
 from tests.web.conftest import Serve, Server, wait_for
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="127.0.0.2 and the like are clients")
@@ -30,6 +32,7 @@ page.explain_sentences, page.IDLE_SECONDS, page.CLIENT_CONNECTIONS = answer, 1, 
 """
 FIELD = b'--b\r\nContent-Disposition: form-data; name="a"\r\n\r\n' + b"x" * 2_000_000 + b"\r\n--b--\r\n"
 ANY = "127.0.0.1"
+CLIENTS, SECONDS = 50, 30
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +68,8 @@ def call(server: Server, data: Any, client: str) -> httpx.Response:
     ],
 )
 def test_only_what_the_page_asks_for_is_served(path: str, status: int, server: Server) -> None:
-    assert ask(server, "GET", path).status_code == status
+    answer = ask(server, "GET", path)
+    assert (answer.status_code, answer.headers.get("content-security-policy")) == (status, POLICY)
 
 
 @pytest.mark.parametrize(("host", "status"), [("evil.example", 400), ("page.example:80", 200), ("localhost", 200)])
@@ -131,3 +135,42 @@ def test_an_address_has_so_many_connections(server: Server) -> None:
     assert opened[0].recv(12) == b"HTTP/1.1 200"
     for connection in opened:
         connection.close()
+
+
+# Under load: prints the figures of src/web/README.md
+
+
+def memory(server: Server, field: str) -> float:
+    found = re.search(rf"{field}:\s+(\d+)", Path(f"/proc/{server.pid}/status").read_text())
+    assert found
+    return int(found[1]) / 1000
+
+
+def keep_asking(server: Server, address: str, end: float, once: bool = False) -> list[int]:
+    """The status of each call of a client; with `once`, of a person who asks again until there is an answer."""
+    seen: list[int] = []
+    body = {"data": [EXAMPLE], "fn_index": 0, "session_hash": address}
+    with httpx.Client(headers={"x-forwarded-for": address}, timeout=60) as client:
+        while time.monotonic() < end and not (once and seen[-1:] == [200]):
+            seen.append(client.post(f"{server.url}gradio_api/run/predict", json=body).status_code)
+    return seen
+
+
+@pytest.mark.deep
+@pytest.mark.parametrize("addresses", [1, CLIENTS])
+def test_fifty_clients_make_no_error_and_do_not_keep_another_from_its_answer(addresses: int, serve: Serve) -> None:
+    with serve("--forwarded-allow-ips", "127.0.0.1") as server, ThreadPoolExecutor(CLIENTS) as pool:
+        keep_asking(server, "10.0.1.0", time.monotonic() + 60, once=True)
+        before, end, waits = memory(server, "VmRSS"), time.monotonic() + SECONDS, []
+        clients = [pool.submit(keep_asking, server, f"10.0.0.{n % addresses}", end) for n in range(CLIENTS)]
+        for person in range(1, 6):
+            start = time.monotonic()
+            assert keep_asking(server, f"10.0.1.{person}", start + 60, once=True)[-1] == 200
+            waits.append(time.monotonic() - start)
+            time.sleep(max(0.0, start + 5 - time.monotonic()))
+        statuses = Counter(status for client in clients for status in client.result())
+        growth = memory(server, "VmHWM") - before
+    print(f"\n{CLIENTS} clients, {addresses} addresses: {statuses}, {growth:.0f} MB more, others waited {waits} s")
+    assert set(statuses) == {200, 429} and growth < 300
+    # As many addresses as clients are equals, and the answers of all take longer.
+    assert max(waits) < (10 if addresses == 1 else 60)
