@@ -28,6 +28,8 @@ SENTIMENT_LABELS = ("negative", "positive")
 # Evaluations mask this share of the tokens, whatever the training does, so that their numbers can be compared.
 EVALUATED_MASK_RATE = 0.15
 
+MOST_EPOCHS = 100  # unless asked for: each ends with an evaluation and a checkpoint
+
 Rule = tuple[Callable[[Any], bool], str]
 AT_LEAST_1: Rule = (lambda value: value >= 1, "must be at least 1")
 NOT_NEGATIVE: Rule = (lambda value: value >= 0, "must not be negative")
@@ -247,7 +249,7 @@ class OptimizationConfig(OptimizerConfig):
     """The training loop: AdamW with warm-up and linear decay, and what keeps a small model from overfitting."""
 
     epochs: int | None = None
-    """Passes over the training examples; unset: 2, or as many as --min-steps asks for."""
+    """Passes over the training examples; unset: 2, or as many as --min-steps asks for, up to 100."""
     min_steps: int = 400
     """Fewest optimizer steps where --epochs is unset: few examples are read more often."""
     freeze_layers: int | Literal["all"] | None = None
@@ -268,7 +270,8 @@ class OptimizationConfig(OptimizerConfig):
 
     def total_steps(self, steps_per_epoch: int) -> int:
         """Counts the optimizer steps of all epochs."""
-        return (self.epochs or max(2, ceil(self.min_steps / steps_per_epoch))) * steps_per_epoch
+        enough = min(MOST_EPOCHS, ceil(self.min_steps / steps_per_epoch))
+        return (self.epochs or max(2, enough)) * steps_per_epoch
 
 
 @dataclass(frozen=True)
