@@ -135,7 +135,7 @@ def test_a_progress_that_cannot_be_is_refused(tmp_path: Path) -> None:
     progress = read_json(folder / PROGRESS)
     for name, value in ((name, value) for name, values in WRONG.items() for value in values):
         write_json(folder / PROGRESS, progress | {name: value})
-        with pytest.raises(CheckpointError, match=f"{PROGRESS}: {name} "):
+        with pytest.raises(CheckpointError, match=PROGRESS):
             load(folder)
 
 
