@@ -1,7 +1,7 @@
 """Strict readers of tables: a row is read as it is written, or refused with its file and line.
 
-`datasets` and `pandas` read "NA" as a missing value and "007" as 7; these readers leave text alone. What they find out
-about a file (its separator, encoding, quotes) they say on standard error.
+`datasets` and `pandas` read "NA" as a missing value and "007" as 7; these readers leave text alone. They log what
+they detect about a file: its separator, encoding and quotes.
 """
 
 import codecs
@@ -30,12 +30,12 @@ DELIMITED = (".csv", ".tsv")
 SEPARATORS = ",\t;|"
 LARGEST_UNPACKED, LARGEST_RATIO = 16_000_000, 100  # bytes, or times the packed size; text takes ten times its own
 ROWS_AT_ONCE, ROW_BYTES = 1000, 64  # a row takes memory even if it is empty
-UNLABELLED = "unsup"  # folder of IMDB's texts for pre-training
+UNLABELLED = "unsup"  # IMDB's folder of texts without labels
 SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class Row(NamedTuple):
-    """One record: where it stands, as in "reviews.csv:3", and its cells by column; those of CSV are text."""
+    """One record: its place, such as "reviews.csv:3", and its cells by column; CSV cells are strings."""
 
     place: str
     cells: dict[str, Any]
@@ -43,23 +43,23 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True)
 class Table:
-    """The rows of one split, with the names of the classes by column where the source declares them."""
+    """The rows of one split, and the class names of the columns for which the source declares them."""
 
     origin: str
     rows: list[Row] = field(default_factory=list)
     class_names: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    bad_rows: list[str] = field(default_factory=list)  # what is wrong with those that are not in `rows`
+    bad_rows: list[str] = field(default_factory=list)  # the problems of rows that are not in `rows`
 
     @contextmanager
     def noting_bad_rows(self) -> Iterator[None]:
-        """Adds a DataError about a row to `bad_rows`."""
+        """Catches a DataError about a row and adds it to `bad_rows`."""
         try:
             yield
         except DataError as error:
             self.bad_rows.append(str(error))
 
     def with_class_names(self) -> "Table":
-        """Replaces, in the columns with declared classes, ids and lists of ids by names, and -1 by None."""
+        """Replaces class ids, or lists of them, with names in columns that declare classes; -1 becomes None."""
         for column, names in self.class_names.items():
             for place, cells in self.rows:
                 ids = cells[column] if isinstance(cells[column], list) else [cells[column]]
@@ -71,7 +71,7 @@ class Table:
 
 
 def read_table(path: Path, config: TableConfig | None = None, refuse: bool = True) -> Table:
-    """Reads a file in the format that its suffix names, or a folder of `class_files`; bad rows are told if `refuse`."""
+    """Reads a file by its suffix, or a folder of `class_files`; with `refuse` it also refuses bad rows."""
     table, config = Table(path.name), config or TableConfig()
     read = FORMATS.get(table_suffix(path)) if path.is_file() or not class_files(path) else _class_folder
     if read is None:
@@ -85,12 +85,12 @@ def read_table(path: Path, config: TableConfig | None = None, refuse: bool = Tru
 
 
 def table_suffix(path: Path) -> str:
-    """Returns the suffix that tells the format of a file, in lower case: of a.csv.gz it is .csv."""
+    """Returns the suffix that names the format of a file, in lower case: .csv for a.csv.gz."""
     return (path.with_suffix("") if path.suffix.lower() == ".gz" else path).suffix.lower()
 
 
 def class_files(folder: Path) -> list[Path]:
-    """Lists FOLDER/CLASS/*.txt, as IMDB is distributed, if there are two classes, `UNLABELLED` aside, and no tables."""
+    """Lists FOLDER/CLASS/*.txt, IMDB's layout, if there are two or more classes besides `UNLABELLED` and no tables."""
     files = [file for file in folder.glob("*/*.txt") if file.name[0] != "." and file.parent.name[0] != "."]
     files = [file for file in sorted(files) if file.parent.name != UNLABELLED]
     is_other = any(folder.glob("*/*/*.txt")) or any(table_suffix(file) in FORMATS for file in folder.rglob("*"))
@@ -98,7 +98,7 @@ def class_files(folder: Path) -> list[Path]:
 
 
 def refuse_bad_rows(problems: list[str], skip: bool) -> None:
-    """Raises a DataError that tells the problems of all bad rows, or says how many are left out."""
+    """Raises a DataError that lists all bad rows, or with `skip` logs them."""
     summary = f"{len(problems):,} bad row{'s' * (len(problems) != 1)}: {'; '.join(problems)}"
     if problems and skip:
         logger.info(f"left out    {summary:.500}")
@@ -107,7 +107,7 @@ def refuse_bad_rows(problems: list[str], skip: bool) -> None:
 
 
 def choose_column(columns: Iterable[str], wanted: str | None, usual: Iterable[str], option: str, where: str) -> str:
-    """Finds the column that the user named by `option`, or the only one with a usual name, in any case, or refuses."""
+    """Finds the column given by `option`, or the only one with a usual name (in any case); else DataError."""
     names = list(columns)
     if wanted in names:
         return wanted
@@ -120,7 +120,7 @@ def choose_column(columns: Iterable[str], wanted: str | None, usual: Iterable[st
 
 
 def read_texts(table: Table, config: TableConfig) -> Iterator[tuple[Row, tuple[str, ...]]]:
-    """Yields rows with their text, or two texts; what is wrong with others goes to `bad_rows`."""
+    """Yields rows with their text, or two texts; the problems of bad rows go to `bad_rows`."""
     wanted = [choose_column(table.rows[0].cells, config.text_column, TEXT_COLUMNS, "--text-column", table.origin)]
     if (pair := config.text_pair_column) is not None:
         wanted.append(choose_column(table.rows[0].cells, pair, (), "--text-pair-column", table.origin))
@@ -130,7 +130,7 @@ def read_texts(table: Table, config: TableConfig) -> Iterator[tuple[Row, tuple[s
 
 
 def read_rows(path: Path, config: TableConfig) -> tuple[list[dict[str, Any]], list[tuple[str, ...]]]:
-    """Reads the cells of a table's rows, and the text or two texts of each; labels need not be there."""
+    """Reads the cells of a table's rows, and the text or two texts of each; labels are optional."""
     table = read_table(path, config, refuse=False)
     found = list(read_texts(table, config))
     refuse_bad_rows(table.bad_rows, config.skip_bad_rows)
@@ -140,7 +140,7 @@ def read_rows(path: Path, config: TableConfig) -> tuple[list[dict[str, Any]], li
 def text_cell(cell: Any, column: str, place: str) -> str:
     """Returns a cell that must be text; raises a DataError if it is not, or holds what `tokenizers` cannot read."""
     if not isinstance(cell, str):
-        raise DataError(f"{place}: {column!r} is {cell!r:.40}, not a string; mend the row, or write it in quotes")
+        raise DataError(f"{place}: {column!r} is {cell!r:.40}, not a string; correct the row, or write it in quotes")
     if SURROGATE.search(cell):
         raise DataError(f"{place}: half a surrogate pair in {column!r}; remove it")
     return cell
@@ -175,7 +175,7 @@ def _content(path: Path) -> bytes:
         if len(content) <= most:
             return content
         raise ValueError(f"it unpacks to more than {most:,} bytes")
-    except Exception as error:  # of the disk, or whatever gzip finds wrong
+    except Exception as error:  # from the disk or from gzip
         reason = getattr(error, "strerror", None) or error
         raise DataError(f"cannot read {path}: {reason}; give a readable file") from None
 
@@ -203,7 +203,7 @@ def _text(path: Path, config: TableConfig) -> str:
 
 
 def _lines(text: str) -> list[str]:
-    """Divides a text into lines with their ends, but for blank ones at the end of the file."""
+    """Splits a text into lines with their ends, and drops blank lines at the end."""
     # Not str.splitlines: it also splits at U+2028 and form feeds, which may stand in a text.
     lines = list(io.StringIO(text, newline=""))
     while lines and not lines[-1].strip(" \r\n"):
@@ -214,7 +214,7 @@ def _lines(text: str) -> list[str]:
 def _delimited(path: Path, config: TableConfig, table: Table) -> None:
     csv.field_size_limit(2**31 - 1)  # a review may be longer than the default of 128 KiB
     lines = _lines(_text(path, config))
-    first = int(bool(lines and re.fullmatch(r"sep=.\s*", lines[0])))  # a line for Excel
+    first = int(bool(lines and re.fullmatch(r"sep=.\s*", lines[0])))  # tells Excel the separator
     separator = lines[0][4] if first else _separator(path, config, lines)
     is_quoted = table_suffix(path) != ".tsv" or separator != "\t" or _is_quoted(path, lines)
     quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if is_quoted else csv.QUOTE_NONE
@@ -227,7 +227,7 @@ def _delimited(path: Path, config: TableConfig, table: Table) -> None:
         except csv.Error as error:
             problem = "a quote that is opened in this row is not closed before a comma or line end"
             table.bad_rows.append(f'{place}: {problem}; close it, and write a quote inside the cell as ""')
-            if not header or "unexpected end" in str(error):  # nobody knows how many rows it swallowed
+            if not header or "unexpected end" in str(error):  # it may have swallowed any number of rows
                 raise DataError(table.bad_rows[-1]) from None
             continue
         if not header:
@@ -243,7 +243,7 @@ def _delimited(path: Path, config: TableConfig, table: Table) -> None:
 
 
 def _separator(path: Path, config: TableConfig, lines: list[str]) -> str:
-    """Finds the separator under which the first line has most columns with known names, or most columns.
+    """Finds the separator that gives the header the most known names; ties go to the suffix's own, then most columns.
 
     `csv.Sniffer` takes "text<tab>label, as given" for comma-separated, and finds nothing in the header "text".
     """
@@ -263,7 +263,7 @@ def _separator(path: Path, config: TableConfig, lines: list[str]) -> str:
 
 
 def _is_quoted(path: Path, lines: list[str]) -> bool:
-    """Tells whether `csv` would write a TSV just so, or its header is quoted; in others, as GLUE's, quotes are text."""
+    """Is true if a TSV's header is quoted, or `csv` would write the same file; else, as in GLUE, quotes are text."""
     text, written = "".join(lines).replace("\r\n", "\n").rstrip("\n"), io.StringIO(newline="")
     with suppress(csv.Error):
         csv.writer(written, "excel-tab", lineterminator="\n").writerows(csv.reader(lines, "excel-tab", strict=True))
@@ -274,16 +274,16 @@ def _is_quoted(path: Path, lines: list[str]) -> bool:
 
 
 def _column_names(path: Path, cells: list[str]) -> list[str]:
-    """Names the columns by the header, and those that have no name of their own by their numbers."""
+    """Names columns by the header, and by their number where the name is blank or repeated."""
     counts = Counter(cells)
     names = [name if name.strip() and counts[name] == 1 else str(number) for number, name in enumerate(cells, start=1)]
     if unnamed := [name for name in names if name not in counts]:
-        _found(path, f"column {', '.join(unnamed):.60} has no name of its own (an index of pandas?), only this number")
+        _found(path, f"column {', '.join(unnamed):.60} has no name of its own (a pandas index?), so its number is used")
     return names
 
 
 def _json(path: Path, config: TableConfig, table: Table) -> None:
-    """Reads an array of objects, alone or as the one array in an object, or one object a line."""
+    """Reads an array of objects, an object that holds one such array, or one object per line."""
     text, document = _text(path, config), None
     try:
         document = json.loads(text, object_pairs_hook=without_duplicates)
@@ -305,7 +305,7 @@ def _json(path: Path, config: TableConfig, table: Table) -> None:
                 raise ValueError("no object")
             table.rows.append(Row(place, cells))
         except (ValueError, RecursionError) as error:
-            problem = f"not a JSON object ({getattr(error, 'msg', error)}); write one a line, or an array of them"
+            problem = f"not a JSON object ({getattr(error, 'msg', error)}); write one per line, or an array of them"
             table.bad_rows.append(f"{place}: {problem if str(entry).strip() else 'blank line between rows'}")
 
 
@@ -317,7 +317,7 @@ def _parquet(path: Path, config: TableConfig, table: Table) -> None:
         file, unpacked = parquet.ParquetFile(BufferReader(content)), 0
         info = json.loads((file.schema_arrow.metadata or {}).get(b"huggingface", "{}"))  # as `datasets` writes it
         for name, declared in info.get("info", {}).get("features", {}).items():
-            kind = declared.get("feature", declared)  # that of a list's elements
+            kind = declared.get("feature", declared)  # the kind of a list's elements
             if kind.get("_type") == "ClassLabel" and "int64" in str(file.schema_arrow.field(name).type):
                 table.class_names[name] = tuple(kind["names"])
         most = max(LARGEST_UNPACKED, LARGEST_RATIO * len(content))
@@ -327,7 +327,7 @@ def _parquet(path: Path, config: TableConfig, table: Table) -> None:
                 raise ValueError(f"it unpacks to more than {most:,} bytes")
             first = len(table.rows) + 1
             table.rows.extend(Row(f"{path}, row {n}", cells) for n, cells in enumerate(batch.to_pylist(), start=first))
-    except Exception as error:  # whatever a file does wrong
+    except Exception as error:  # a damaged file can raise anything
         raise DataError(f"cannot read {path}: {str(error).partition(chr(10))[0]}; write it as Parquet again") from None
 
 

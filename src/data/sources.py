@@ -1,4 +1,4 @@
-"""Labelled text: hub ids, folders, files, Python lists and the bundled sample all come out as a `Corpus`."""
+"""Labelled text: hub ids, folders, files, Python lists and the bundled sample all become a `Corpus`."""
 
 import hashlib
 import json
@@ -25,14 +25,14 @@ logger = logging.getLogger(__name__)
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)
 SENTIMENT_SPELLINGS = (("0", "1"), SENTIMENT_LABELS, ("neg", "pos"))
 SENTIMENT = {name: index for spelling in SENTIMENT_SPELLINGS for index, name in enumerate(spelling)}
-UNNAMED = {"label_0": 0, "label_1": 1}  # as transformers calls two classes; the data may know better
+UNNAMED = {"label_0": 0, "label_1": 1}  # what transformers calls two unnamed classes; the data may name them
 
 
 @dataclass(frozen=True)
 class TextSplit:
     """Texts with their labels as indices into the corpus's `label_names`; -1 where a text has none.
 
-    In regression labels are numbers; of several at once there is a 0.0 or 1.0 for each class.
+    In regression a label is a number; in multi-label classification it is a tuple of 0.0 or 1.0 for each class.
     """
 
     texts: list[str]
@@ -47,11 +47,11 @@ class TextSplit:
 
     @property
     def sha256(self) -> str:
-        """Sum of the texts and labels, in their order."""
+        """SHA-256 of the texts and labels, in order."""
         return hashlib.sha256(json.dumps((self.texts, self.labels, self.pairs)).encode()).hexdigest()
 
     def same_texts(self) -> list[str]:
-        """Returns a string for each example, equal for those whose texts differ at most by case and blanks."""
+        """Returns a key for each example; texts that differ only in case or blanks have the same key."""
         texts = self.texts if self.pairs is None else map("\t".join, zip(self.texts, self.pairs, strict=True))
         return list(map(_look, texts))
 
@@ -63,9 +63,9 @@ class Corpus:
     name: str
     label_names: tuple[str, ...]
     splits: dict[str, TextSplit]
-    source: DataConfig  # names this very corpus again, from any folder and under any environment
-    is_fallback: bool = False  # the sample, because SST-2 is out of reach
-    problem_type: ProblemType | None = None  # None: one class of several
+    source: DataConfig  # reopens this corpus from any folder and in any environment
+    is_fallback: bool = False  # the sample replaces SST-2, which could not be loaded
+    problem_type: ProblemType | None = None  # None: single-label classification
 
 
 def open_corpus(
@@ -77,23 +77,23 @@ def open_corpus(
     problem_type: ProblemType | None = None,
     tables: dict[str, Table] | None = None,
 ) -> Corpus:
-    """Loads splits of the corpus that the configuration names, or of SST-2, or of the sample.
+    """Loads splits of the corpus that the configuration names, else of SST-2, else of the sample.
 
     Args:
         data: names the corpus, its columns, and the fraction to hold out.
         splits: what to load; where there is no validation split, "validation" is the test split.
-        label_names: those of a trained model, which the corpus must keep to; None: the corpus decides.
+        label_names: the classes of a trained model, which the corpus must use; None: the corpus sets them.
         seed: draws the validation rows of a single file, and the held-out phrases.
         allow_unlabelled: accept splits without labels.
-        problem_type: what the labels are; None: found from them, or with `label_names` one class of several.
-        tables: read these, by split, in place of what `data` names.
+        problem_type: what the labels are; None: inferred from them, or with `label_names` single-label classification.
+        tables: one for each split, used instead of the data that `data` names.
     """
     wanted = ["train", *(split for split in splits if split not in ("train", "validation"))]
     name, source = "lists", data
     if tables is None:
         name, tables, source = _load(data, wanted if data.holdout else list(splits))
     names, found = label_names or (), {}
-    for split in sorted(tables, key=lambda split: split != "train"):  # training decides the classes
+    for split in sorted(tables, key=lambda split: split != "train"):  # the training split sets the classes
         found[split], names, problem_type = _labelled(tables[split], data, names, allow_unlabelled, problem_type)
     if data.holdout or ("validation" not in found and (data.train_file is not None or "validation" in splits)):
         found |= _divide(found["train"], data.holdout, names, seed, problem_type)
@@ -108,7 +108,7 @@ def open_corpus(
     if "train" in splits and "validation" in splits:
         seen = set(found["train"].same_texts())
         if count := sum(key in seen for key in found["validation"].same_texts()):
-            logger.info(f"overlap     {count:,} validation texts stand in the training texts, too")
+            logger.info(f"overlap     {count:,} validation texts are in the training split, too")
     is_fallback = source.dataset == SAMPLE and data.dataset != SAMPLE
     return Corpus(name, names, {split: found[split] for split in splits}, source, is_fallback, problem_type)
 
@@ -121,7 +121,7 @@ def corpus_of_lists(
     seed: int = 0,
     calibration: float = 0.0,
 ) -> Corpus:
-    """Makes a corpus of texts with what is true of each; `validation` is such a pair, or a tenth of them is drawn."""
+    """Makes a corpus of texts and labels; `validation` is another such pair, None draws a tenth of the texts."""
     tables = {"train": _table_of_lists(texts, labels)}
     if validation is not None:
         tables["validation"] = _table_of_lists(*validation, origin="the validation texts")
@@ -130,7 +130,7 @@ def corpus_of_lists(
 
 def _table_of_lists(texts: Iterable[str], labels: Iterable[Any], origin: str = "the texts given") -> Table:
     if getattr(labels, "ndim", 1) != 1:
-        raise DataError("the labels are a table; give one label for each text, or a list of those that hold")
+        raise DataError("the labels are a table; give one label, or a list of labels, for each text")
     texts, labels = list_of_texts(texts), list(labels)
     if len(texts) != len(labels) or not texts:
         problem = f"{len(texts)} texts and {len(labels)} labels"
@@ -140,18 +140,18 @@ def _table_of_lists(texts: Iterable[str], labels: Iterable[Any], origin: str = "
 
 
 def list_of_texts(texts: Iterable[str], name: str = "text") -> list[str]:
-    """Lists texts in their order; DataError where one is no string, TypeError if they are one string or a table."""
-    if isinstance(texts, str | Mapping) or getattr(texts, "ndim", 1) != 1:  # of a table, only the names of its columns
-        raise TypeError(f"{type(texts).__name__} is no list of texts; wrap a single text, [text], or choose a column")
+    """Returns texts as a list; DataError if one is not a string, TypeError for a single string or a table."""
+    if isinstance(texts, str | Mapping) or getattr(texts, "ndim", 1) != 1:  # a table would give its column names
+        raise TypeError(f"{type(texts).__name__} is not a list of texts; wrap one text, [text], or choose a column")
     texts = list(texts)
     for number, text in enumerate(texts, start=1):
         if not isinstance(text, str):
-            raise DataError(f"{name} {number}: {text!r:.40} is not a string; mend it, or leave it out")
+            raise DataError(f"{name} {number}: {text!r:.40} is not a string; correct it, or leave it out")
     return texts
 
 
 def _plain(label: Any) -> str | float | list[Any] | None:
-    """Unwraps a label of NumPy, PyTorch or pandas, or several in any collection; None for what can be no label."""
+    """Converts one or several labels of NumPy, PyTorch or pandas to Python; None for what cannot be a label."""
     label = label.tolist() if hasattr(label, "tolist") else label
     if isinstance(label, list | tuple | set):
         return [_plain(each) for each in label]
@@ -159,7 +159,7 @@ def _plain(label: Any) -> str | float | list[Any] | None:
 
 
 def _load(data: DataConfig, wanted: list[str]) -> tuple[str, dict[str, Table], DataConfig]:
-    """Reads the tables of splits; returns the name of the corpus, them, and what names the corpus again."""
+    """Reads the tables of splits; returns the corpus name, the tables, and a `DataConfig` that reopens them."""
     if data.train_file is not None:
         files = {"train": data.train_file, "validation": data.validation_file}
         tables = {split: readers.read_table(file, data, refuse=False) for split, file in files.items() if file}
@@ -168,7 +168,7 @@ def _load(data: DataConfig, wanted: list[str]) -> tuple[str, dict[str, Table], D
         return data.train_file.name, tables, source
     folder = os.environ.get("SST2_DIR")
     if data.dataset is None and folder and not Path(folder).is_dir():
-        raise DataError(f"SST2_DIR = {folder} is no folder; correct it, or unset it to load {SST2} from the hub")
+        raise DataError(f"SST2_DIR = {folder} is not a folder; correct it, or unset it to load {SST2} from the hub")
     name = data.dataset if data.dataset is not None else folder or SST2
     if name == SAMPLE:
         return _sample(data)
@@ -186,7 +186,7 @@ def _load(data: DataConfig, wanted: list[str]) -> tuple[str, dict[str, Table], D
         logger.info(f"{'#' * 80}\n{banner}\nTried: SST2_DIR, which is not set; then the hub: {error}.\n{'#' * 80}")
         return _sample(data)
     source = replace(data, dataset=name if path is None else str(path.resolve()))
-    if path is not None:  # SAMPLE is the name of the bundled sample alone
+    if path is not None:  # only the bundled sample may be called SAMPLE
         name = path.resolve().name if path.resolve().name != SAMPLE else f"{name}/"
     return name, {split: hub.read_split(corpus, name, split) for split in wanted}, source
 
@@ -198,14 +198,14 @@ def _sample(data: DataConfig) -> tuple[str, dict[str, Table], DataConfig]:
 
 
 def _problem_type(table: Table, column: str) -> ProblemType | None:
-    """Finds what the labels of a table are, and says so unless each is one class of several."""
+    """Infers the problem type from the labels of a table, and logs it unless it is single-label classification."""
     cells = [cell for row in table.rows if (cell := row.cells.get(column)) is not None]
     if cells and all(isinstance(cell, list) for cell in cells):
-        logger.info(f"labels      {column!r} holds lists, so a text has any number of them (--problem-type)")
+        logger.info(f"labels      {column!r} holds lists, so this is multi-label classification (--problem-type)")
         return "multi_label_classification"
     numbers = [str(cell).strip() for cell in cells if cell == cell and str(cell).strip()]
     if all(map(NUMBER.fullmatch, numbers)) and any(float(number) % 1 > 0 for number in numbers):
-        logger.info(f"labels      {column!r} holds real numbers, so a number is learned (--problem-type)")
+        logger.info(f"labels      {column!r} holds real numbers, so this is regression (--problem-type)")
         return "regression"
     return None
 
@@ -213,7 +213,7 @@ def _problem_type(table: Table, column: str) -> ProblemType | None:
 def _labelled(
     table: Table, data: DataConfig, names: tuple[str, ...], allow_unlabelled: bool, problem_type: ProblemType | None
 ) -> tuple[TextSplit, tuple[str, ...], ProblemType | None]:
-    """Reads texts and labels of a table; without `names`, classes and problem type are those it declares or holds."""
+    """Reads texts and labels of a table, and without `names` also its classes and problem type."""
     columns, column = table.rows[0].cells, ""
     if not allow_unlabelled or data.label_column or any(name.strip().lower() in LABEL_COLUMNS for name in columns):
         column = choose_column(columns, data.label_column, LABEL_COLUMNS, "--label-column", table.origin)
@@ -254,19 +254,19 @@ def _look(text: str) -> str:
 
 
 def _label(cell: Any, problem_type: ProblemType | None, column: str, place: str) -> Any:
-    """Reads a class, or None; in regression a number, in multi-label classification a tuple of classes."""
+    """Reads a label: a class or None, in regression a number, in multi-label classification a tuple of classes."""
     if problem_type == "regression":
         if not NUMBER.fullmatch(str(cell).strip()) or not math.isfinite(float(cell)):
-            raise DataError(f"{place}: {column!r} is {cell!r:.40}, not a number; mend the row")
+            raise DataError(f"{place}: {column!r} is {cell!r:.40}, not a number; correct the row")
         return float(cell)
     if problem_type == "multi_label_classification":
         cells = [part.strip() for part in cell.split(",") if part.strip()] if isinstance(cell, str) else cell
         labels = [_label(each, None, column, place) for each in cells] if isinstance(cells, list) else [None]
         if None in labels or len(set(labels)) < len(labels):
-            advice = "write a list of the labels that hold, each once, and no 0 or 1 for every class"
+            advice = "write a list of the text's labels, each once, not a 0 or 1 for every class"
             raise DataError(f"{place}: {column!r} is {cell!r:.40}; {advice}")
         return tuple(labels)
-    # NaN, which is not equal to itself, is what pandas writes for a label that is not there.
+    # pandas writes a missing label as NaN, which is not equal to itself.
     if cell is None or cell != cell or not str(cell).strip():
         return None
     is_whole = isinstance(cell, int | float) and cell % 1 == 0
@@ -274,7 +274,7 @@ def _label(cell: Any, problem_type: ProblemType | None, column: str, place: str)
 
 
 def _spelling(label: str) -> str:
-    """Spells 0 and 0.0 alike, and True and true."""
+    """Gives 0 and 0.0 one spelling, and True and true."""
     label = label.lower() if label.lower() in ("true", "false") else label
     return re.sub(r"\A(-?\d{1,18})\.0+\Z", r"\1", label)
 
@@ -282,27 +282,27 @@ def _spelling(label: str) -> str:
 def _class_names(
     labels: set[Any], declared: tuple[str, ...] | None, column: str, problem_type: ProblemType | None
 ) -> tuple[str, ...]:
-    """Names the classes, sorted unless they are declared, and says which look alike; in regression names the number."""
+    """Returns the class names, sorted unless declared, and logs those that look alike; in regression, the column."""
     if problem_type == "regression":
         return (column,)
     classes = _classes(labels, problem_type)
-    are_numbers = all(re.fullmatch(r"-?\d{1,18}", name) for name in classes)  # longer ones are codes, if not traps
+    are_numbers = all(re.fullmatch(r"-?\d{1,18}", name) for name in classes)  # longer ones are codes, not numbers
     names = declared or tuple(sorted(classes, key=int if are_numbers else None))
     is_sentiment = any({name.lower() for name in names} <= set(spelling) for spelling in SENTIMENT_SPELLINGS)
     if is_sentiment and problem_type in SINGLE_LABEL:
         return SENTIMENT_LABELS
     looks = Counter(map(_look, names))
     if alike := [repr(name) for name in names if looks[_look(name)] > 1]:
-        logger.info(f"labels      {', '.join(alike)} differ by case or blanks only; each is a class of its own")
+        logger.info(f"labels      {', '.join(alike)} differ only in case or blanks; each is its own class")
     return names
 
 
 def _targets(labels: set[Any], names: tuple[str, ...], problem_type: ProblemType | None) -> dict[Any, Any]:
-    """Finds what a model has to say for each label, but for those that are none of the classes."""
+    """Maps each label to the target that the model learns; labels outside the classes are left out."""
     if problem_type == "regression":
         return {number: number for number in labels}
     order = [(SENTIMENT | UNNAMED).get(name.lower(), -1) for name in names]
-    # A model of sentiment understands every spelling of it.
+    # A sentiment model accepts every spelling of its two classes.
     aliases = {name: order.index(index) for name, index in SENTIMENT.items()} if sorted(order) == [0, 1] else {}
     own = {_spelling(name): index for index, name in enumerate(names)}
     found = {name: own.get(name, aliases.get(name.lower())) for name in _classes(labels, problem_type)}
@@ -320,22 +320,22 @@ def _classes(labels: set[Any], problem_type: ProblemType | None) -> set[str]:
 def _divide(
     train: TextSplit, holdout: float, names: tuple[str, ...], seed: int, problem_type: ProblemType | None
 ) -> dict[str, TextSplit]:
-    """Draws the validation rows from the training rows: held-out phrases, or a tenth, if it can be of each class."""
+    """Moves training rows to validation: held-out phrases, or a tenth (with single labels, of each class)."""
     is_single = problem_type in SINGLE_LABEL
     if holdout:
         what = "held-out phrases"
         kept, drawn = hold_out(train.same_texts(), holdout, seed)
         if not drawn:
-            raise DataError(f"a fraction of {holdout} of {train.origin} is not one text; raise it")
+            raise DataError(f"a fraction of {holdout} of {train.origin} is less than one text; raise it")
     else:
         what = "a stratified tenth" if is_single else "a tenth"
-        rows = defaultdict(list)  # of each text, so that equal ones stay on one side
+        rows = defaultdict(list)  # by text, so that equal texts stay in one split
         for row, key in enumerate(train.same_texts()):
             rows[key].append(row)
         generator, drawn = random.Random(seed), []
         classes = train.labels if is_single else [0] * len(train.labels)
         for label in sorted(set(classes)):
-            texts = [of_text for of_text in rows.values() if classes[of_text[0]] == label]
+            texts = [indices for indices in rows.values() if classes[indices[0]] == label]
             if len(texts) < 2:
                 raise DataError(f"{train.origin}: one text only is {names[label]}; add some, or name validation data")
             drawn += chain.from_iterable(generator.sample(texts, max(1, round(len(texts) / 10))))

@@ -1,7 +1,7 @@
-"""How good a classifier is: the numbers of an evaluation, how sure one may be of them, and examples, as tables.
+"""How good a classifier is: the metrics of an evaluation, the interval of its accuracy, and tables to print.
 
-All of them come from scikit-learn, SciPy and PyTorch. The interval is that of Wilson (1927), which stays inside [0, 1]
-and holds its 95 % for few examples and for accuracies near 1.
+scikit-learn, SciPy and PyTorch compute them. The interval is that of Wilson (1927): it stays inside [0, 1] and keeps
+its coverage of 95 % for few examples and for accuracies near 1.
 """
 
 import math
@@ -23,12 +23,12 @@ RATES = ("precision", "recall", "f1", "support")
 CURVES = ("accuracy", "loss", "f1", "micro_f1", "mcc", "pearson", "spearman", "unigram_loss", "calibration_error")
 TABLES = ("confusion", "per_class", "unigram_accuracy")
 BINS = 20  # of confidence
-CONSOLE_WIDTH, LONGEST_LABEL, NARROWEST = 80, 16, 6  # of a console, a label before a row, and one above a column
+CONSOLE_WIDTH, LONGEST_LABEL, NARROWEST = 80, 16, 6  # columns: console, row label at most, number at least
 
 
 @dataclass(frozen=True)
 class Numbers:
-    """Numbers of an evaluation, of types that JSON knows."""
+    """The numbers of an evaluation, all of JSON types."""
 
     score_name: ClassVar[str] = "accuracy"
 
@@ -47,11 +47,11 @@ class Numbers:
         return cls(**{field.name: numbers[field.name] for field in fields(cls)})
 
     def curves(self) -> dict[str, float]:
-        """Gives the numbers worth a curve."""
+        """Returns the numbers to plot as curves."""
         return {name: value for name, value in asdict(self).items() if name in CURVES}
 
     def tables(self) -> dict[str, Any]:
-        """Gives what else metrics.jsonl keeps: tables of the classes, and the accuracy of the baseline."""
+        """Returns what else metrics.jsonl keeps: tables of the classes, and the accuracy of the baseline."""
         return {name: value for name, value in asdict(self).items() if name in TABLES}
 
 
@@ -59,8 +59,8 @@ class Numbers:
 class Evaluation(Numbers):
     """The numbers of one model on one set of labelled examples; rates are fractions in [0, 1].
 
-    A class that never occurs, or is never predicted, has 0 for the rates it leaves undefined, and counts in the macro
-    averages.
+    If a class never occurs or is never predicted, its undefined rates are 0,
+    and they count in the macro averages.
     """
 
     n: int
@@ -78,7 +78,7 @@ class Evaluation(Numbers):
 
     @property
     def only_prediction(self) -> str | None:
-        """The class that is predicted for all examples, though not all are of it; None: several are predicted."""
+        """The class predicted for all examples although some are of another; None if there is no such class."""
         given = np.flatnonzero(np.sum(self.confusion, axis=0))
         return self.label_names[given[0]] if len(given) == 1 and self.accuracy < 1 else None
 
@@ -106,7 +106,7 @@ class Evaluation(Numbers):
 
 @dataclass(frozen=True)
 class MultiLabelEvaluation(Numbers):
-    """The numbers of a model that gives any number of classes: all whose probability is above one half."""
+    """The numbers of multi-label classification; every class with a probability above one half is predicted."""
 
     score_name: ClassVar[str] = "micro_f1"
 
@@ -124,7 +124,7 @@ class MultiLabelEvaluation(Numbers):
 
 @dataclass(frozen=True)
 class RegressionEvaluation(Numbers):
-    """The numbers of a model that gives a number; a correlation that is undefined is 0."""
+    """The numbers of regression; an undefined correlation is 0."""
 
     score_name: ClassVar[str] = "spearman"
 
@@ -149,7 +149,7 @@ def evaluate(logits: Tensor, labels: Sequence[int] | Tensor, label_names: Sequen
     true, predicted, classes = truth.numpy(), logits.argmax(dim=-1).numpy(), range(len(label_names))
     correct = int((true == predicted).sum())
     rates = np.stack(precision_recall_fscore_support(true, predicted, labels=classes, zero_division=0))  # (4, C)
-    # Of a single class the correlation is 0 / 0, and scikit-learn warns.
+    # With a single class the correlation is 0 / 0, and scikit-learn warns.
     mcc = float(matthews_corrcoef(true, predicted)) if len({*true, *predicted}) > 1 else 0.0
     precision, recall, f1, _ = rates.mean(axis=1).tolist()
     return Evaluation(
@@ -185,7 +185,7 @@ def evaluate_regression(logits: Tensor, labels: Sequence[float], label_names: Se
     from scipy.stats import pearsonr, spearmanr  # type: ignore[import-untyped, unused-ignore]
 
     predicted, true = logits.detach().cpu().double().squeeze(-1), torch.as_tensor(labels).cpu().double()
-    # Of constants a correlation is 0 / 0, and SciPy warns.
+    # With constant values a correlation is 0 / 0, and SciPy warns.
     is_defined = predicted.min() < predicted.max() and true.min() < true.max()
     correlations = [float(r(predicted, true).statistic) if is_defined else 0.0 for r in (pearsonr, spearmanr)]
     return RegressionEvaluation(len(true), F.mse_loss(predicted, true).item(), *correlations)
@@ -201,7 +201,7 @@ EVALUATIONS: dict[ProblemType | None, tuple[type[ClassifierEvaluation], Callable
 
 
 def wilson_interval(correct: int, n: int) -> tuple[float, float]:
-    """Gives the 95 % interval of Wilson (1927) of an accuracy: lower end, upper end."""
+    """Returns the 95 % Wilson (1927) interval of an accuracy: lower end, upper end."""
     from scipy.stats import binomtest  # type: ignore[import-untyped, unused-ignore]
 
     low, high = binomtest(correct, n).proportion_ci(confidence_level=0.95, method="wilson")
@@ -219,14 +219,14 @@ def expected_calibration_error(scores: Any, right: Any) -> float:
 
 
 def confidence_bins(scores: Any, bins: int = BINS) -> Any:
-    """Numbers the bin (low, high] of each score, of so many of equal width."""
+    """Returns the index of the bin (low, high] of each score; all `bins` have equal width."""
     return np.searchsorted(np.linspace(0, 1, bins + 1)[1:-1], scores)
 
 
 def fit_temperature(logits: Tensor, labels: Sequence[int]) -> float:
     """Finds the T that minimises the cross-entropy of softmax(logits / T) (Guo et al. 2017, section 4.2).
 
-    Logits are (N, C). The true class counts as (N + 1) / (N + C), as in Platt (1999): with 1, T is 0 if all are right.
+    Logits are (N, C). The true class's target is (N + 1) / (N + C), as in Platt (1999); 1 gives T = 0 if all are right.
     """
     from scipy.optimize import minimize_scalar  # type: ignore[import-untyped, unused-ignore]
 
@@ -242,7 +242,7 @@ def fit_temperature(logits: Tensor, labels: Sequence[int]) -> float:
 def examples_table(
     texts: Sequence[str], labels: Sequence[int], logits: Tensor, label_names: Sequence[str], count: int, width: int
 ) -> str:
-    """Formats `count` examples, drawn by chance and never chosen, a line each; a cross marks a wrong prediction."""
+    """Formats `count` examples drawn at random, one per line; a cross marks a wrong prediction."""
     chosen = random.Random(0).sample(range(len(texts)), min(count, len(texts)))
     scores, predicted = logits[chosen].detach().float().softmax(dim=-1).max(dim=-1)
     rows = [[" ", "true", "predicted", "confidence", "text"]]
@@ -254,7 +254,7 @@ def examples_table(
 
 
 def table(rows: Sequence[Sequence[str]], limits: Sequence[int], sides: str) -> str:
-    """Aligns columns to the left (<) or right (>), each at most so many console columns wide."""
+    """Aligns columns to the left (<) or right (>) and cuts each to its limit of console columns."""
     rows = [[_fit(cell, limit) for cell, limit in zip(row, limits, strict=True)] for row in rows]
     widths = [max(map(cell_width, column)) for column in zip(*rows, strict=True)]
     lines = []
@@ -266,7 +266,7 @@ def table(rows: Sequence[Sequence[str]], limits: Sequence[int], sides: str) -> s
 
 
 def _fit(text: str, width: int) -> str:
-    """Makes text printable and cuts it to at least three columns; what was cut ends in "..."."""
+    """Makes text printable and cuts it to `width`, at least three; a cut text ends in "..."."""
     text = printable(text)
     if cell_width(text) <= width:
         return text

@@ -1,7 +1,7 @@
-"""Predictions of many texts: a stream, one line in and one line out, and a split, kept as lines of JSON.
+"""Predictions of many texts: a stream, one line in and one line out, or a split, saved as lines of JSON.
 
-A line holds text, text_pair, label and score; of a stream the scores of all classes, as `Prediction.as_json` gives
-them; of a split the true label, and the number of the text's tokens that the tokenizer does not know.
+A line holds text, text_pair, label and score. For a stream it adds the scores of all classes (`Prediction.as_json`);
+for a split it adds the true label and the number of tokens that the tokenizer does not know.
 """
 
 import csv
@@ -29,10 +29,10 @@ from src.utils.runs import RUN, config_of, whole_run
 logger = logging.getLogger(__name__)
 
 LINES_AT_ONCE = 8192  # enough to find many of equal length, few enough to hold in memory
-FIRST_LINES = 256  # and then twice as many each time, so that a progress bar soon moves
+FIRST_LINES = 256  # then doubled each time, so that a progress bar soon moves
 REMARKS_OF_A_KIND = 10  # a million would hide what matters
 
-FORMULA = re.compile(r"[=@]|[+-](?!\d*\.?\d+(e[+-]?\d+)?\Z)", re.IGNORECASE)  # but no number
+FORMULA = re.compile(r"[=@]|[+-](?!\d*\.?\d+(e[+-]?\d+)?\Z)", re.IGNORECASE)  # signed numbers are none
 REMEDY = "name a file that a report or python -m src.inference --json wrote"
 KINDS = {"text": str, "text_pair": str, "label": str, "score": int | float, "true": str, "unknown": int}
 
@@ -43,10 +43,10 @@ def read_lines(path: Path) -> Iterator[str]:
 
 
 def predict_all(predictor: Predictor, texts: Iterable[Any], in_pairs: bool = False) -> Iterator[Prediction]:
-    """Classifies any number of texts, or of tuples of one or two, in constant memory, and tells what is odd about some.
+    """Classifies any number of texts, or tuples of one or two, in constant memory, and logs their remarks.
 
-    With `in_pairs` a tab divides each text into two. Of n processes under `torchrun` each classifies every n-th chunk;
-    the main one gets all predictions, in order.
+    With `in_pairs` a tab splits each text into two. Under `torchrun` each of n processes classifies every n-th chunk;
+    the main one yields all predictions, in order.
     """
     rows = _in_two(texts) if in_pairs else ((text,) if isinstance(text, str) else text for text in texts)
     size = FIRST_LINES
@@ -69,7 +69,7 @@ def predict_all(predictor: Predictor, texts: Iterable[Any], in_pairs: bool = Fal
 
 
 def _in_two(texts: Iterable[Any]) -> Iterator[tuple[str, ...]]:
-    """Divides texts at their tab; blank ones stay blank."""
+    """Splits texts at their tab; blank ones stay blank."""
     for number, text in enumerate(texts, start=1):
         both = tuple(text.split("\t")) if text.strip() else (text, "")
         if len(both) != 2:
@@ -80,7 +80,7 @@ def _in_two(texts: Iterable[Any]) -> Iterator[tuple[str, ...]]:
 def write_table(
     stream: TextIO, suffix: str, rows: list[dict[str, Any]], answers: Iterable[Prediction], scored: Sequence[str] = ()
 ) -> None:
-    """Writes rows with label and score, and the scores of more classes, as .csv, .tsv, or else lines of JSON.
+    """Writes rows with label and score, and the scores of the `scored` classes, as .csv, .tsv, or else lines of JSON.
 
     In CSV and TSV an apostrophe keeps a spreadsheet from computing a text that begins like a formula.
     """
@@ -108,21 +108,21 @@ def _as_text(cell: object) -> object:
 
 
 def open_split(folder: Path, config: EvaluatedData, classifier: Classifier, allow_unlabelled: bool = False) -> Corpus:
-    """Opens the split to evaluate a model on: of the data that is named, else of what the model was trained on.
+    """Opens the split to evaluate a model on: of --dataset, else of the data that the model was trained on.
 
-    A part drawn from the training rows is drawn again, by the same seed; DataError if the data gives another one.
+    Validation rows drawn from the training rows are drawn again, by the same seed; DataError if they are others.
     """
     names, problem_type = classifier.label_names, classifier.model.config.problem_type
     if problem_type != "multi_label_classification" and (len(names) == 1) == (problem_type in SINGLE_LABEL):
-        what = f"{folder} gives {len(names)} numbers a text, and its problem_type is {problem_type}"
-        raise UsageError(f"{what}: no labels can be compared with that; classify texts, or correct its config.json")
+        what = f"{folder} gives {len(names)} numbers per text, but its problem_type is {problem_type}"
+        raise UsageError(f"{what}, so it cannot be evaluated; classify texts, or correct its config.json")
     if config.dataset is not None or not (folder / RUN).exists():
         data = DataConfig(dataset=config.dataset, **config.table_options)
         return open_corpus(data, (config.split,), names, 0, allow_unlabelled, problem_type)
     trained = config_of(folder, TrainConfig())
     data = replace(trained.data, **config.table_options)
     if data.train_file is None and data.dataset is None:
-        raise DataError(f"{folder} was trained on Python lists, which are gone; name data with --dataset")
+        raise DataError(f"{folder} was trained on Python lists, which were not saved; name data with --dataset")
     drawn = bool(data.holdout) or (data.train_file is not None and data.validation_file is None)
     splits = ("train", "validation", config.split) if drawn else (config.split,)
     corpus = open_corpus(data, splits, names, trained.run.seed, allow_unlabelled, problem_type)
@@ -131,14 +131,14 @@ def open_split(folder: Path, config: EvaluatedData, classifier: Classifier, allo
     if before is not None and "validation" in splits and corpus.splits["validation"].sha256 != before:
         problem = f"{corpus.splits['validation'].origin} is not what it was when {folder} was trained"
         if drawn:
-            raise DataError(f"{problem}, so the model may have seen it; restore the data, or name other with --dataset")
+            raise DataError(f"{problem}, so the model may have seen it; restore it, or name other data with --dataset")
         logger.warning(problem)
     return corpus
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """What a model says about N texts, and what is true of them where that is known, in columns as `KINDS` has them."""
+    """The predictions for N texts, with the true labels where they are known, in the columns of `KINDS`."""
 
     text: list[str]
     text_pair: list[str] | None  # second texts, where two were compared
@@ -151,12 +151,12 @@ class Predictions:
 
     @property
     def right(self) -> list[bool]:
-        """Whether each prediction is the true one; empty where the truth is not known."""
+        """Whether each prediction is right; empty if the true labels are not known."""
         return [] if self.true is None else [a == b for a, b in zip(self.true, self.label, strict=True)]
 
 
 def predict_split(predictor: Predictor, split: TextSplit) -> Predictions:
-    """Classifies the texts of a split, whose labels are -1 where there are none."""
+    """Classifies the texts of a split; a label of -1 stands for none."""
     dataset = predictor.classifier.dataset(split.texts, split.labels, split.pairs)
     scores, predicted = predictor.logits(dataset).double().softmax(-1).max(-1)
     unk_id = special_token_ids(predictor.classifier.tokenizer).get("unk_token", -1)
@@ -170,7 +170,7 @@ def predict_split(predictor: Predictor, split: TextSplit) -> Predictions:
 
 
 def write_predictions(path: Path, predictions: Predictions) -> None:
-    """Writes a line of JSON for each prediction, as `read_predictions` reads them."""
+    """Writes one line of JSON per prediction, for `read_predictions`."""
     columns = {key: column for key in KINDS if (column := getattr(predictions, key)) is not None}
     with path.open("w", encoding="utf-8") as stream:
         for row in zip(*columns.values(), strict=True):
@@ -178,9 +178,9 @@ def write_predictions(path: Path, predictions: Predictions) -> None:
 
 
 def read_predictions(path: Path) -> Predictions:
-    """Reads the .jsonl that a report or `python -m src.inference --json` wrote, without blank texts.
+    """Reads a .jsonl file that a report or `python -m src.inference --json` wrote, and skips blank texts.
 
-    Pairs, truth and unknown tokens are there only if every line tells them.
+    Pairs, true labels and unknown tokens are kept only if every line has them.
     """
     rows = [row for row in read_table(path).rows if row.cells.get("label", "") is not None]
     if not rows:
@@ -189,7 +189,7 @@ def read_predictions(path: Path) -> Predictions:
         values: dict[str, Any] = dict.fromkeys(("text", "label", "score")) | cells
         are_right = all(isinstance(values[key], kind) for key, kind in KINDS.items() if key in values)
         if not (are_right and 0 <= values["score"] <= 1):
-            raise DataError(f"{place}: no prediction, with strings as text and label, a score in 0 to 1; {REMEDY}")
+            raise DataError(f"{place}: not a prediction: text and label are strings, score is in 0 to 1; {REMEDY}")
     columns = dict[str, Any]()
     for key in KINDS:
         columns[key] = [row.cells[key] for row in rows] if all(key in row.cells for row in rows) else None

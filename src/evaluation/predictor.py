@@ -22,26 +22,26 @@ from src.utils.device import resolve_device, survive_fork
 from src.utils.distributed import all_gather_object, split_between_processes
 from src.utils.errors import CheckpointError, DataError, printable
 
-# A CPU computes fastest what its cache can hold; a GPU what keeps all of it busy.
+# A CPU is fastest on batches that fit its cache, a GPU on batches that keep all of it busy.
 TOKENS_PER_BATCH = {"cpu": 512, "cuda": 16384, "mps": 16384}
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What the model says about one text, scored by `scores_of`; a blank text has neither label nor score."""
+    """The model's prediction for one text, with scores from `scores_of`; a blank text has neither label nor score."""
 
     text: str
     label: str | None = None  # the class with the highest score
-    score: float | None = None  # its probability; in regression the number
+    score: float | None = None  # its probability; in regression the predicted number
     truncated: bool = False  # not all of the text was read
     unknown: bool = False  # the model knows none of its words
     pair: str | None = None  # the second text, where two were compared
     scores: dict[str, float] = field(default_factory=dict)  # of all classes
-    labels: tuple[str, ...] | None = None  # in multi-label classification, all with a probability above one half
+    labels: tuple[str, ...] | None = None  # in multi-label classification, all with a probability above 0.5
 
     @property
     def remark(self) -> str | None:
-        """Says what is odd about the text, if something is."""
+        """Warns of a text that is blank, unknown or too long; None for any other."""
         if self.label is None:
             return "blank, no label"
         if self.unknown:
@@ -56,9 +56,9 @@ class Prediction:
         return json.dumps({"text": self.text} | pair | answer | labels)
 
     def as_line(self) -> str:
-        """Formats the prediction for people: label, score and text(s) between tabs; control characters are escaped.
+        """Formats the prediction for people: label, score and text(s) separated by tabs, control characters escaped.
 
-        In multi-label classification all labels are there, each with its score, the most probable first.
+        In multi-label classification it lists all labels with their scores, the most probable first.
         """
         label, score = self.label or "-", "" if self.score is None else f"{self.score:.4f}"
         if self.labels is not None:
@@ -111,8 +111,8 @@ class Predictor:
 def scores_of(logits: Tensor, problem_type: ProblemType | None) -> Tensor:
     """Turns logits (N, C) into scores, as the text-classification pipeline of `transformers` does.
 
-    In regression these are the logits themselves; in multi-label classification, and where there is but one class, the
-    sigmoid of each; else the softmax over the classes.
+    In regression the scores are the logits. In multi-label classification, or with a single class, they are the
+    sigmoid of each logit; else the softmax over the classes.
     """
     if problem_type == "regression":
         return logits
@@ -125,8 +125,8 @@ def scores_of(logits: Tensor, problem_type: ProblemType | None) -> Tensor:
 def classify(model: torch.nn.Module, dataset: DSCreator, device: torch.device, together: bool = False) -> Tensor:
     """Computes the logits of N texts, float32 on the CPU, shape (N, C); those of a text's windows are averaged.
 
-    `model` maps ids, mask and segments to logits (B, C), and is put into evaluation mode meanwhile. With `together` all
-    processes of a group have this dataset; each computes its share, and all get all logits.
+    `model` maps ids, mask and segments to logits (B, C), and is in evaluation mode meanwhile. With `together` all
+    processes have the same dataset; each computes its share, and all get all logits.
     """
     was_training = model.training
     model.eval()

@@ -8,16 +8,16 @@ from typing import Any
 from src.utils.config import BertConfig
 from src.utils.errors import CheckpointError, UsageError
 
-# How transformers calls its classes.
+# Class names of transformers: a family, then a head.
 FAMILIES = {"bert": "Bert", "distilbert": "DistilBert", "roberta": "Roberta"}
 HEADS = {"classifier": "ForSequenceClassification", "masked_lm": "ForMaskedLM"}
 HOLDERS = {"classifier": ("ForSequenceClassification",), "masked_lm": ("ForMaskedLM", "ForPreTraining")}  # of a head
 
-# Families that are another one with another tokenizer, and what every class name begins with.
+# Families that differ from another one only in the tokenizer, and what the class names of each family begin with.
 SAME_AS = {"xlm-roberta": "roberta", "camembert": "roberta"}
 PREFIXES = {prefix: family for family, prefix in FAMILIES.items()} | {"XLMRoberta": "roberta", "Camembert": "roberta"}
 
-# Ours to DistilBERT's; all other names agree.
+# Our names to DistilBERT's; all others are the same.
 DISTILBERT_NAMES = {
     "hidden_size": "dim",
     "num_hidden_layers": "n_layers",
@@ -28,18 +28,18 @@ DISTILBERT_NAMES = {
     "classifier_dropout": "seq_classif_dropout",
     "hidden_act": "activation",
 }
-ALIASES = ("hidden_size", "num_hidden_layers", "num_attention_heads")  # DistilBERT obeys these names as well
+ALIASES = ("hidden_size", "num_hidden_layers", "num_attention_heads")  # DistilBERT reads these names as well
 
-# What transformers takes where config.json is silent, unless BertConfig takes the same.
+# Defaults of transformers for keys missing in config.json, where BertConfig has other defaults.
 DEFAULTS: dict[str, dict[str, Any]] = {
     "distilbert": {"num_hidden_layers": 6, "classifier_dropout": 0.2},
     "roberta": {"vocab_size": 50_265, "pad_token_id": 1},
 }
 
-# What a value may be, by the type of its field; True, an int to Python, is none to JSON.
+# The types a value may have, by the type of its field; bool, an int to Python, is not among them.
 JSON_TYPES: dict[Any, tuple[type, ...]] = {int: (int,), float: (int, float)}
 
-# All that this encoder computes, where config.json says anything.
+# The only values that this encoder supports; config.json may leave them out.
 SUPPORTED = {"hidden_act": "gelu", "position_embedding_type": "absolute", "is_decoder": False}
 
 
@@ -68,10 +68,10 @@ def from_hugging_face_config(values: dict[str, Any], path: Path) -> tuple[BertCo
         what = f"{path}: model_type {family!r} is none of {', '.join((*FAMILIES, *SAME_AS))}"
         raise CheckpointError(f"{what}; correct it, or load it by the class that saved it")
     if family == "distilbert":
-        # Of BERT's names it has only some, and no LayerNorm epsilon but the usual one.
-        foreign = {*DISTILBERT_NAMES, "layer_norm_eps"}.difference(ALIASES)
+        # DistilBERT ignores most of BERT's names, and always has the usual LayerNorm epsilon.
+        ignored = {*DISTILBERT_NAMES, "layer_norm_eps"}.difference(ALIASES)
         renamed = {ours: values[theirs] for ours, theirs in DISTILBERT_NAMES.items() if theirs in values}
-        values = renamed | {name: value for name, value in values.items() if name not in foreign}
+        values = renamed | {name: value for name, value in values.items() if name not in ignored}
         values["type_vocab_size"] = 0
     given = {name: value for name, value in values.items() if value is not None}
     values = DEFAULTS.get(family, {}) | given | {"model_type": family}
@@ -87,7 +87,7 @@ def from_hugging_face_config(values: dict[str, Any], path: Path) -> tuple[BertCo
     if sorted(label_names) != list(range(len(label_names))):
         raise CheckpointError(f"{path}: id2label does not number its classes 0, 1, 2, ...; restore the file")
     if len(label_names) == 1 and values.get("problem_type") == "single_label_classification":
-        raise CheckpointError(f"{path}: single_label_classification has two classes at least; correct problem_type")
+        raise CheckpointError(f"{path}: single_label_classification needs at least two classes; correct problem_type")
     try:
         config = BertConfig(**shape)
     except UsageError as error:
@@ -96,7 +96,7 @@ def from_hugging_face_config(values: dict[str, Any], path: Path) -> tuple[BertCo
 
 
 def unnamed_labels(count: int) -> tuple[str, ...]:
-    """Names classes as `transformers` does where nobody does."""
+    """Names classes as `transformers` does when they have no names."""
     return tuple(f"LABEL_{number}" for number in range(count))
 
 

@@ -26,16 +26,16 @@ logger = logging.getLogger(__name__)
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 INDEX, SHARDS = "model.safetensors.index.json", "model-*-of-*.safetensors"  # of weights in several files
-FILES = [CONFIG, WEIGHTS, INDEX, SHARDS, *TOKENIZER_FILES]  # all that is read of a model
+FILES = [CONFIG, WEIGHTS, INDEX, SHARDS, *TOKENIZER_FILES]  # all that is read from a model folder
 
-# What a checkpoint leaves open: regularisation, and how texts are read.
+# Settings that a checkpoint does not fix: regularisation, and how texts are read.
 RATES = ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout")
 FREE = {*RATES, "problem_type", "plain_text", "seq_len"}
 
-# In config.json, where "temperature" alone is how to generate text, which transformers drops.
+# A key of config.json. To transformers "temperature" is a setting of text generation, which it drops.
 TEMPERATURE = "calibration_temperature"
 
-# The decoder of masked tokens has no parameters of its own.
+# The decoder of masked tokens has no parameters of its own; it shares these.
 TIED = {"bert.embedding.token.weight": "weight", "masked_lm.bias": "bias"}
 
 Model = BertForSequenceClassification | BertForMaskedLM
@@ -51,7 +51,7 @@ class Classifier:
     label_names: tuple[str, ...]
     seq_len: int  # most tokens of a text, [CLS] and [SEP] included
     long_text: LongText = "truncate"  # what becomes of longer texts
-    temperature: float = 1.0  # that the weights and bias of the head have been divided by (Guo et al. 2017)
+    temperature: float = 1.0  # the head's weights and bias are already divided by it (Guo et al. 2017)
 
     def dataset(
         self, texts: Sequence[str], labels: Sequence[Any] | None = None, pairs: Sequence[str] | None = None
@@ -61,7 +61,7 @@ class Classifier:
         pair_column = None if pairs is None else "pair"
         dataset = DSCreator(split, self.tokenizer, self.seq_len, pair_column=pair_column, long_text=self.long_text)
         if self.model.config.type_vocab_size == 1 and any(row.any() for row in dataset.token_type_ids or []):
-            raise UsageError("the model has one segment (type_vocab_size 1), a pair of texts needs two; give one text")
+            raise UsageError("the model has one segment (type_vocab_size 1), but a pair needs two; give one text")
         return dataset
 
 
@@ -76,15 +76,15 @@ class MaskedLanguageModel:
 
 @dataclass(frozen=True)
 class LoadReport:
-    """What became of a checkpoint's tensors, by their names there."""
+    """What became of a checkpoint's tensors, by their names in the checkpoint."""
 
     mapped: list[str]
-    initialised: list[str]  # absent there, drawn at random here
+    initialised: list[str]  # not loaded from the checkpoint, so drawn at random
     unused: list[str]
 
     def tell(self) -> None:
-        """Says it on standard error."""
-        logger.info(f"pretrained  {len(self.mapped)} tensors taken over")
+        """Logs the report."""
+        logger.info(f"pretrained  {len(self.mapped)} tensors loaded")
         for what, names in (("newly initialised", self.initialised), ("left unused", self.unused)):
             if names:
                 logger.info(f"            {what}: {', '.join(names)}")
@@ -134,7 +134,7 @@ def load_masked_lm(folder: Path) -> MaskedLanguageModel:
 
 
 def from_pretrained(model_class: type[AnyModel], name_or_path: str | Path) -> AnyModel:
-    """Loads a model of a class from a folder or from the hub, in evaluation mode on the CPU; of `Bert` no head."""
+    """Loads a model of a class from a folder or from the hub, in evaluation mode on the CPU; `Bert` has no head."""
     folder = fetch(str(name_or_path))
     if not issubclass(model_class, Bert):
         return _load(model_class, folder)[0]
@@ -156,7 +156,7 @@ def _load(model_class: type[AnyModel], folder: Path) -> tuple[AnyModel, tuple[st
 
 
 def load_config(folder: Path, head: str | None = None, own: str = "") -> tuple[BertConfig, tuple[str, ...]]:
-    """Reads shape and class names from a folder; its manifest and head (or class, `own`) must be right, if told."""
+    """Reads shape and class names from a folder, and checks its manifest and, if given, its head (or class `own`)."""
     if not folder.is_dir():
         raise CheckpointError(f"{folder} is not a folder; name one that training or transformers wrote")
     path = folder / CONFIG
@@ -167,7 +167,7 @@ def load_config(folder: Path, head: str | None = None, own: str = "") -> tuple[B
         config, label_names = from_hugging_face_config(values, path)
     name = class_name(values)
     if head is not None and name not in ("", own) and not name.endswith(HOLDERS[head]):
-        raise CheckpointError(f"{path}: the head of {name} is not one {HOLDERS[head][0]}; train that first")
+        raise CheckpointError(f"{path}: {name} has no head {HOLDERS[head][0]}; train one first")
     verify(folder)
     D, L = config.hidden_size, config.num_hidden_layers
     rows = config.vocab_size + config.max_position_embeddings + config.type_vocab_size
@@ -178,16 +178,16 @@ def load_config(folder: Path, head: str | None = None, own: str = "") -> tuple[B
 
 
 def load_weights(model: Pretrained, folder: Path, required: str = "", drawn: tuple[str, ...] = ()) -> LoadReport:
-    """Puts the weights of a folder into a model that has random ones, in place.
+    """Loads the weights of a folder into a model with random weights, in place.
 
-    The checkpoint must have the parameters whose names begin with `required`; those of `drawn` stay random in any case.
+    Parameters whose names begin with `required` must be in the checkpoint; those that begin with `drawn` stay random.
     """
     tensors, path = _read_tensors(folder, model.config.model_type), folder / WEIGHTS
     names = {key: their_name(key, model.config.model_type) for key in model.state_dict()}
     for ours, kind in TIED.items() if isinstance(model, BertForMaskedLM) else ():
         name = their_name(f"masked_lm.decoder.{kind}", model.config.model_type)
         if name in tensors and names[ours] in tensors and not tensors[name].equal(tensors[names[ours]]):
-            raise CheckpointError(f"{path}: {name} is not {names[ours]}, to which this model ties it; load another")
+            raise CheckpointError(f"{path}: {name} is not {names[ours]}, but this model ties them; load another")
     found: dict[str, Tensor] = {}
     for key, parameter in model.state_dict().items():
         tensor, name, shape = tensors.get(names[key]), names[key], tuple(parameter.shape)
@@ -247,21 +247,21 @@ def load_pretrained(
     config: TrainConfig,
     model_class: type[BertForSequenceClassification] = BertForSequenceClassification,
 ) -> tuple[Classifier, LoadReport]:
-    """Loads an encoder to fine-tune, its pooler if there is one, and its classifier if it knows the same classes."""
+    """Loads an encoder to fine-tune, its pooler if there is one, and its classifier if it has the same classes."""
     shape, known = _load_config(folder, config)
     tokenizer = load_tokenizer(folder, shape.vocab_size, config.tokenization.plain_text)
-    # Classes without names may be any.
+    # A checkpoint without class names may have these classes.
     same = ((), unnamed_labels(len(label_names)), tuple(label_names))
     drawn: tuple[str, ...] = () if known in same else ("classifier.",)
     name = class_name(read_json(folder / CONFIG))
     if name and not name.endswith(("Model", *HOLDERS["classifier"], *HOLDERS["masked_lm"])):
-        logger.info(f"head        that of {name} is of another kind; only its encoder is taken over")
+        logger.info(f"head        {name} has another kind of head; only its encoder is loaded")
         drawn = ("classifier.",) if shape.model_type == "bert" else ("classifier.", "pooler.")
     model = model_class(shape, len(label_names))
     report = load_weights(model, folder, required="bert.", drawn=drawn)
     seq_len = min(config.tokenization.seq_len, _trained_length(folder, shape))
     if seq_len < config.tokenization.seq_len:
-        logger.info(f"positions   {folder} knows {seq_len} of them; longer texts are cut there, not at --seq-len")
+        logger.info(f"positions   {folder} has {seq_len} of them; longer texts are cut there, not at --seq-len")
     return Classifier(model, tokenizer, tuple(label_names), seq_len, config.data.long_text), report
 
 
@@ -275,12 +275,12 @@ def load_pretrained_masked_lm(folder: Path, config: PretrainConfig) -> tuple[Ber
 
 
 def pretrained_tokenizer(folder: Path, config: PretrainConfig) -> Tokenizer:
-    """Reads a checkpoint's tokenizer, and lets it undo what corpora do to text if the settings say so."""
+    """Reads a checkpoint's tokenizer, which with `plain_text` also undoes what corpora do to text."""
     return load_tokenizer(folder, _load_config(folder, config)[0].vocab_size, config.tokenization.plain_text)
 
 
 def pretraining_of(folder: Path) -> dict[str, Any] | None:
-    """Returns the run.json of the pre-training here that a model, or a checkpoint of a run, goes back to, or None."""
+    """Returns the run.json of this project's pre-training that a model or checkpoint started from, or None."""
     run_folder = folder.parent.parent if folder.parent.name == CHECKPOINTS else folder
     if not (run_folder / RUN).exists():
         return None
@@ -292,8 +292,8 @@ def pretraining_of(folder: Path) -> dict[str, Any] | None:
 
 
 def _load_config(folder: Path, config: TrainConfig | PretrainConfig) -> tuple[BertConfig, tuple[str, ...]]:
-    """Reads a checkpoint's shape, with dropout rates and problem type of the settings, and the names of its classes."""
-    # Settings of model and vocabulary come with the checkpoint: those that differ from the defaults are refused.
+    """Reads a checkpoint's shape and class names; dropout rates and problem type come from the settings."""
+    # The checkpoint fixes model and vocabulary, so options for them that differ from the defaults are refused.
     usual, given = options_of(type(config)()), options_of(config.model) | options_of(config.tokenization)
     if fixed := [name for name in given if name not in FREE and given[name] != usual[name]]:
         raise UsageError(f"{', '.join(fixed)} come with {config.model_name_or_path}; drop those options or --preset")
@@ -302,13 +302,13 @@ def _load_config(folder: Path, config: TrainConfig | PretrainConfig) -> tuple[Be
 
 
 def _trained_length(folder: Path, shape: BertConfig) -> int:
-    """Counts the positions a checkpoint was trained on: those of the longest rows of its pre-trainings here."""
+    """Returns the longest row of a checkpoint's pre-trainings here, or all its positions if it began elsewhere."""
     last = pretraining_of(folder)
     if last is None:
         return shape.longest_sequence
     with whole_run(folder):
         settings = [stage["config"] for stage in stages(last)]
-        # What began elsewhere knows its whole table; the tokenizer's own limit is often set far below that.
+        # A model from elsewhere has trained all its positions; the limit of its tokenizer is often set far lower.
         if settings[-1].get("model_name_or_path") is not None:
             return shape.longest_sequence
         return max(int(setting["tokenization"]["seq_len"]) for setting in settings)

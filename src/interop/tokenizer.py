@@ -21,7 +21,7 @@ TOKENIZER_FILES = [TOKENIZER, VOCABULARY, TOKENIZER_CONFIG, SPECIAL_TOKENS, ADDE
 LARGEST_FILE = 64_000_000  # bytes; those of multilingual models have 17 million
 NO_LIMIT = 1e30  # as transformers writes it
 
-# Classes of transformers that do what tokenizer.json says, and the model of those that have rules of their own.
+# Classes of transformers that follow tokenizer.json, and the model of each class that has its own rules.
 AS_IT_IS = ("PreTrainedTokenizer", "TokenizersBackend")
 MODELS = {"BertTokenizer": "WordPiece", "DistilBertTokenizer": "WordPiece", "RobertaTokenizer": "BPE"}
 MODELS |= {"XLMRobertaTokenizer": "Unigram", "CamembertTokenizer": "Unigram"}
@@ -30,17 +30,17 @@ MODELS |= {"XLMRobertaTokenizer": "Unigram", "CamembertTokenizer": "Unigram"}
 def save_tokenizer(
     folder: Path, tokenizer: Tokenizer, config: BertConfig, seq_len: int, long_text: LongText = "truncate"
 ) -> None:
-    """Writes the tokenizer of a model, and how long texts are read, so that `transformers` reads it as it is."""
-    # Not its own `save`, whose errors are of no type that tells a full disk.
+    """Writes a model's tokenizer, and what becomes of long texts, so that `transformers` reads the same tokenizer."""
+    # Not `Tokenizer.save`: the type of its errors does not show a full disk.
     (folder / TOKENIZER).write_text(tokenizer.to_str(pretty=True), encoding="utf-8")
     segments = ["token_type_ids"] if config.type_vocab_size > 1 else []  # DistilBERT refuses them as an input
     settings = {
-        "tokenizer_class": "PreTrainedTokenizerFast",  # else transformers makes WordPiece of words in a BERT folder
+        "tokenizer_class": "PreTrainedTokenizerFast",  # else transformers builds WordPiece for a BERT model
         "model_max_length": seq_len,  # else its pipeline cannot truncate
         "long_text": long_text,
         "model_input_names": ["input_ids", *segments, "attention_mask"],
     }
-    # Only those it has: transformers would append any other one, with an id the model has no embedding for.
+    # Only tokens that it has: transformers would append any other, with an id that the model has no embedding for.
     special = {name: tokenizer.id_to_token(index) for name, index in special_token_ids(tokenizer).items()}
     write_json(folder / TOKENIZER_CONFIG, settings | special)
 
@@ -70,7 +70,7 @@ def load_tokenizer(folder: Path, vocab_size: int, plain_text: bool = False) -> T
 
 
 def load_lengths(folder: Path) -> tuple[int, LongText]:
-    """Reads from tokenizer_config.json how many tokens of a text are read, and what becomes of longer texts."""
+    """Reads from tokenizer_config.json the most tokens of a text, and what becomes of longer texts."""
     settings = _settings(folder)
     with checkpoint_errors(folder / TOKENIZER_CONFIG):
         seq_len, long_text = int(settings.get("model_max_length") or NO_LIMIT), settings.get("long_text", "truncate")
@@ -80,7 +80,7 @@ def load_lengths(folder: Path) -> tuple[int, LongText]:
 
 
 def _settings(folder: Path) -> dict[str, Any]:
-    """Reads tokenizer_config.json, and what may stand in other files instead."""
+    """Reads tokenizer_config.json, and the settings that may be in other files instead."""
     names = ("config.json", TOKENIZER_CONFIG, SPECIAL_TOKENS, ADDED_TOKENS)
     config, settings, special, added = (read_json(folder / n) if (folder / n).exists() else {} for n in names)
     older = {} if "added_tokens_decoder" in settings else special | {"added_tokens": added}
@@ -88,11 +88,11 @@ def _settings(folder: Path) -> dict[str, Any]:
 
 
 def _follow_class(tokenizer: Tokenizer, settings: dict[str, Any], path: Path) -> None:
-    """Reads text as the tokenizer class of `transformers` does, which takes little but the vocabulary from the file."""
+    """Makes a tokenizer work as its class in `transformers`, which takes little but the vocabulary from the file."""
     name, model = (settings["tokenizer_class"] or "").removesuffix("Fast"), type(tokenizer.model).__name__
     side = settings.get("truncation_side") or (tokenizer.truncation or {}).get("direction", "right")
     if side.lower() != "right" or settings.get("split_special_tokens"):
-        raise CheckpointError(f"{path}: texts cut on the left, or special tokens read as text, are not supported")
+        raise CheckpointError(f"{path}: cutting texts on the left, or reading special tokens as text, is not supported")
     if name in AS_IT_IS and path.name == TOKENIZER:
         return
     if name and MODELS.get(name) != model:
@@ -116,7 +116,7 @@ def _follow_class(tokenizer: Tokenizer, settings: dict[str, Any], path: Path) ->
 
 
 def _add_tokens(tokenizer: Tokenizer, settings: dict[str, Any]) -> None:
-    """Adds the tokens that stand beside the vocabulary, as `transformers` does: with ids that follow its own."""
+    """Adds the tokens outside the vocabulary as `transformers` does, with the ids that follow the vocabulary's."""
     extra = settings.get("extra_special_tokens") or settings.get("additional_special_tokens") or []
     named = [value for key, value in settings.items() if key.endswith("_token") and value is not None]
     special = [_content(token) for token in (*named, *(extra.values() if isinstance(extra, dict) else extra))]
@@ -132,5 +132,5 @@ def _add_tokens(tokenizer: Tokenizer, settings: dict[str, Any]) -> None:
 
 
 def _content(token: Any) -> str:
-    """Returns the text of a token, which tokenizer_config.json may give with more about it."""
+    """Returns the text of a token, which tokenizer_config.json gives as a string or as an object."""
     return token["content"] if isinstance(token, dict) else token

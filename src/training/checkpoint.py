@@ -1,4 +1,4 @@
-"""The folder of a run: its model, its metrics, and checkpoints from which a killed run ends with the same bits."""
+"""The folder of a run: model, metrics, and checkpoints from which a killed run resumes to the same bits."""
 
 import json
 import logging
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 TENSORS, PROGRESS = "training_state.safetensors", "training_state.json"
 TIME = "%Y-%m-%dT%H:%M:%S%z"
 EVALUATION = "evaluation-validation.json"
-CALIBRATION = (TEMPERATURE, "calibration_error", "calibration_error_before")  # of an evaluation, in run.json
+CALIBRATION = (TEMPERATURE, "calibration_error", "calibration_error_before")  # evaluation numbers in run.json
 # "-before-evaluation": saved after an epoch's last step, before that epoch was evaluated.
 CHECKPOINT = re.compile(r"step-(\d+)(-before-evaluation)?")
 # A resumed run may change these: they do not change what is learned. Another device or number of threads, or --compile,
@@ -60,7 +60,7 @@ class Progress:
     num_parts: int = 1  # of each batch; doubled whenever memory runs out
     best: dict[str, float] = field(default_factory=dict)  # numbers of the best epoch's evaluation, by name
     best_epoch: int = 0
-    training_seconds: float = 0.0  # in optimizer steps and, for a classifier, in making it, its tokenizer and datasets
+    training_seconds: float = 0.0  # in optimizer steps and, for a classifier, in building the task
     wandb_run_id: str | None = None
     # Sums over the steps since training was last logged, and what training_seconds was then.
     logged_loss: float = 0.0
@@ -70,7 +70,7 @@ class Progress:
 
 
 def describe(task: "Task") -> dict[str, Any]:
-    """Tells what is trained on what, and by which commit of this repository, for run.json and W&B."""
+    """Returns the data, the model and the commit of this repository, for run.json and W&B."""
     facts = {"parameters": task.num_parameters, "pretraining": task.pretraining, "seq_len": task.seq_len}
     model = asdict(task.model.config) | facts | {"tokenizer_model": type(task.tokenizer.model).__name__}
     commit = ""
@@ -80,7 +80,7 @@ def describe(task: "Task") -> dict[str, Any]:
 
 
 def save_state(folder: Path, trainer: "Trainer", random_states: Mapping[str, Tensor]) -> None:
-    """Writes what a training needs to resume, as safetensors and JSON: nothing in it can execute."""
+    """Writes what training needs to resume, as safetensors and JSON, which cannot run code."""
     tensors = dict(random_states)
     for name, parameter in trainer.model.named_parameters():
         tensors[f"model.{name}"] = parameter
@@ -100,14 +100,14 @@ def load_state(folder: Path, trainer: "Trainer") -> None:
         tensors = load_file(folder / TENSORS)
 
     def saved(name: str, own: Tensor) -> Tensor:
-        # Of another shape, moments would be read out of bounds.
+        # The optimizer would read moments of another shape out of bounds.
         found = tensors.get(name)
         if found is None or (found.shape, found.dtype) != (own.shape, own.dtype) or not found.isfinite().all():
             what = f"{folder / TENSORS}: {name} is missing, not finite, or of another model"
             raise CheckpointError(f"{what}; resume with that run's settings and data, or from another checkpoint")
         return found
 
-    has_average = "ema.n_averaged" in tensors  # if not, one starts from the weights
+    has_average = "ema.n_averaged" in tensors  # if not, the average starts from the weights
     with torch.no_grad():
         for name, parameter in trainer.model.named_parameters():
             parameter.copy_(saved(f"model.{name}", parameter))
@@ -123,7 +123,7 @@ def load_state(folder: Path, trainer: "Trainer") -> None:
     progress = _read_progress(folder / PROGRESS, trainer)
     for kind, now in _computed_by().items():
         if (before := progress.pop(kind)) != now:
-            logger.info(f"{kind:<12}resumed with {now}, were {before}: as good, but no longer equal bit for bit")
+            logger.info(f"{kind:<12}resumed with {now}, were {before}: the result is no longer equal bit for bit")
     steps_before = progress.pop("steps_per_epoch")
     vars(trainer.progress).update(progress)
     trainer.rescale_epoch(steps_before)
@@ -136,7 +136,7 @@ def load_state(folder: Path, trainer: "Trainer") -> None:
 
 
 def _read_progress(path: Path, trainer: "Trainer") -> dict[str, Any]:
-    """Reads the fields of `Progress` and what else `save_state` notes; CheckpointError if one cannot be right."""
+    """Reads `Progress` and what else `save_state` wrote there; CheckpointError if a value is impossible."""
     usual = asdict(Progress()) | {"steps_per_epoch": trainer.steps_per_epoch} | _computed_by()
     values = {name: value for name, value in (usual | files.read_json(path)).items() if name in usual}
     with checkpoint_errors(path):
@@ -157,7 +157,7 @@ def _read_progress(path: Path, trainer: "Trainer") -> dict[str, Any]:
 
 
 def _computed_by() -> dict[str, int]:
-    """Returns what changes how sums are rounded."""
+    """Returns the numbers of processes and threads, which change how sums are rounded."""
     return {"processes": world_size(), "threads": torch.get_num_threads()}
 
 
@@ -173,14 +173,14 @@ def gather_random_states() -> dict[str, Tensor]:
 
 
 class RunFolder:
-    """The folder of one run, and the checkpoint to resume it from; of several processes only the main one writes."""
+    """The folder of one run, and the checkpoint to resume it from; only the main process writes to it."""
 
     def __init__(self, path: Path, checkpoint: Path | None = None):
         self.path, self.checkpoint = path, checkpoint
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Keeps other runs out of the folder, which is made if it does not exist; UsageError if one trains there."""
+        """Locks the folder, and creates it if needed; UsageError if another process trains in it."""
         if not is_main_process():
             barrier()  # until the main process has the lock
             yield
@@ -197,17 +197,17 @@ class RunFolder:
             yield
         finally:
             (self.path / files.LOCK).unlink(missing_ok=True)
-            if not any(self.path.iterdir()):  # nothing has begun
+            if not any(self.path.iterdir()):  # nothing was written
                 self.path.rmdir()
             lock.release()
 
     def begin(self, task: "Task") -> None:
-        """Empties the folder, but not of a run on other data for one on the sample, and writes run.json."""
+        """Empties the folder and writes run.json; a run on the sample never overwrites one on other data."""
         if not is_main_process():
             return
         is_sample = task.data["name"] == SAMPLE
         if is_sample and (self.path / RUN).exists() and files.read_json(self.path / RUN)["data"]["name"] != SAMPLE:
-            raise UsageError(f"{self.path} holds a run on other data, which one on the sample never overwrites")
+            raise UsageError(f"{self.path} holds a run on other data, which a run on the sample never overwrites")
         with files.storage_errors(self.path):
             # run.json is deleted last: after a crash the folder still counts as a run and may be overwritten.
             for path in sorted(self.path.iterdir(), key=lambda path: path.name == RUN):
@@ -265,7 +265,7 @@ class RunFolder:
         """Appends one line to metrics.jsonl."""
         if not is_main_process():
             return
-        # JSON knows no NaN or infinity, which a diverging run reports.
+        # JSON has no NaN or infinity, which a diverging run reports.
         finite = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
         with files.storage_errors(self.path / METRICS), (self.path / METRICS).open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(finite, allow_nan=False) + "\n")
@@ -277,7 +277,7 @@ class RunFolder:
         return [path for *_, path in sorted(steps, reverse=True)]
 
     def newest_checkpoint(self) -> Path | None:
-        """Returns the newest whole checkpoint, None if there is no checkpoint; CheckpointError if all are damaged."""
+        """Returns the newest undamaged checkpoint, or None if there are none; CheckpointError if all are damaged."""
         for folder in (found := self.checkpoints()):
             try:
                 files.verify(folder, has_manifest=True)
@@ -289,7 +289,7 @@ class RunFolder:
         return None
 
     def save_checkpoint(self, trainer: "Trainer", keep_last: int) -> None:
-        """Writes the model and all it takes to resume, then deletes old checkpoints; every process must call it."""
+        """Saves the model and the training state, then deletes old checkpoints; every process must call it."""
         random_states = gather_random_states()
         if not is_main_process():
             return
@@ -303,7 +303,7 @@ class RunFolder:
             files.discard(old)
 
     def save_model(self, task: "Task", model: nn.Module, numbers: Mapping[str, Any]) -> None:
-        """Puts a model with its evaluation and model card into the root of the folder."""
+        """Saves a model, its evaluation and its model card in the root of the folder."""
         if not is_main_process():
             return
         run = files.read_json(self.path / RUN)
@@ -316,15 +316,15 @@ class RunFolder:
             files.write_json(self.path / RUN, run | calibration)
 
     def refuse_taken(self, run: RunConfig) -> None:
-        """Raises a UsageError where a new run would begin in a folder that holds something, unless it may overwrite."""
-        # A run that died before it had written anything left at most something unfinished.
+        """Raises a UsageError if the folder is not empty and the new run may not overwrite it."""
+        # A run that died early leaves only its lock and unfinished files.
         if all(file.name == files.LOCK or file.name.startswith(files.UNFINISHED) for file in self.path.iterdir()):
             return
         if not (self.path / RUN).is_file():
             raise UsageError(f"{self.path} exists and holds no run, so it is never deleted; name another --output-dir")
         may_restart = run.resume == "auto" and files.read_json(self.path / RUN).get("finished") is None
         if not (run.overwrite or may_restart):
-            raise UsageError(f"{self.path} exists; choose another --output-dir, --resume auto to go on, or --overwrite")
+            raise UsageError(f"{self.path} exists; choose another --output-dir, --resume auto, or --overwrite")
 
     def _refuse_other_data(self, task: "Task") -> None:
         with whole_run(self.path):
@@ -335,14 +335,14 @@ class RunFolder:
         facts = {"label_names": "labels", "train": "training size", "validation": "validation size"}
         facts |= {name: name for name in ("teacher", "tokenizer", *shape)} | {"sha256": "content"}
         for key, fact in facts.items():
-            if key in before and before[key] != now.get(key):  # earlier versions noted less
+            if key in before and before[key] != now.get(key):  # earlier versions recorded less
                 change = f"{before[key]}, now {now.get(key)}"
-                raise UsageError(f"{self.path} was begun with other data or another base: {fact} {change}; restore it")
+                raise UsageError(f"{self.path} was started with other data or base model: {fact} {change}; restore it")
 
 
 @contextmanager
 def open_run(config: TrainConfig | PretrainConfig) -> Iterator[RunFolder]:
-    """Locks the folder of a new run, or of the one that --resume asks for, and finds its checkpoint."""
+    """Locks the folder of a new run, or of the run that --resume names, and finds its checkpoint."""
     run, named = config.run, None
     if run.resume in ("never", "auto"):
         newest = newest_unfinished_run(config.task) if run.resume == "auto" and run.output_dir is None else None
@@ -377,7 +377,7 @@ def open_run(config: TrainConfig | PretrainConfig) -> Iterator[RunFolder]:
 
 
 def refuse_changes(saved: TrainConfig | PretrainConfig, config: TrainConfig | PretrainConfig) -> None:
-    """Raises a UsageError that names the settings which make a resumed run another one, unless that is allowed."""
+    """Raises a UsageError that names the changed settings of a resumed run, unless --allow-config-change is given."""
     before, now = options_of(saved), options_of(config)
     changed = [name for name in now if name not in FREE_TO_CHANGE and before[name] != now[name]]
     if differences := ", ".join(f"{name} {before[name]} -> {now[name]}" for name in changed):

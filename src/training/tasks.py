@@ -37,7 +37,7 @@ from src.utils.errors import UsageError, counted
 
 logger = logging.getLogger(__name__)
 
-NO_LABEL = -1  # of a text that only a teacher has labelled
+NO_LABEL = -1  # the label of a text that only a teacher has labelled
 
 
 class ClassificationTask:
@@ -119,7 +119,7 @@ class ClassificationTask:
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """Sums the cross-entropy of a batch's sentences, in nats; with a teacher, mixed with the distillation loss.
 
-        Of numbers it sums the squared errors, of several labels a sentence the binary cross-entropy of every class.
+        Regression sums squared errors; multi-label classification sums the binary cross-entropy of every class.
         """
         input_ids, labels, config = batch["input_ids"], batch["labels"], self.config.optimization
         if self._unk_token_id is not None and config.word_dropout > 0:
@@ -139,7 +139,7 @@ class ClassificationTask:
         return distillation.hard_label_weight * loss + (1 - distillation.hard_label_weight) * taught
 
     def num_targets(self, batch: Batch) -> int:
-        """Counts what the loss of a batch sums over: its sentences, or with several labels all classes of each."""
+        """Counts the terms of a batch's loss: one per sentence, or with several labels one per class of each."""
         return batch["labels"].numel()
 
     def evaluate(self, model: nn.Module) -> ClassifierEvaluation:
@@ -148,9 +148,9 @@ class ClassificationTask:
         return self._evaluate(logits, self.validation.text_labels, self.classifier.label_names)
 
     def calibrated(self, model: nn.Module, evaluation: Numbers) -> tuple[nn.Module, dict[str, Any]]:
-        """Divides the head of a copy by the temperature fitted on the texts of --calibration; returns it, evaluated.
+        """Fits a temperature on the --calibration texts and divides the head of a copy by it (Guo et al. 2017, 4.2).
 
-        Without such texts these are the model and the numbers given (Guo et al. 2017, section 4.2).
+        Returns the copy and its evaluation, or without such texts the given model and evaluation.
         """
         if self.calibration is None or not isinstance(evaluation, Evaluation):
             return model, evaluation.as_dict()
@@ -186,11 +186,11 @@ class ClassificationTask:
             if count := sum(dataset.truncated):
                 logger.info(f"truncated   {count:,} {name} texts to {self.seq_len} tokens (--seq-len)")
         length = np.mean(self.train.lengths)
-        logger.info(f"vocabulary  {self.model.config.vocab_size:,} tokens; {length:.1f} tokens a training text")
+        logger.info(f"vocabulary  {self.model.config.vocab_size:,} tokens; {length:.1f} tokens per training text")
         ids, unk = torch.cat(self.validation.input_ids), self._unk_token_id
         words = ids[~torch.isin(ids, torch.tensor(self._special_ids))]
         if unk is not None and (unknown := float(words.eq(unk).float().mean())) > 0.5:
-            advice = "--tokenizer wordpiece, or a checkpoint of their language, knows more"
+            advice = "try --tokenizer wordpiece, or a checkpoint of their language"
             logger.warning(f"{unknown:.0%} of the tokens of the validation texts are unknown; {advice}")
         _log_sizes(self, f"{counted(total_steps // steps_per_epoch, 'epoch')} of {steps_per_epoch:,}")
 
@@ -201,7 +201,7 @@ class MaskedLMTask:
     evaluation_class = MaskedEvaluation
     card = staticmethod(masked_lm_card)
 
-    # `initialize=False` skips --begin-with and the report on what was loaded, where a checkpoint follows.
+    # `initialize=False` skips --begin-with and the load report, where these weights are not used.
     def __init__(self, config: PretrainConfig, corpus: TokenizedCorpus, initialize: bool = True):
         self.config = config
         self.device = set_up_device(config.run.device, config.run.num_threads)
@@ -286,10 +286,10 @@ def draw(split: TextSplit, count: int | None, seed: int) -> TextSplit:
 
 
 def balanced_weights(labels: Sequence[int], num_classes: int) -> Tensor:
-    """Weighs classes, shape (C,), so that all have the same sum over the examples, and the mean of that is 1."""
+    """Returns class weights (C,) that give every class the same total; the mean weight of an example is 1."""
     counts = torch.bincount(torch.tensor([label for label in labels if label != NO_LABEL]), minlength=num_classes)
     weights = counts.sum() / (counts * (counts > 0).sum())  # (C,)
-    return weights.where(counts > 0, 0.0)  # label smoothing must not take an absent class's infinity
+    return weights.where(counts > 0, 0.0)  # else label smoothing would use an absent class's infinity
 
 
 def freeze(model: BertForSequenceClassification, layers: int | Literal["all"] | None) -> None:

@@ -1,7 +1,7 @@
 """The training loop: one optimizer step, and around it epochs, evaluation, checkpoints, logging and signals.
 
 The loss of a step is the mean over its targets: sentences, or masked tokens. A classifier's batches are limited by
-tokens (src/data/dataset.py), so a batch of long sentences has fewer, and each counts more in the mean.
+tokens (src/data/dataset.py), so a batch of long sentences has fewer of them, and each counts more.
 """
 
 import logging
@@ -61,10 +61,10 @@ class Trainer:
         self.progress = Progress()
         self.steps_per_epoch = len(self._steps_of_epoch(0))
         self.total_steps = self.config.total_steps(self.steps_per_epoch)
-        self.step_offset = 0  # how many more steps were done than the schedule counts; see `rescale_epoch`
+        self.step_offset = 0  # steps done beyond those the schedule counts; see `rescale_epoch`
         self.is_updating = False  # whether the step under way has begun to change the model
         self.received_signal = 0  # number of the signal that asked this process to stop
-        self._agreed_signal = 0  # the same for any process, as of the step just done
+        self._agreed_signal = 0  # the signal that any process had received by the last step
         self.ddp: DistributedDataParallel | None = None
         if distributed.world_size() > 1:
             self.ddp = DistributedDataParallel(self.model)
@@ -86,7 +86,7 @@ class Trainer:
         self.optimizer.zero_grad()
         losses = torch.zeros((), device=self.task.device)
         for number, batch in enumerate(batches, start=1):
-            is_last = number == len(batches)  # whose backward pass exchanges the gradients
+            is_last = number == len(batches)  # only its backward pass exchanges the gradients
             with nullcontext() if self.ddp is None or is_last else self.ddp.no_sync():
                 with torch.autocast(self.task.device.type, torch.bfloat16, enabled=self.task.bf16):
                     loss = self.task.loss(self.ddp or self.model, to_device(batch, self.task.device))
@@ -111,7 +111,7 @@ class Trainer:
         return StepReport(mean_loss, learning_rate, norm.item(), num_tokens, num_targets)
 
     def step_with_retry(self, batches: Sequence[Sequence[int]]) -> StepReport:
-        """Does a `training_step` on this process's part of batches of indices; again, on halves, if memory runs out."""
+        """Runs `training_step` on this process's share of the batches; if memory runs out, halves them and retries."""
         started = time.perf_counter()
         own = [self._own_part(indices) for indices in batches]
         while True:
@@ -128,7 +128,7 @@ class Trainer:
             logger.warning(f"out of memory: batches are cut into {self.progress.num_parts} parts from here on")
 
     def rescale_epoch(self, steps_before: int) -> None:
-        """Keeps the share of the epoch that is done; before, under another batch size, an epoch had so many steps."""
+        """Rescales the position in the epoch, which had `steps_before` steps under an earlier batch size."""
         progress = self.progress
         progress.step_in_epoch = round(progress.step_in_epoch * self.steps_per_epoch / steps_before)
         if isinstance(self.config, OptimizationConfig):  # pre-training counts steps, whatever their size
@@ -136,14 +136,14 @@ class Trainer:
             self.total_steps += self.step_offset
 
     def remaining_steps(self) -> list[list[list[int]]]:
-        """Returns the steps that remain of the epoch; each is a list of batches, each a list of indices of examples."""
+        """Returns the remaining steps of the epoch: a step is a list of batches, a batch a list of example indices."""
         progress = self.progress
         end = progress.step_in_epoch + max(0, self.total_steps - progress.step)
         return self._steps_of_epoch(progress.epoch)[progress.step_in_epoch : end]
 
     @property
     def stop_signal(self) -> int:
-        """Number of the signal on which all processes stop after the same step; 0: none."""
+        """The signal that stops all processes after the same step; 0 if there is none."""
         return self.received_signal if distributed.world_size() == 1 else self._agreed_signal
 
     @property
@@ -167,7 +167,7 @@ class Trainer:
 
     @property
     def trained_model(self) -> torch.nn.Module:
-        """The model to evaluate and to save: with averaged weights, if there is an average."""
+        """The model to evaluate and save: the one with averaged weights, if there is one."""
         return self.model if self.ema is None else self.ema.module
 
     def _steps_of_epoch(self, epoch: int) -> list[list[list[int]]]:
@@ -198,7 +198,7 @@ class Trainer:
 def train(task: Task, folder: RunFolder, show: bool = True) -> None:
     """Trains a task in the folder of its run, new or resumed; with `show`, prints the evaluation and the folder."""
     config = task.config.run
-    # The number of threads, too: it changes how sums are rounded.
+    # The number of threads must agree, too: it changes how sums are rounded.
     distributed.refuse_differences((options_of(task.config), task.data, folder.checkpoint, torch.get_num_threads()))
     trainer = Trainer(task)
     progress = trainer.progress
@@ -237,7 +237,7 @@ def run_epochs(trainer: Trainer, folder: RunFolder, wandb: WandbLogger) -> None:
         return every > 0 and progress.step % every == 0
 
     while not trainer.is_finished:
-        is_shown = logger.isEnabledFor(logging.INFO) and sys.stderr and sys.stderr.isatty()  # else a line each epoch
+        is_shown = logger.isEnabledFor(logging.INFO) and sys.stderr and sys.stderr.isatty()  # else one line per epoch
         with tqdm(
             desc=f"epoch {progress.epoch + 1}",
             total=trainer.total_steps,
@@ -285,7 +285,7 @@ def run_epochs(trainer: Trainer, folder: RunFolder, wandb: WandbLogger) -> None:
 
 
 def _tracked_settings(task: Task) -> dict[str, Any]:
-    """Flattens what W&B records: settings as they came out, such as the shape and the tokenizer of a checkpoint."""
+    """Returns flat settings for W&B; the shape and tokenizer of a checkpoint replace the options for them."""
     facts, replaced = describe(task), ("preset", "tokenizer", "min_frequency", "lowercase")
     unused = dict.fromkeys(replaced if task.config.model_name_or_path is not None else ())
     return options_of(task.config) | facts["model"] | facts | unused
@@ -351,16 +351,16 @@ def _slice(batch: Batch, start: int, end: int) -> Batch:
 
 @contextmanager
 def stop_on_signals(trainer: Trainer) -> Iterator[None]:
-    """Lets SIGINT and SIGTERM end the training after the step under way; a second one ends it at once."""
+    """Stops training after the current step on SIGINT or SIGTERM, and at once on a second one."""
 
     def handler(number: int, frame: FrameType | None) -> None:
         # Under torchrun one Ctrl-C arrives twice: from the terminal and from torchrun.
         if trainer.received_signal and distributed.world_size() == 1:
             raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
         trainer.received_signal = number
-        logger.info("stopping after this step" + ("; once more stops at once" if distributed.world_size() == 1 else ""))
+        logger.info("stops after this step" + ("; on a second signal at once" if distributed.world_size() == 1 else ""))
 
-    if threading.current_thread() is not threading.main_thread():  # which alone can handle signals
+    if threading.current_thread() is not threading.main_thread():  # only it can handle signals
         yield
         return
     before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}

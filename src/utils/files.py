@@ -1,4 +1,4 @@
-"""Files and folders that are whole or absent: written under another name, flushed, renamed, listed in a manifest."""
+"""Files and folders that are complete or absent: written under another name, flushed, renamed, in a manifest."""
 
 import ctypes
 import errno
@@ -27,9 +27,9 @@ MANIFEST = "manifest.json"
 CARD = "README.md"  # the model card, in no manifest: people edit it
 UNFINISHED = ".unfinished-"
 LOCK = ".lock"  # held by the process that trains in the folder
-# As Python objects, JSON may take thirty times its size. A list of tens of thousands of classes stays below this.
+# In memory, JSON may take thirty times its size. A list of tens of thousands of classes stays below this.
 LARGEST_JSON = 3_000_000
-# What some file systems, and Windows for folders, answer who asks them to flush.
+# Errors of file systems that cannot flush, and of Windows for folders.
 CANNOT_FLUSH = (errno.EINVAL, errno.EPERM, errno.EACCES, errno.ENOTSUP)
 
 
@@ -39,10 +39,10 @@ def storage_errors(where: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, SafetensorError) as error:
-        if isinstance(error, BrokenPipeError):  # of standard output
+        if isinstance(error, BrokenPipeError):  # standard output was closed
             raise
         reason = getattr(error, "strerror", None) or error
-        raise StorageError(f"cannot write {where} ({reason}); free space, permit it, or choose another") from error
+        raise StorageError(f"cannot write {where} ({reason}); free space, allow it, or choose another path") from error
 
 
 @contextmanager
@@ -139,13 +139,13 @@ def flush(path: Path) -> None:
 
 
 def discard(path: Path) -> None:
-    """Deletes a file, a link or a folder; at no moment is a part of it left under its name."""
+    """Deletes a file, a link or a folder; its name never stands for a part of it."""
     with storage_errors(path), _temporary_folder(path.parent) as temporary:
         path.rename(temporary / path.name)
 
 
 def discard_unfinished(folder: Path) -> None:
-    """Deletes what writing or deleting left in a folder when the process was killed."""
+    """Deletes the unfinished files and folders that a killed process left in a folder."""
     with storage_errors(folder):
         for path in folder.glob(f"{UNFINISHED}*"):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
@@ -153,13 +153,13 @@ def discard_unfinished(folder: Path) -> None:
 
 @contextmanager
 def new_file(target: Path) -> Iterator[TextIO]:
-    """Opens a text file that then replaces `target` as a whole, or not at all; devices and pipes are written to."""
+    """Opens a text file that then replaces `target` as a whole, or not at all; writes to devices and pipes directly."""
     with storage_errors(target):
         if target.exists() and not target.is_file():
             with target.open("w", encoding="utf-8") as stream:
                 yield stream
             return
-        target = target.resolve()  # a link stays
+        target = target.resolve()  # a link stays a link
         unfinished = _unfinished(target.parent)
         try:
             with unfinished.open("x", encoding="utf-8", errors="backslashreplace") as stream:
@@ -194,7 +194,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Is an `object_pairs_hook` of `json.loads` that raises ValueError where a key occurs twice."""
+    """Builds the objects of `json.loads` (`object_pairs_hook`); ValueError if a key occurs twice."""
     content = dict(pairs)
     if len(content) < len(pairs):
         repeated, _ = Counter(name for name, _ in pairs).most_common(1)[0]
@@ -203,7 +203,7 @@ def without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def verify(folder: Path, has_manifest: bool = False) -> None:
-    """Compares the files of a folder with its manifest, which other programs' folders lack unless `has_manifest`."""
+    """Compares a folder with its manifest; without `has_manifest` there may be none, as other programs write none."""
     if not has_manifest and not (folder / MANIFEST).exists():
         return
     for name, expected in read_json(folder / MANIFEST).items():
@@ -247,7 +247,7 @@ def check_regular_file(path: Path, max_bytes: int = sys.maxsize) -> None:
     """Refuses a file of a model folder that is a device or pipe, a link out of the folder, or too large."""
     try:
         found = path.stat()
-    except (OSError, ValueError):  # whoever opens it says so
+    except (OSError, ValueError):  # opening it raises the error
         return
     if stat.S_ISDIR(found.st_mode):
         return
@@ -263,7 +263,7 @@ def check_regular_file(path: Path, max_bytes: int = sys.maxsize) -> None:
 
 
 def local_path(name: str) -> Path | None:
-    """Returns the existing path that a name stands for, "~" expanded, or None (a hub id, a mistake)."""
+    """Returns the existing path that a name stands for, "~" expanded, or None if nothing is there."""
     path = Path(name).expanduser() if name.startswith("~/") else Path(name)
     with suppress(OSError):  # too long for a file name, or in a folder that may not be read
         return path if name and path.exists() else None
@@ -271,7 +271,7 @@ def local_path(name: str) -> Path | None:
 
 
 def absolute(path: Path) -> Path:
-    """Makes a path absolute without following a link at its end, for what that leads to may have no suffix."""
+    """Makes a path absolute without following a link at its end, because its target may have no suffix."""
     return path.parent.resolve() / path.name
 
 
