@@ -9,7 +9,7 @@ import pytest
 from matplotlib.image import imread
 
 from src.utils.files import read_json
-from tests.benchmarks import accuracy, mutation, readme, scale, speed
+from tests.benchmarks import accuracy, mutation, readme, scale, small_data, speed
 from tests.benchmarks.pictures import accuracy_picture, pretraining_picture
 
 RUNS: list[dict[str, Any]] = [
@@ -30,6 +30,7 @@ CURVE: list[dict[str, float]] = [
         (readme.FRONT_PAGE, "results", lambda: accuracy.front_page(accuracy.recorded())),
         (readme.BENCHMARKS, "speed", lambda: speed.summary(read_json(speed.RESULTS))),
         (readme.FRONT_PAGE, "speed", lambda: speed.front_page(read_json(speed.RESULTS))),
+        (readme.BENCHMARKS, "small data", lambda: small_data.table(small_data.records())),
         (readme.BENCHMARKS, "scale", lambda: scale.table(read_json(scale.RESULTS))),
         (readme.TESTS, "mutation", lambda: mutation.table(read_json(mutation.RESULTS))),
     ],
