@@ -299,8 +299,11 @@ class RunFolder:
             save_state(folder, trainer, random_states)
             if (self.path / METRICS).exists():
                 files.flush(self.path / METRICS)  # else a crash could keep the checkpoint and lose the rows before it
-        for old in self.checkpoints()[keep_last:]:
-            files.discard(old)
+        found = self.checkpoints()
+        kept = [path for path in found if path.name != f"{name}-before-evaluation"][:keep_last]
+        for old in found:
+            if old not in kept:
+                files.discard(old)
 
     def save_model(self, task: "Task", model: nn.Module, numbers: Mapping[str, Any]) -> None:
         """Saves a model, its evaluation and its model card in the root of the folder."""
