@@ -95,9 +95,9 @@ def fit(
         set_up_logging()
     options = resolve(options.pop("recipe", None), options.pop("preset", None)) | options
     config = with_options(TrainConfig(), options | {"output_dir": Path(output_dir)})
-    corpus = corpus_of_lists(
-        texts, labels, validation, config.model.problem_type, config.run.seed, config.data.calibration
-    )
+    if config.data.dataset is not None or config.data.train_file is not None:
+        raise UsageError("fit takes its texts as arguments; drop dataset and train_file")
+    corpus = corpus_of_lists(texts, labels, validation, config.model.problem_type, config.run.seed, config.data)
     recipe = config.recipe or suitable_recipe(config, len(corpus.splits["train"].texts))
     config = with_options(config, resolve(recipe, options.get("preset")) | options)
     if config.run.dry_run:

@@ -223,6 +223,8 @@ def test_fit_learns_numbers_and_lists(tmp_path: Path) -> None:
     assert fine > dull + 1
     predictor = fit(texts, [labels for _, _, labels in ROWS], tmp_path / "lists", None, True, **options)
     assert [one.labels for one in predictor.predict(["a fine film", "a plain film"])] == [("good", "short"), ()]
+    with pytest.raises(UsageError, match="dataset"):
+        fit(["x", "y"], [0, 1], tmp_path / "none", dataset="sample")
 
 
 @pytest.mark.parametrize("options", ["--teacher weights/bert-sst2", "--class-weights balanced", "--best-by f1"])

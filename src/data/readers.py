@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from src.utils.config import TableConfig
-from src.utils.errors import DataError, UsageError
+from src.utils.errors import DataError, UsageError, counted
 from src.utils.files import without_duplicates
 
 logger = logging.getLogger(__name__)
@@ -99,7 +99,7 @@ def class_files(folder: Path) -> list[Path]:
 
 def refuse_bad_rows(problems: list[str], skip: bool) -> None:
     """Raises a DataError that lists all bad rows, or with `skip` logs them."""
-    summary = f"{len(problems):,} bad row{'s' * (len(problems) != 1)}: {'; '.join(problems)}"
+    summary = f"{counted(len(problems), 'bad row')}: {'; '.join(problems)}"
     if problems and skip:
         logger.info(f"left out    {summary:.500}")
     elif problems:
@@ -237,7 +237,7 @@ def _delimited(path: Path, config: TableConfig, table: Table) -> None:
         if len(cells) == len(header):
             table.rows.append(Row(place, dict(zip(header, cells, strict=True))))
         else:
-            problem = f"{len(cells)} cell{'s' * (len(cells) != 1)} under {len(header)} columns"
+            problem = f"{counted(len(cells), 'cell')} under {counted(len(header), 'column')}"
             problem = f"{problem}; quote a cell with commas" if cells else "blank line between rows"
             table.bad_rows.append(f"{place}: {problem}")
 

@@ -119,13 +119,13 @@ def corpus_of_lists(
     validation: tuple[Iterable[str], Iterable[Any]] | None = None,
     problem_type: ProblemType | None = None,
     seed: int = 0,
-    calibration: float = 0.0,
+    data: DataConfig | None = None,
 ) -> Corpus:
     """Makes a corpus of texts and labels; `validation` is another such pair, None draws a tenth of the texts."""
     tables = {"train": _table_of_lists(texts, labels)}
     if validation is not None:
         tables["validation"] = _table_of_lists(*validation, origin="the validation texts")
-    return open_corpus(DataConfig(calibration=calibration), seed=seed, problem_type=problem_type, tables=tables)
+    return open_corpus(data or DataConfig(), seed=seed, problem_type=problem_type, tables=tables)
 
 
 def _table_of_lists(texts: Iterable[str], labels: Iterable[Any], origin: str = "the texts given") -> Table:

@@ -1,7 +1,6 @@
 """Every hyper-parameter and path. The sentence under each is its command-line help, a group is a section of `--help`."""
 
 import os
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass, replace
 from math import ceil, inf
@@ -14,8 +13,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 WEIGHTS_DIR = REPOSITORY / "weights"
 SHIPPED_CHECKPOINT = WEIGHTS_DIR / "bert-sst2"
 SAMPLE_DIR = REPOSITORY / "src" / "data" / "sample"
-# Of a copy of this repository that only others may write to, among the temporary files.
-CACHE_DIR = (REPOSITORY if os.access(REPOSITORY, os.W_OK) else Path(tempfile.gettempdir(), "bert-by-hand")) / ".cache"
+CACHE_DIR = Path(os.environ.get("BERT_CACHE_DIR", REPOSITORY / ".cache"))
 
 SST2 = "stanfordnlp/sst2"
 IMDB = "stanfordnlp/imdb"

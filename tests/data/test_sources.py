@@ -303,6 +303,8 @@ def test_lists_become_a_corpus_with_its_own_validation_texts_or_a_tenth() -> Non
     expected = {"train": (["x", "y", "z"], [1, 0, 1]), "validation": (["v"], [0])}
     assert (corpus.name, corpus.label_names) == ("lists", ("a", "b"))
     assert {name: (split.texts, split.labels) for name, split in corpus.splits.items()} == expected
+    skipping = corpus_of_lists(["x", " ", "z"], ["b", "a", "a"], HELD_OUT, data=DataConfig(skip_bad_rows=True))
+    assert skipping.splits["train"].texts == ["x", "z"]
     pandas = pytest.importorskip("pandas")
     shuffled = pandas.Series(["z", "x", "y"], index=[2, 0, 1])
     assert corpus_of_lists(shuffled, iter("bba"), HELD_OUT).splits["train"].texts == ["z", "x", "y"]
@@ -321,7 +323,7 @@ def test_texts_to_calibrate_on_are_whole_phrases_taken_from_the_training_texts_a
     assert not trained & {text.split()[0].lower() for text in splits["calibration"].texts}
     assert set(open_corpus(data, ("validation",)).splits) == {"validation"}
     held_out = (texts[:2], [0, 1])
-    lists = corpus_of_lists(texts, [row % 2 for row in range(80)], held_out, calibration=0.25)
+    lists = corpus_of_lists(texts, [row % 2 for row in range(80)], held_out, data=DataConfig(calibration=0.25))
     assert lists.splits["calibration"].texts == splits["calibration"].texts
     refuses(replace(data, calibration=0.001), TRAIN, "0.001")
 
